@@ -1,0 +1,15 @@
+//! The wire: generated messages of `proto/*.proto`, their conversions to and from
+//! [`cairn_types`], and the one mapping of errors to gRPC statuses.
+
+pub mod convert;
+pub mod handshake;
+pub mod status;
+
+/// The generated messages and services of package `cairn.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("cairn.v1");
+}
+
+pub use convert::BadMessage;
+pub use status::{ServiceError, WireError};

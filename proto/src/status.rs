@@ -1,0 +1,380 @@
+//! Errors on the wire: the one table of gRPC codes, and the typed detail that rides in a status.
+
+use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, Sequence};
+use prost::Message;
+use tonic::{Code, Status};
+
+use crate::v1::ErrorDetail;
+
+/// Why a server could not carry a request out, apart from the namespace's own [`FsError`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// Another server leads: ask there.
+    #[error("this server is not the leader")]
+    NotLeader {
+        /// `host:port` of the leader, empty when unknown.
+        leader_address: String,
+    },
+    /// The request's deadline passed; a mutation's outcome is unknown until it is asked again.
+    #[error("the deadline passed before the answer was known")]
+    Deadline,
+    /// A bounded queue is full: try again later.
+    #[error("the server's queue is full")]
+    Overloaded,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The peer belongs to another cluster.
+    #[error("the peer belongs to another cluster")]
+    ForeignCluster,
+    /// The peer speaks another version of the protocol.
+    #[error("the peer speaks protocol {theirs}, this server {ours}")]
+    ForeignProtocol {
+        /// Their version.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// The message lacks a field or holds a value out of range.
+    #[error("the message is malformed: field {field}")]
+    Malformed {
+        /// The field's name.
+        field: String,
+    },
+    /// This node does not serve that chunk.
+    #[error("{chunk} is not served by this node")]
+    NoSuchChunk {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk takes no more appends here: it is fenced, sealing or sealed.
+    #[error("{chunk} takes no more appends here: seal it and go on in a new chunk")]
+    ChunkFenced {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk is full or beyond its grant: roll or renew.
+    #[error("{chunk} has no room left")]
+    ChunkFull {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// This node is not the chunk's primary.
+    #[error("this node is not the primary of {chunk}")]
+    NotPrimary {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Sequences of a writer are taken without gaps.
+    #[error("the next sequence expected is {expected}")]
+    SequenceGap {
+        /// The sequence that is expected.
+        expected: Sequence,
+    },
+    /// Stored bytes fail their checksum and no other copy could be read.
+    #[error("the stored bytes of {chunk} are damaged")]
+    Corrupt {
+        /// The chunk, or 0 for an object.
+        chunk: ChunkId,
+    },
+    /// The bytes that arrived fail the checksum that came with them.
+    #[error("the bytes that arrived fail their checksum")]
+    ChecksumMismatch,
+    /// S3 did not answer, or refused.
+    #[error("the under-store did not answer")]
+    UnderStore,
+    /// The object changed since the metadata read it: refresh the file.
+    #[error("the object changed in the bucket")]
+    ObjectChanged,
+    /// The disk has failed and is retired.
+    #[error("the disk is retired after a failed write or fsync")]
+    DiskRetired,
+    /// The disk is full.
+    #[error("the node's disk is full")]
+    DiskFull,
+    /// Something inside failed that should not have; the server's log has it.
+    #[error("internal error")]
+    Internal,
+}
+
+/// An error as it came over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The namespace refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The server could not.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The connection failed, or the peer answered what this build does not know.
+    #[error("{code:?}: {message}")]
+    Transport {
+        /// The gRPC code.
+        code: Code,
+        /// The gRPC message.
+        message: String,
+    },
+}
+
+/// The gRPC code of each namespace error: the only such table in the project.
+fn fs_code(error: &FsError) -> Code {
+    match error {
+        FsError::NotFound | FsError::NoSuchMount => Code::NotFound,
+        FsError::Exists => Code::AlreadyExists,
+        FsError::ReadOnlyMount { .. } => Code::PermissionDenied,
+        FsError::NameTooLong
+        | FsError::InvalidName
+        | FsError::InvalidPath
+        | FsError::InvalidPolicy
+        | FsError::InvalidTarget
+        | FsError::InvalidRequest
+        | FsError::FileTooLarge
+        | FsError::TooLarge => Code::InvalidArgument,
+        FsError::LengthMismatch { .. } | FsError::VersionMismatch { .. } | FsError::Fenced { .. } => {
+            Code::Aborted
+        }
+        FsError::TooManyReplies | FsError::TooManyWriters | FsError::NoSpace | FsError::LagBound { .. } => {
+            Code::ResourceExhausted
+        }
+        FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
+        FsError::NotSupported => Code::Unimplemented,
+        FsError::Damaged => Code::DataLoss,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+/// The stable name and the fields of each namespace error on the wire.
+fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
+    use FsError as E;
+    match error {
+        E::NotFound => ("NotFound", vec![]),
+        E::Exists => ("Exists", vec![]),
+        E::NotDirectory => ("NotDirectory", vec![]),
+        E::IsDirectory => ("IsDirectory", vec![]),
+        E::NotFile => ("NotFile", vec![]),
+        E::NotSymlink => ("NotSymlink", vec![]),
+        E::NotEmpty => ("NotEmpty", vec![]),
+        E::NameTooLong => ("NameTooLong", vec![]),
+        E::InvalidName => ("InvalidName", vec![]),
+        E::InvalidPath => ("InvalidPath", vec![]),
+        E::TooManySymlinks => ("TooManySymlinks", vec![]),
+        E::IntoItself => ("IntoItself", vec![]),
+        E::CrossMount => ("CrossMount", vec![]),
+        E::ReadOnlyMount { mount } => ("ReadOnlyMount", vec![mount.0.into()]),
+        E::IsMountRoot => ("IsMountRoot", vec![]),
+        E::NoSuchMount => ("NoSuchMount", vec![]),
+        E::IsRoot => ("IsRoot", vec![]),
+        E::LinkDirectory => ("LinkDirectory", vec![]),
+        E::TooManyLinks => ("TooManyLinks", vec![]),
+        E::FileTooLarge => ("FileTooLarge", vec![]),
+        E::InvalidPolicy => ("InvalidPolicy", vec![]),
+        E::InvalidTarget => ("InvalidTarget", vec![]),
+        E::InvalidRequest => ("InvalidRequest", vec![]),
+        E::TailOpen { chunk } => ("TailOpen", vec![chunk.0]),
+        E::LengthMismatch { expected, actual } => ("LengthMismatch", vec![*expected, *actual]),
+        E::VersionMismatch { expected, actual } => ("VersionMismatch", vec![*expected, *actual]),
+        E::Fenced { generation, last_sequence } => ("Fenced", vec![generation.0, last_sequence.0]),
+        E::ChunkGone { chunk } => ("ChunkGone", vec![chunk.0]),
+        E::ChunkState { chunk } => ("ChunkState", vec![chunk.0]),
+        E::SessionExpired => ("SessionExpired", vec![]),
+        E::TooManyReplies => ("TooManyReplies", vec![]),
+        E::StaleSequence { sequence } => ("StaleSequence", vec![sequence.0]),
+        E::Stale => ("Stale", vec![]),
+        E::TooLarge => ("TooLarge", vec![]),
+        E::TooManyWriters => ("TooManyWriters", vec![]),
+        E::Importing { intent } => ("Importing", vec![intent.0]),
+        E::NotSupported => ("NotSupported", vec![]),
+        E::Damaged => ("Damaged", vec![]),
+        E::NoSpace => ("NoSpace", vec![]),
+        E::TooFewNodes { available, needed } => {
+            ("TooFewNodes", vec![u64::from(*available), u64::from(*needed)])
+        }
+        E::LagBound { lag_bytes, bound_bytes } => ("LagBound", vec![*lag_bytes, *bound_bytes]),
+    }
+}
+
+fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
+    use FsError as E;
+    let at = |i: usize| n.get(i).copied();
+    let small = |i: usize| at(i).and_then(|v| u8::try_from(v).ok());
+    Some(match kind {
+        "NotFound" => E::NotFound,
+        "Exists" => E::Exists,
+        "NotDirectory" => E::NotDirectory,
+        "IsDirectory" => E::IsDirectory,
+        "NotFile" => E::NotFile,
+        "NotSymlink" => E::NotSymlink,
+        "NotEmpty" => E::NotEmpty,
+        "NameTooLong" => E::NameTooLong,
+        "InvalidName" => E::InvalidName,
+        "InvalidPath" => E::InvalidPath,
+        "TooManySymlinks" => E::TooManySymlinks,
+        "IntoItself" => E::IntoItself,
+        "CrossMount" => E::CrossMount,
+        "ReadOnlyMount" => E::ReadOnlyMount { mount: MountId(u32::try_from(at(0)?).ok()?) },
+        "IsMountRoot" => E::IsMountRoot,
+        "NoSuchMount" => E::NoSuchMount,
+        "IsRoot" => E::IsRoot,
+        "LinkDirectory" => E::LinkDirectory,
+        "TooManyLinks" => E::TooManyLinks,
+        "FileTooLarge" => E::FileTooLarge,
+        "InvalidPolicy" => E::InvalidPolicy,
+        "InvalidTarget" => E::InvalidTarget,
+        "InvalidRequest" => E::InvalidRequest,
+        "TailOpen" => E::TailOpen { chunk: ChunkId(at(0)?) },
+        "LengthMismatch" => E::LengthMismatch { expected: at(0)?, actual: at(1)? },
+        "VersionMismatch" => E::VersionMismatch { expected: at(0)?, actual: at(1)? },
+        "Fenced" => E::Fenced { generation: Generation(at(0)?), last_sequence: Sequence(at(1)?) },
+        "ChunkGone" => E::ChunkGone { chunk: ChunkId(at(0)?) },
+        "ChunkState" => E::ChunkState { chunk: ChunkId(at(0)?) },
+        "SessionExpired" => E::SessionExpired,
+        "TooManyReplies" => E::TooManyReplies,
+        "StaleSequence" => E::StaleSequence { sequence: Sequence(at(0)?) },
+        "Stale" => E::Stale,
+        "TooLarge" => E::TooLarge,
+        "TooManyWriters" => E::TooManyWriters,
+        "Importing" => E::Importing { intent: IntentId(at(0)?) },
+        "NotSupported" => E::NotSupported,
+        "Damaged" => E::Damaged,
+        "NoSpace" => E::NoSpace,
+        "TooFewNodes" => E::TooFewNodes { available: small(0)?, needed: small(1)? },
+        "LagBound" => E::LagBound { lag_bytes: at(0)?, bound_bytes: at(1)? },
+        _ => return None,
+    })
+}
+
+/// The gRPC code, name and fields of each service error.
+fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
+    use ServiceError as E;
+    match error {
+        E::NotLeader { .. } => (Code::Unavailable, "NotLeader", vec![]),
+        E::Deadline => (Code::DeadlineExceeded, "Deadline", vec![]),
+        E::Overloaded => (Code::ResourceExhausted, "Overloaded", vec![]),
+        E::Stopping => (Code::Unavailable, "Stopping", vec![]),
+        E::ForeignCluster => (Code::FailedPrecondition, "ForeignCluster", vec![]),
+        E::ForeignProtocol { theirs, ours } => {
+            (Code::FailedPrecondition, "ForeignProtocol", vec![u64::from(*theirs), u64::from(*ours)])
+        }
+        E::Malformed { .. } => (Code::InvalidArgument, "Malformed", vec![]),
+        E::NoSuchChunk { chunk } => (Code::NotFound, "NoSuchChunk", vec![chunk.0]),
+        E::ChunkFenced { chunk } => (Code::FailedPrecondition, "ChunkFenced", vec![chunk.0]),
+        E::ChunkFull { chunk } => (Code::FailedPrecondition, "ChunkFull", vec![chunk.0]),
+        E::NotPrimary { chunk } => (Code::FailedPrecondition, "NotPrimary", vec![chunk.0]),
+        E::SequenceGap { expected } => (Code::FailedPrecondition, "SequenceGap", vec![expected.0]),
+        E::Corrupt { chunk } => (Code::DataLoss, "Corrupt", vec![chunk.0]),
+        E::ChecksumMismatch => (Code::DataLoss, "ChecksumMismatch", vec![]),
+        E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
+        E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
+        E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
+        E::DiskFull => (Code::ResourceExhausted, "DiskFull", vec![]),
+        E::Internal => (Code::Internal, "Internal", vec![]),
+    }
+}
+
+fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
+    use ServiceError as E;
+    let at = |i: usize| detail.numbers.get(i).copied();
+    let chunk = || at(0).map(ChunkId);
+    Some(match detail.kind.as_str() {
+        "NotLeader" => E::NotLeader { leader_address: detail.leader_address.clone() },
+        "Deadline" => E::Deadline,
+        "Overloaded" => E::Overloaded,
+        "Stopping" => E::Stopping,
+        "ForeignCluster" => E::ForeignCluster,
+        "ForeignProtocol" => {
+            E::ForeignProtocol { theirs: u32::try_from(at(0)?).ok()?, ours: u32::try_from(at(1)?).ok()? }
+        }
+        "Malformed" => E::Malformed { field: message.rsplit(' ').next().unwrap_or_default().to_owned() },
+        "NoSuchChunk" => E::NoSuchChunk { chunk: chunk()? },
+        "ChunkFenced" => E::ChunkFenced { chunk: chunk()? },
+        "ChunkFull" => E::ChunkFull { chunk: chunk()? },
+        "NotPrimary" => E::NotPrimary { chunk: chunk()? },
+        "SequenceGap" => E::SequenceGap { expected: Sequence(at(0)?) },
+        "Corrupt" => E::Corrupt { chunk: chunk()? },
+        "ChecksumMismatch" => E::ChecksumMismatch,
+        "UnderStore" => E::UnderStore,
+        "ObjectChanged" => E::ObjectChanged,
+        "DiskRetired" => E::DiskRetired,
+        "DiskFull" => E::DiskFull,
+        "Internal" => E::Internal,
+        _ => return None,
+    })
+}
+
+/// The typed detail of a namespace error.
+#[must_use]
+pub fn fs_error_detail(error: &FsError) -> ErrorDetail {
+    let (kind, numbers) = fs_detail(error);
+    ErrorDetail { kind: kind.to_owned(), numbers, errno: error.errno(), leader_address: String::new() }
+}
+
+/// The typed detail of a service error.
+#[must_use]
+pub fn service_error_detail(error: &ServiceError) -> ErrorDetail {
+    let (_, kind, numbers) = service_detail(error);
+    let leader_address = match error {
+        ServiceError::NotLeader { leader_address } => leader_address.clone(),
+        _ => String::new(),
+    };
+    ErrorDetail { kind: kind.to_owned(), numbers, errno: 0, leader_address }
+}
+
+/// Reads a detail back; `None` for a kind that this build does not know.
+#[must_use]
+pub fn parse_detail(detail: &ErrorDetail, message: &str) -> Option<WireError> {
+    parse_fs(&detail.kind, &detail.numbers)
+        .map(WireError::Fs)
+        .or_else(|| parse_service(detail, message).map(WireError::Service))
+}
+
+/// A namespace error as a gRPC status.
+#[must_use]
+pub fn fs_status(error: &FsError) -> Status {
+    let detail = fs_error_detail(error).encode_to_vec();
+    Status::with_details(fs_code(error), error.to_string(), detail.into())
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        let (code, _, _) = service_detail(&error);
+        let detail = service_error_detail(&error).encode_to_vec();
+        Status::with_details(code, error.to_string(), detail.into())
+    }
+}
+
+impl From<Status> for WireError {
+    fn from(status: Status) -> Self {
+        ErrorDetail::decode(status.details())
+            .ok()
+            .filter(|detail| !detail.kind.is_empty())
+            .and_then(|detail| parse_detail(&detail, status.message()))
+            .unwrap_or_else(|| Self::Transport { code: status.code(), message: status.message().to_owned() })
+    }
+}
+
+impl From<WireError> for Status {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Fs(e) => fs_status(&e),
+            WireError::Service(e) => e.into(),
+            WireError::Transport { code, message } => Status::new(code, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_survive_the_wire() {
+        let fenced = FsError::Fenced { generation: Generation(4), last_sequence: Sequence(9) };
+        assert_eq!(WireError::from(fs_status(&fenced)), WireError::Fs(fenced));
+        let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
+        assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
+        let bad = ServiceError::Malformed { field: "name".into() };
+        assert_eq!(WireError::from(Status::from(bad.clone())), WireError::Service(bad));
+        let foreign = WireError::from(Status::internal("x"));
+        assert!(matches!(foreign, WireError::Transport { code: Code::Internal, .. }));
+    }
+}

@@ -1,0 +1,222 @@
+//! [`FsError`]: the deterministic outcome of an operation that was refused, and the one
+//! table of errno values.
+
+use bincode::{Decode, Encode};
+
+use crate::{ChunkId, Generation, IntentId, MountId, Sequence};
+
+/// Why an operation on the namespace was refused. Part of replicated replies, so it holds
+/// only what every replica derives alike.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum FsError {
+    /// Nothing has that name.
+    #[error("no such file or directory")]
+    NotFound,
+    /// Something has that name already.
+    #[error("it exists already")]
+    Exists,
+    /// A component of the path, or the object of a directory call, is no directory.
+    #[error("not a directory")]
+    NotDirectory,
+    /// A file was called for and it is a directory.
+    #[error("is a directory")]
+    IsDirectory,
+    /// A regular file was called for.
+    #[error("not a regular file")]
+    NotFile,
+    /// A symlink was called for.
+    #[error("not a symbolic link")]
+    NotSymlink,
+    /// The directory holds entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A name is over 255 bytes or a path over 4,096.
+    #[error("the name is over 255 bytes or the path over 4,096")]
+    NameTooLong,
+    /// A name is empty, `.`, `..`, or holds `/` or NUL.
+    #[error("a name must not be empty, '.' or '..', nor hold '/' or NUL")]
+    InvalidName,
+    /// A path is not absolute, or holds `..` or NUL.
+    #[error("a path must start with '/' and hold neither '..' nor NUL")]
+    InvalidPath,
+    /// More than 40 symlinks were met.
+    #[error("too many symbolic links")]
+    TooManySymlinks,
+    /// A rename would move a directory into itself.
+    #[error("a directory cannot be moved into itself")]
+    IntoItself,
+    /// Both names must lie under the same mount, or under none.
+    #[error("the two paths lie under different mounts")]
+    CrossMount,
+    /// The mount is read-only.
+    #[error("the mount {mount} is read-only")]
+    ReadOnlyMount {
+        /// The mount.
+        mount: MountId,
+    },
+    /// The path is in use as a mount's root.
+    #[error("the path is the root of a mount")]
+    IsMountRoot,
+    /// There is no such mount.
+    #[error("there is no such mount")]
+    NoSuchMount,
+    /// The root directory cannot be renamed, replaced or removed.
+    #[error("the root directory cannot be renamed, replaced or removed")]
+    IsRoot,
+    /// A directory cannot have further hard links.
+    #[error("a directory cannot be hard-linked")]
+    LinkDirectory,
+    /// The file has as many hard links as it may.
+    #[error("too many hard links")]
+    TooManyLinks,
+    /// A size or offset lies beyond 2^63 - 1.
+    #[error("the size is beyond the largest file")]
+    FileTooLarge,
+    /// A policy's field is out of its range.
+    #[error("a policy needs 1-7 replicas, 1 <= min_replicas <= replicas, a lag of 100 ms and 1 MiB at least")]
+    InvalidPolicy,
+    /// A symlink's target is empty, over 4,095 bytes, or holds NUL.
+    #[error("a symlink's target must have 1-4,095 bytes without NUL")]
+    InvalidTarget,
+    /// Fields of the request contradict each other or lie outside their ranges.
+    #[error("the request's fields contradict each other or are out of range")]
+    InvalidRequest,
+    /// The file's tail is open and the request depends on its length: seal and retry.
+    #[error("the file is growing ({chunk} is open): seal it and retry")]
+    TailOpen {
+        /// The open tail.
+        chunk: ChunkId,
+    },
+    /// The file's length is not the expected one.
+    #[error("the file's length is {actual}, not {expected}")]
+    LengthMismatch {
+        /// What the caller named.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// The inode's version is not the expected one.
+    #[error("the version is {actual}, not {expected}")]
+    VersionMismatch {
+        /// What the caller named.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// A newer exclusive writer owns the file (append protocol R11).
+    #[error("fenced by a newer writer of {generation}")]
+    Fenced {
+        /// The generation that owns the file now.
+        generation: Generation,
+        /// The fenced writer's last decided sequence.
+        last_sequence: Sequence,
+    },
+    /// The chunk is no longer held by the session: write the bytes again.
+    #[error("{chunk} is no longer held by this session: write the bytes again")]
+    ChunkGone {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk is not in the state that the request assumes.
+    #[error("{chunk} is not in the state that the request assumes")]
+    ChunkState {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The session has expired; the outcome of a request sent in it is unknown.
+    #[error("the session has expired; the outcome of its unanswered requests is unknown")]
+    SessionExpired,
+    /// More than 1,024 replies wait to be acknowledged.
+    #[error("the session has 1,024 unacknowledged replies: acknowledge some")]
+    TooManyReplies,
+    /// The reply of that request was acknowledged and dropped.
+    #[error("{sequence} was acknowledged already and its reply is gone")]
+    StaleSequence {
+        /// The request's sequence.
+        sequence: Sequence,
+    },
+    /// The inode is gone.
+    #[error("the file is gone")]
+    Stale,
+    /// A limit of rows in one entry was met.
+    #[error("the operation touches more rows than one entry may")]
+    TooLarge,
+    /// The file has as many writers as it may.
+    #[error("the file has 1,024 live writers")]
+    TooManyWriters,
+    /// What is asked for needs S3: wait for the intent and retry.
+    #[error("waiting for S3 ({intent})")]
+    Importing {
+        /// The intent to wait for.
+        intent: IntentId,
+    },
+    /// This build cannot do it.
+    #[error("not supported")]
+    NotSupported,
+    /// Bytes in the state did not decode: a bug or a damaged disk.
+    #[error("the metadata of this object is damaged")]
+    Damaged,
+    /// No space is left, or a quota is used up.
+    #[error("no space left")]
+    NoSpace,
+    /// Not enough healthy data nodes for a new chunk.
+    #[error("{available} healthy data nodes of the {needed} needed")]
+    TooFewNodes {
+        /// Nodes that could take a chunk.
+        available: u8,
+        /// `min_replicas`.
+        needed: u8,
+    },
+    /// Unpersisted bytes are at their bound: S3 is slow or away.
+    #[error("lag bound reached: {lag_bytes} unpersisted bytes of {bound_bytes}")]
+    LagBound {
+        /// Unpersisted bytes.
+        lag_bytes: u64,
+        /// The bound.
+        bound_bytes: u64,
+    },
+}
+
+impl FsError {
+    /// The POSIX errno of this outcome: the only such table in the project.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        use rustix::io::Errno;
+        let errno = match self {
+            Self::NotFound | Self::NoSuchMount => Errno::NOENT,
+            Self::Exists => Errno::EXIST,
+            Self::NotDirectory => Errno::NOTDIR,
+            Self::IsDirectory => Errno::ISDIR,
+            Self::NotEmpty => Errno::NOTEMPTY,
+            Self::NameTooLong => Errno::NAMETOOLONG,
+            Self::TooManySymlinks => Errno::LOOP,
+            Self::CrossMount => Errno::XDEV,
+            Self::ReadOnlyMount { .. } => Errno::ROFS,
+            Self::IsMountRoot | Self::IsRoot => Errno::BUSY,
+            // POSIX: link() on a directory without the privilege is EPERM.
+            Self::LinkDirectory => Errno::PERM,
+            Self::TooManyLinks => Errno::MLINK,
+            Self::FileTooLarge => Errno::FBIG,
+            Self::InvalidName
+            | Self::InvalidPath
+            | Self::NotFile
+            | Self::NotSymlink
+            | Self::IntoItself
+            | Self::InvalidPolicy
+            | Self::InvalidTarget
+            | Self::InvalidRequest => Errno::INVAL,
+            Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } => Errno::AGAIN,
+            Self::LengthMismatch { .. } | Self::VersionMismatch { .. } => Errno::CANCELED,
+            // A fenced writer must not mistake it for anything it could retry.
+            Self::Fenced { .. } | Self::Stale | Self::ChunkGone { .. } => Errno::STALE,
+            Self::SessionExpired | Self::StaleSequence { .. } => Errno::TIMEDOUT,
+            Self::TooManyReplies | Self::TooManyWriters => Errno::NOBUFS,
+            Self::TooLarge => Errno::TOOBIG,
+            Self::NotSupported => Errno::OPNOTSUPP,
+            Self::Damaged => Errno::IO,
+            Self::NoSpace | Self::LagBound { .. } => Errno::NOSPC,
+            Self::TooFewNodes { .. } => Errno::HOSTDOWN,
+        };
+        errno.raw_os_error()
+    }
+}

@@ -1,0 +1,46 @@
+//! The limits of the system, in one place. Everything that grows has one.
+
+/// Bytes in a name, at most (POSIX NAME_MAX).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Bytes in a path, at most (POSIX PATH_MAX).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Symlinks followed in one resolution, at most (Linux's own limit).
+pub const SYMLINKS_MAX: usize = 40;
+/// A file's size, at most.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Bytes in a chunk, at most.
+pub const CHUNK_BYTES_MAX: u64 = 64 << 20;
+/// Bytes in one append record, at most.
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// Payload bytes covered by one checksum of a stored record.
+pub const CHECKSUM_BLOCK_BYTES: usize = 16 << 10;
+/// Bytes in one frame of a read stream, at most.
+pub const READ_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes in one gRPC message, at most, on every service.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Rows that one log entry may touch, at most.
+pub const ROWS_PER_ENTRY_MAX: usize = 4096;
+/// Replies kept for one session, at most.
+pub const REPLIES_PER_SESSION_MAX: usize = 1024;
+/// Live writers of one file, at most (append protocol R2).
+pub const WRITERS_PER_FILE_MAX: usize = 1024;
+/// Replicas of a chunk, at most.
+pub const REPLICAS_MAX: u8 = 7;
+/// Entries in one batch of a listing, at most.
+pub const LIST_BATCH_MAX: u32 = 4096;
+/// How long a session lives without a keep-alive.
+pub const SESSION_LEASE_MS: u64 = 30_000;
+/// The deadline of an RPC whose caller names none.
+pub const RPC_DEADLINE_MS: u64 = 5_000;
+/// How long the SDK retries before it gives up.
+pub const RETRY_BUDGET_MS: u64 = 30_000;
+/// The first grant of bytes to a tail; it doubles up to [`CHUNK_BYTES_MAX`] (R13).
+pub const GRANT_BYTES_FIRST: u64 = 1 << 20;
+/// Bytes in a symlink's target, at most.
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Bytes in an S3 key, at most.
+pub const S3_KEY_BYTES_MAX: usize = 1024;
+/// Hard links to one file, at most.
+pub const LINKS_MAX: u32 = 65_000;
+/// The protocol version spoken by this build. Peers of another major refuse each other.
+pub const PROTOCOL_VERSION: u32 = 1;
