@@ -1,0 +1,253 @@
+//! Test binaries: which there are, running one, what it said.
+//!
+//! They are run directly rather than by `cargo test`, so that those that start whole clusters can
+//! be given one thread and every one can be timed, bounded and repeated.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::step;
+
+/// How many tests passed, failed and were left out.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, skipped } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// One test binary.
+#[derive(Debug)]
+pub struct Binary {
+    /// Package directory and target, for people: `tests/style_rules`.
+    pub name: String,
+    /// Whether it may start clusters: one test at a time, repeated by a soak.
+    pub is_cluster_test: bool,
+    executable: PathBuf,
+    package: PathBuf,
+}
+
+impl Binary {
+    /// The command that runs it as cargo would: in its package's directory.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.current_dir(&self.package).env("CARGO_MANIFEST_DIR", &self.package);
+        if self.is_cluster_test {
+            command.arg("--test-threads=1");
+        }
+        command
+    }
+}
+
+/// Why a test binary's run does not count as good.
+#[derive(Debug)]
+pub struct Failure {
+    /// The names of the tests that failed, as far as the binary told.
+    pub tests: Vec<String>,
+    cause: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tests.as_slice() {
+            [] => f.write_str(&self.cause),
+            tests => write!(f, "{} ({})", tests.join(", "), self.cause),
+        }
+    }
+}
+
+/// Builds all test binaries and lists them, those that start clusters last.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(cargo: &mut Command, root: &Path) -> Result<Vec<Binary>, String> {
+    cargo
+        .args(["test", "--release", "--workspace", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let output =
+        cargo.stderr(Stdio::inherit()).output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo ended with {}", output.status));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut binaries: Vec<Binary> =
+        messages.lines().filter_map(|message| parse_artifact(message, root)).collect();
+    binaries.sort_by(|a, b| (a.is_cluster_test, &a.name).cmp(&(b.is_cluster_test, &b.name)));
+    Ok(binaries)
+}
+
+/// Reads one of cargo's JSON messages; None unless it tells of a test binary.
+fn parse_artifact(message: &str, root: &Path) -> Option<Binary> {
+    if !message.contains(r#""reason":"compiler-artifact""#) {
+        return None;
+    }
+    let (_, profile) = message.split_once(r#""profile":{"#)?;
+    let (profile, _) = profile.split_once('}')?;
+    if !profile.contains(r#""test":true"#) {
+        return None;
+    }
+    let executable = PathBuf::from(json_string(message, "executable")?);
+    let manifest = PathBuf::from(json_string(message, "manifest_path")?);
+    let source = PathBuf::from(json_string(message, "src_path")?);
+    let package = manifest.parent()?.to_path_buf();
+
+    let directory = package.strip_prefix(root).unwrap_or(&package);
+    let target = source.file_stem()?.to_string_lossy().into_owned();
+    let is_integration = source.parent() == Some(package.join("tests").as_path());
+    let starts_clusters = [Path::new("tests"), Path::new("jepsen")].contains(&directory);
+    Some(Binary {
+        name: format!("{}/{target}", directory.display()),
+        is_cluster_test: is_integration && starts_clusters && target != "style_rules",
+        executable,
+        package,
+    })
+}
+
+/// The value of the first string field of this name. Enough for the paths in cargo's messages.
+fn json_string(message: &str, field: &str) -> Option<String> {
+    let (_, rest) = message.split_once(&format!(r#""{field}":""#))?;
+    let mut value = String::new();
+    let mut characters = rest.chars();
+    loop {
+        match characters.next()? {
+            '"' => return Some(value),
+            '\\' => value.push(characters.next()?),
+            character => value.push(character),
+        }
+    }
+}
+
+/// Whether a test binary, with these arguments, has any test to run.
+pub fn has_tests(command: &Command) -> bool {
+    let mut list = Command::new(command.get_program());
+    list.args(command.get_args()).args(["--list", "--format=terse"]);
+    let output = list.stderr(Stdio::null()).output();
+    // If it cannot say, running it will tell why.
+    output.map_or(true, |output| !output.stdout.trim_ascii().is_empty())
+}
+
+/// Runs a test binary (or `cargo test --doc`), shows its output, adds its counts.
+///
+/// # Errors
+/// A test failed, or the binary did not end well, or in time.
+pub fn run(command: &mut Command, limit: Duration, counts: &mut Counts) -> Result<(), Failure> {
+    let broken = |cause| Failure { tests: Vec::new(), cause };
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().map_err(|error| broken(format!("cannot start: {error}")))?;
+    let Some(output) = child.stdout.take() else {
+        return Err(broken("no output to read".to_owned()));
+    };
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // The receiver is gone only if we gave up waiting.
+        let _ = sender.send(read_results(output, &mut std::io::stdout()));
+    });
+    let status = step::wait_within(&mut child, limit);
+    // A process that outlives the test may hold the pipe open: do not wait for it for ever.
+    let (seen, mut failed) = receiver.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
+    counts.passed += seen.passed;
+    counts.failed += seen.failed;
+    counts.skipped += seen.skipped;
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            if seen.failed == 0 {
+                counts.failed += 1;
+            }
+            failed.dedup();
+            Err(Failure { tests: failed, cause: status.to_string() })
+        }
+        Err(cause) => {
+            counts.failed += 1;
+            Err(Failure { tests: failed, cause })
+        }
+    }
+}
+
+/// Copies a test binary's output and picks out its results and the names of failed tests.
+fn read_results(output: impl Read, copy: &mut impl Write) -> (Counts, Vec<String>) {
+    let mut counts = Counts::default();
+    let mut failed = Vec::new();
+    let mut lines = BufReader::new(output);
+    let mut bytes = Vec::new();
+    while matches!(lines.read_until(b'\n', &mut bytes), Ok(length) if length > 0) {
+        // A closed stdout must not stop the tests.
+        let _ = copy.write_all(&bytes);
+        let line = String::from_utf8_lossy(&bytes);
+        let line = line.trim_end();
+        if let Some(results) = line.strip_prefix("test result: ") {
+            counts.passed += number_before(results, " passed");
+            counts.failed += number_before(results, " failed");
+            counts.skipped += number_before(results, " ignored");
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((name, _)) = test.split_once(" ... ")
+            && test.ends_with("FAILED")
+        {
+            failed.push(name.to_owned());
+        }
+        bytes.clear();
+    }
+    (counts, failed)
+}
+
+fn number_before(text: &str, word: &str) -> u64 {
+    let before = text.split(word).next().unwrap_or_default();
+    let digits = before.rsplit(' ').next().unwrap_or_default();
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARTIFACT: &str = r#"{"reason":"compiler-artifact","package_id":"x","manifest_path":"/repo/tests/Cargo.toml","target":{"kind":["test"],"name":"fault_proxy","src_path":"/repo/tests/tests/fault_proxy.rs","test":true},"profile":{"opt_level":"3","test":true},"executable":"/t/release/deps/fault_proxy-1","fresh":true}"#;
+
+    #[test]
+    fn artifacts_that_are_test_binaries_are_found() {
+        let binary = parse_artifact(ARTIFACT, Path::new("/repo")).unwrap();
+        assert_eq!(binary.name, "tests/fault_proxy");
+        assert!(binary.is_cluster_test);
+        assert_eq!(binary.executable, Path::new("/t/release/deps/fault_proxy-1"));
+        assert_eq!(binary.package, Path::new("/repo/tests"));
+
+        let library = ARTIFACT.replace(r#""3","test":true"#, r#""3","test":false"#);
+        assert!(parse_artifact(&library, Path::new("/repo")).is_none());
+        let unit = ARTIFACT.replace("/repo/tests/tests/fault_proxy.rs", "/repo/tests/src/lib.rs");
+        assert!(!parse_artifact(&unit, Path::new("/repo")).unwrap().is_cluster_test);
+        let style = ARTIFACT.replace("fault_proxy.rs", "style_rules.rs");
+        assert!(!parse_artifact(&style, Path::new("/repo")).unwrap().is_cluster_test);
+    }
+
+    #[test]
+    fn results_are_counted_and_failures_named() {
+        let output = "test a::b ... ok\ntest c ... FAILED\ntest d ... ignored\n\n\
+            test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 7 filtered out\n\
+            test result: ok. 10 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let mut copy = Vec::new();
+        let (counts, failed) = read_results(output.as_bytes(), &mut copy);
+        assert_eq!(counts.to_string(), "11 passed, 1 failed, 1 skipped");
+        assert_eq!(failed, ["c"]);
+        assert_eq!(copy, output.as_bytes());
+    }
+
+    #[test]
+    fn a_binary_that_dies_without_a_result_counts_as_one_failure() {
+        let mut counts = Counts::default();
+        let failure = run(&mut Command::new("false"), Duration::from_secs(10), &mut counts);
+        assert!(failure.unwrap_err().to_string().contains("exit status: 1"));
+        assert_eq!(counts.failed, 1);
+    }
+}

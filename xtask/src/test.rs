@@ -1,0 +1,145 @@
+//! `cargo xtask test`: format, lints, every test; one summary line at the end.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::args::TestOptions;
+use crate::libtest::{self, Binary, Counts};
+use crate::setup;
+use crate::step::{self, Steps};
+use crate::tools_venv::Tools;
+use crate::workspace::Workspace;
+
+/// Everything a test binary is run with.
+struct Session<'a> {
+    workspace: &'a Workspace,
+    options: &'a TestOptions,
+    tools: Tools,
+    timeout: Duration,
+}
+
+/// Runs what was asked for. Every step is run even if an earlier one failed, as far as it can be.
+///
+/// # Errors
+/// Names the steps that failed.
+pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
+    let mut steps = Steps::new();
+    let mut counts = Counts::default();
+    let mut tools = None;
+    steps.run("setup", || {
+        tools = Some(setup::run(workspace)?);
+        Ok(())
+    });
+    if let Some(tools) = tools {
+        let session = Session { workspace, options, tools, timeout: timeout(options)? };
+        session.run(&mut steps, &mut counts);
+    }
+    let finished = steps.finish();
+    println!("{counts}");
+    finished
+}
+
+impl Session<'_> {
+    fn run(&self, steps: &mut Steps, counts: &mut Counts) {
+        if self.options.filter.is_none() {
+            self.lint(steps);
+        }
+        let mut binaries = Vec::new();
+        let built = steps.run("build", || {
+            // The first builds the programs that tests start, the second the tests.
+            step::run(self.cargo().args(["build", "--release", "--workspace"]))?;
+            binaries = libtest::build(&mut self.cargo(), &self.workspace.root)?;
+            Ok(())
+        });
+        if !built {
+            return;
+        }
+        for binary in &binaries {
+            self.run_binary(binary, None, steps, counts);
+        }
+        if self.options.filter.is_none() {
+            steps.run("doc tests", || {
+                let mut command = self.cargo();
+                command.args(["test", "--release", "--workspace", "--doc"]);
+                libtest::run(&mut command, self.timeout, counts).map_err(|failure| failure.to_string())
+            });
+        }
+        self.soak(&binaries, steps, counts);
+    }
+
+    fn lint(&self, steps: &mut Steps) {
+        steps.run("rustfmt", || step::run(self.cargo().args(["fmt", "--all", "--", "--check"])));
+        steps.run("clippy", || {
+            step::run(
+                self.cargo()
+                    .args(["clippy", "--release", "--workspace", "--all-targets"])
+                    .args(["--", "-D", "warnings"]),
+            )
+        });
+    }
+
+    /// Repeats the whole-cluster tests, each round with the next seed.
+    fn soak(&self, binaries: &[Binary], steps: &mut Steps, counts: &mut Counts) {
+        let first = first_seed();
+        for round in 0..u64::from(self.options.soak) {
+            let seed = first.wrapping_add(round);
+            for binary in binaries.iter().filter(|b| b.is_cluster_test) {
+                self.run_binary(binary, Some(seed), steps, counts);
+            }
+        }
+    }
+
+    fn run_binary(&self, binary: &Binary, seed: Option<u64>, steps: &mut Steps, counts: &mut Counts) {
+        let mut command = binary.command();
+        self.tools.tell(&mut command);
+        command.args(&self.options.filter);
+        if self.options.filter.is_some() && !libtest::has_tests(&command) {
+            return;
+        }
+        if self.options.long {
+            command.env("CAIRN_LONG", "1");
+        }
+        let mut name = binary.name.clone();
+        if let Some(seed) = seed {
+            command.env("CAIRN_SEED", seed.to_string());
+            name = format!("{name}, seed {seed}");
+        }
+        steps.run(&name, || {
+            libtest::run(&mut command, self.timeout, counts).map_err(|failure| {
+                let test = failure.tests.first().map_or("NAME", String::as_str);
+                match seed {
+                    Some(seed) => {
+                        format!("{failure}; repeat: CAIRN_SEED={seed} cargo xtask test --filter {test}")
+                    }
+                    None => failure.to_string(),
+                }
+            })
+        });
+    }
+
+    fn cargo(&self) -> std::process::Command {
+        let mut command = self.workspace.cargo();
+        self.tools.tell(&mut command);
+        command
+    }
+}
+
+/// How long one test binary may run.
+fn timeout(options: &TestOptions) -> Result<Duration, String> {
+    let default = if options.long || options.soak > 0 { 3600 } else { 600 };
+    match std::env::var("CAIRN_TEST_TIMEOUT_S") {
+        Err(_) => Ok(Duration::from_secs(default)),
+        Ok(text) => text
+            .parse()
+            .map(Duration::from_secs)
+            .map_err(|_| format!("CAIRN_TEST_TIMEOUT_S needs a number of seconds, got '{text}'")),
+    }
+}
+
+/// The seed of the first soak round: CAIRN_SEED, else the time.
+fn first_seed() -> u64 {
+    let named = std::env::var("CAIRN_SEED").ok();
+    named.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.map_or(1, |since| since.as_secs())
+    })
+}
