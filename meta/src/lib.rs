@@ -1,1 +1,1 @@
-//! Skeleton.
+//! The CairnFS metadata server: one Raft group over RocksDB.
