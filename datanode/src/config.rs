@@ -1,0 +1,276 @@
+//! [`Config`]: what a data node is told at its start, and its checks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cairn_types::ClusterId;
+use serde::{Deserialize, Serialize};
+
+/// The smallest segment that still holds a few of the largest appends.
+const SEGMENT_MIB_MIN: u64 = 4;
+/// The largest segment: its offsets fit 32 bits.
+const SEGMENT_MIB_MAX: u64 = 2048;
+/// Segments without which a node cannot clean one while it writes another.
+const SEGMENTS_MIN: u64 = 4;
+/// The least memory a node works in.
+const MEMORY_MIB_MIN: u64 = 64;
+
+/// A data node's configuration, as its TOML file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The node's directory: segments, its identity, its lock. One process at a time.
+    pub dir: PathBuf,
+    /// The gRPC address, `ip:port`. Port 0: the kernel picks one, `Ready` tells it.
+    pub listen: String,
+    /// The address that peers and clients are told; empty: the one listened on.
+    pub advertise: String,
+    /// Addresses of the metadata servers, `host:port`; any of them leads to the others.
+    pub meta: Vec<String>,
+    /// The address of /metrics, /healthz and /readyz; empty: off.
+    pub http: String,
+    /// MiB that segments may take; 0: 80 % of what is free in the filesystem at the format.
+    pub capacity_mib: u64,
+    /// MiB in a segment, fixed at the format.
+    pub segment_mib: u64,
+    /// MiB of memory the node may use for buffers.
+    pub memory_mib: u64,
+    /// Milliseconds after which a replica that does not answer is sealed without.
+    pub replica_deadline_ms: u64,
+    /// The cluster to belong to, 32 hex digits; empty: the metadata servers' at the first start.
+    pub cluster_id: String,
+    /// Allows an address other than loopback without TLS.
+    pub insecure: bool,
+    /// Where sealed chunks go; absent: nothing is persisted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub understore: Option<UnderStoreConfig>,
+}
+
+/// Where sealed chunks go. Credentials come from the usual AWS chain, never from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UnderStoreConfig {
+    /// `s3://bucket/prefix`, or `file:///absolute/directory`.
+    pub url: String,
+    /// The endpoint, for other than AWS; empty: AWS.
+    pub endpoint: String,
+    /// The region.
+    pub region: String,
+    /// Buckets in the path, not in the host name.
+    pub force_path_style: bool,
+    /// Milliseconds after which one attempt of a request is given up.
+    pub timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/lib/cairn/data"),
+            listen: "127.0.0.1:7400".to_owned(),
+            advertise: String::new(),
+            meta: vec!["127.0.0.1:7100".to_owned()],
+            http: "127.0.0.1:7401".to_owned(),
+            capacity_mib: 0,
+            segment_mib: 256,
+            memory_mib: 512,
+            replica_deadline_ms: 300,
+            cluster_id: String::new(),
+            insecure: false,
+            understore: None,
+        }
+    }
+}
+
+impl Default for UnderStoreConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            endpoint: String::new(),
+            region: "us-east-1".to_owned(),
+            force_path_style: true,
+            timeout_ms: 10_000,
+        }
+    }
+}
+
+/// What is wrong with a configuration; each names its field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// An address is not `ip:port`.
+    #[error("{field}: '{value}' is not an address like 127.0.0.1:7400")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// An address that others can reach was asked for without TLS.
+    #[error(
+        "{field}: {address} can be reached from other machines without TLS; set insecure = true to allow it"
+    )]
+    NotLoopback {
+        /// The field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// No metadata server is named.
+    #[error("meta: at least one metadata server must be named")]
+    NoMeta,
+    /// The cluster id is not one.
+    #[error("cluster_id: it is written as 32 hexadecimal digits, not all zero")]
+    ClusterId,
+    /// A number is out of its range.
+    #[error("{field}: {value} is out of range ({least} to {most})")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+        /// The smallest value allowed.
+        least: u64,
+        /// The largest value allowed.
+        most: u64,
+    },
+    /// The under-store's URL has a scheme that is not known, or no bucket or directory.
+    #[error("understore.url: '{url}' is neither s3://bucket/prefix nor file:///absolute/directory")]
+    UnderStoreUrl {
+        /// What it holds.
+        url: String,
+    },
+}
+
+/// The addresses and ids of a [`Config`] that passed its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Where gRPC listens.
+    pub listen: SocketAddr,
+    /// Where HTTP listens, if at all.
+    pub http: Option<SocketAddr>,
+    /// The cluster that was named.
+    pub cluster: Option<ClusterId>,
+}
+
+impl Config {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the first field that is wrong.
+    pub fn check(&self) -> Result<Checked, ConfigError> {
+        let listen = self.bindable("listen", &self.listen)?;
+        let http = if self.http.is_empty() { None } else { Some(self.bindable("http", &self.http)?) };
+        if !self.advertise.is_empty() {
+            reachable("advertise", &self.advertise)?;
+        }
+        if self.meta.is_empty() {
+            return Err(ConfigError::NoMeta);
+        }
+        self.meta.iter().try_for_each(|address| reachable("meta", address))?;
+        range("segment_mib", self.segment_mib, SEGMENT_MIB_MIN, SEGMENT_MIB_MAX)?;
+        range("memory_mib", self.memory_mib, MEMORY_MIB_MIN, 1 << 24)?;
+        range("replica_deadline_ms", self.replica_deadline_ms, 10, 60_000)?;
+        if self.capacity_mib != 0 {
+            range("capacity_mib", self.capacity_mib, SEGMENTS_MIN * self.segment_mib, 1 << 40)?;
+        }
+        if let Some(store) = &self.understore {
+            store.check()?;
+        }
+        Ok(Checked { listen, http, cluster: self.cluster()? })
+    }
+
+    fn cluster(&self) -> Result<Option<ClusterId>, ConfigError> {
+        if self.cluster_id.is_empty() {
+            return Ok(None);
+        }
+        let id = self.cluster_id.parse::<ClusterId>().map_err(|_| ConfigError::ClusterId)?;
+        if id.is_nil() { Err(ConfigError::ClusterId) } else { Ok(Some(id)) }
+    }
+
+    fn bindable(&self, field: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+        let address: SocketAddr =
+            value.parse().map_err(|_| ConfigError::Address { field, value: value.to_owned() })?;
+        if address.ip().is_loopback() || self.insecure {
+            Ok(address)
+        } else {
+            Err(ConfigError::NotLoopback { field, address })
+        }
+    }
+}
+
+impl UnderStoreConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let bucket =
+            self.url.strip_prefix("s3://").map(|rest| !rest.split('/').next().unwrap_or("").is_empty());
+        let directory = self.url.strip_prefix("file://").map(|path| path.starts_with('/'));
+        if bucket.or(directory) != Some(true) {
+            return Err(ConfigError::UnderStoreUrl { url: self.url.clone() });
+        }
+        range("understore.timeout_ms", self.timeout_ms, 100, 600_000)
+    }
+}
+
+/// Checks that `value` is `host:port` with a port that can be connected to.
+fn reachable(field: &'static str, value: &str) -> Result<(), ConfigError> {
+    let port = value.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+        Some(port) if port != 0 => Ok(()),
+        _ => Err(ConfigError::Address { field, value: value.to_owned() }),
+    }
+}
+
+fn range(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::Range { field, value, least, most })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(toml: &str) -> Result<Checked, ConfigError> {
+        toml::from_str::<Config>(toml).unwrap().check()
+    }
+
+    #[test]
+    fn the_default_is_valid_and_survives_toml() {
+        let config = Config::default();
+        assert!(config.check().is_ok());
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<Config>("listne = 'x'").unwrap_err();
+        assert!(error.to_string().contains("listne"), "{error}");
+        let error = toml::from_str::<Config>("[understore]\nbukket = 'x'").unwrap_err();
+        assert!(error.to_string().contains("bukket"), "{error}");
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_on_request() {
+        let refused = checked("listen = '0.0.0.0:7400'");
+        assert!(matches!(refused, Err(ConfigError::NotLoopback { field: "listen", .. })));
+        let refused = checked("http = '0.0.0.0:7401'");
+        assert!(matches!(refused, Err(ConfigError::NotLoopback { field: "http", .. })));
+        assert!(checked("listen = '0.0.0.0:7400'\ninsecure = true").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let bad = |toml| checked(toml).unwrap_err();
+        assert!(matches!(bad("listen = 'here'"), ConfigError::Address { field: "listen", .. }));
+        assert!(matches!(bad("meta = ['x']"), ConfigError::Address { field: "meta", .. }));
+        assert_eq!(bad("meta = []"), ConfigError::NoMeta);
+        assert_eq!(bad("cluster_id = 'abc'"), ConfigError::ClusterId);
+        assert!(matches!(bad("segment_mib = 1"), ConfigError::Range { field: "segment_mib", .. }));
+        assert!(matches!(bad("capacity_mib = 10"), ConfigError::Range { field: "capacity_mib", .. }));
+        let url = "[understore]\nurl = 'ftp://x'";
+        assert!(matches!(bad(url), ConfigError::UnderStoreUrl { .. }));
+        assert!(checked("[understore]\nurl = 's3://bucket/prefix'").is_ok());
+        assert!(checked("[understore]\nurl = 'file:///tmp/x'").is_ok());
+    }
+}
