@@ -1,1 +1,4 @@
 //! The CairnFS metadata server: one Raft group over RocksDB.
+
+pub mod keys;
+pub mod namespace;
