@@ -1,0 +1,46 @@
+//! [`Request`]: what a handle asks of the writer's thread.
+
+use bytes::Bytes;
+use cairn_types::{ChunkId, Epoch};
+
+use super::completion::Callback;
+use super::spec::{AppendRecord, ChunkSpec, Durable, FenceAnswer, FenceSpec, SealedOutcome, SealedSpec};
+use crate::segments::BlockSums;
+
+/// A block of an object in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheKey {
+    /// Hash of the object's identity (key, ETag, ...).
+    pub object: u128,
+    /// Number of the block in it.
+    pub block: u64,
+}
+
+/// One change, in the order of submission.
+pub(crate) enum Request {
+    Create(ChunkSpec, Callback<()>),
+    /// An append, or with an epoch an extension of a replica fenced there.
+    Append(AppendRecord, BlockSums, Option<Epoch>, Callback<Durable>),
+    Fence(FenceSpec, Callback<FenceAnswer>),
+    Sealed(SealedSpec, Callback<SealedOutcome>),
+    Delete(ChunkId, Callback<()>),
+    Persisted(ChunkId, Bytes, Callback<()>),
+    Evict(Option<ChunkId>, Callback<u64>),
+    CachePut(CacheKey, Bytes, BlockSums, Callback<()>),
+    /// A read found the replica damaged: keep it so over a restart.
+    MarkDamaged(ChunkId),
+    /// Resolves when everything submitted before is durable.
+    Flush(Callback<()>),
+}
+
+impl Request {
+    /// Bytes it holds in the queue.
+    pub(crate) fn weight(&self) -> usize {
+        let payload = match self {
+            Self::Append(record, ..) => record.payload.len(),
+            Self::CachePut(_, payload, ..) => payload.len(),
+            _ => 0,
+        };
+        256 + payload
+    }
+}
