@@ -1,0 +1,389 @@
+//! A real S3 server for tests: SeaweedFS, or moto, in a process of its own on free loopback ports.
+//!
+//! `cargo xtask setup` installs both. The server is killed when the [`S3Server`] is dropped, and by
+//! the kernel when the test process dies without dropping it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for a real process in real time, on ports chosen freely"
+)]
+
+mod error;
+mod process;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::operation::create_bucket::CreateBucketError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::tls;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+pub use error::S3ServerError;
+pub use process::{free_ports, spawn_bound_to_this_process};
+
+const ACCESS_KEY: &str = "cairn-test-access";
+const SECRET_KEY: &str = "cairn-test-secret-0123456789";
+const REGION: &str = "us-east-1";
+const BUCKET: &str = "cairn-test";
+
+/// The parts of SeaweedFS, each with a port and a gRPC port. S3 is first.
+const SERVICES: [&str; 4] = ["s3", "master", "volume", "filer"];
+
+/// How long a server may take from its start to its first answer.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How often a start is tried again on other ports when the process ends at once.
+const START_ATTEMPTS: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Seaweed,
+    Moto,
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Seaweed => "weed",
+            Self::Moto => "moto_server",
+        }
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Seaweed => "CAIRN_WEED",
+            Self::Moto => "CAIRN_MOTO_SERVER",
+        }
+    }
+
+    fn ports_count(self) -> usize {
+        match self {
+            Self::Seaweed => SERVICES.len() * 2,
+            Self::Moto => 1,
+        }
+    }
+}
+
+/// A running (or killed) S3 server with one bucket.
+///
+/// Its address stays the same over [`kill`](Self::kill) and [`restart`](Self::restart).
+#[derive(Debug)]
+pub struct S3Server {
+    kind: Kind,
+    program: PathBuf,
+    directory: PathBuf,
+    /// Keeps moto's log directory.
+    _temporary: Option<tempfile::TempDir>,
+    ports: Vec<u16>,
+    child: Option<Child>,
+}
+
+impl S3Server {
+    /// Starts SeaweedFS with its data in `directory` (made if absent), waits until it serves and
+    /// makes the bucket. Data survives [`kill`](Self::kill) as far as SeaweedFS had written it: it
+    /// acknowledges before it fsyncs.
+    ///
+    /// # Errors
+    /// See [`S3ServerError`].
+    pub async fn seaweed(directory: &Path) -> Result<Self, S3ServerError> {
+        Self::start(Kind::Seaweed, directory.to_path_buf(), None).await
+    }
+
+    /// Starts moto. It keeps everything in memory: a restart forgets all.
+    ///
+    /// # Errors
+    /// See [`S3ServerError`].
+    pub async fn moto() -> Result<Self, S3ServerError> {
+        let temporary = tempfile::tempdir().map_err(|source| S3ServerError::Io {
+            action: "make a directory in",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        Self::start(Kind::Moto, temporary.path().to_path_buf(), Some(temporary)).await
+    }
+
+    async fn start(
+        kind: Kind,
+        directory: PathBuf,
+        temporary: Option<tempfile::TempDir>,
+    ) -> Result<Self, S3ServerError> {
+        let program = find_program(kind)?;
+        fs::create_dir_all(&directory).map_err(|source| S3ServerError::Io {
+            action: "make",
+            path: directory.clone(),
+            source,
+        })?;
+        let mut server =
+            Self { kind, program, directory, _temporary: temporary, ports: Vec::new(), child: None };
+        let mut attempt = 1;
+        loop {
+            server.ports = free_ports(kind.ports_count())?;
+            match server.restart().await {
+                // Somebody took a port between our look and its bind.
+                Err(S3ServerError::Exited { .. }) if attempt < START_ATTEMPTS => attempt += 1,
+                other => return other.map(|()| server),
+            }
+        }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// The port of the S3 endpoint.
+    pub fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
+    /// The access key id that may do everything.
+    pub fn access_key(&self) -> &'static str {
+        ACCESS_KEY
+    }
+
+    /// The secret to [`access_key`](Self::access_key).
+    pub fn secret_key(&self) -> &'static str {
+        SECRET_KEY
+    }
+
+    /// The region that requests are signed for.
+    pub fn region(&self) -> &'static str {
+        REGION
+    }
+
+    /// The bucket that is there from the start.
+    pub fn bucket(&self) -> &'static str {
+        BUCKET
+    }
+
+    /// A client of this server: path style, no retries, 10 s an operation.
+    pub fn client(&self) -> Client {
+        self.client_at(&self.endpoint())
+    }
+
+    /// The same client, but connecting to `endpoint` (a fault proxy's, for instance).
+    pub fn client_at(&self, endpoint: &str) -> Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(2))
+            .operation_timeout(Duration::from_secs(10))
+            .build();
+        Client::from_conf(self.client_config(endpoint).timeout_config(timeouts).build())
+    }
+
+    /// What [`client_at`](Self::client_at) is made from, to be changed; has no timeouts yet.
+    pub fn client_config(&self, endpoint: &str) -> Builder {
+        let credentials = Credentials::builder()
+            .access_key_id(ACCESS_KEY)
+            .secret_access_key(SECRET_KEY)
+            .provider_name("cairn-tests")
+            .build();
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .build_https();
+        aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(endpoint)
+            .region(Region::new(REGION))
+            .credentials_provider(credentials)
+            .http_client(http)
+            .force_path_style(true)
+            .retry_config(RetryConfig::disabled())
+    }
+
+    /// Makes a bucket; one that is there already is fine.
+    ///
+    /// # Errors
+    /// Whatever the server answers.
+    pub async fn create_bucket(&self, name: &str) -> Result<(), SdkError<CreateBucketError>> {
+        let made = self.client().create_bucket().bucket(name).send().await;
+        match made {
+            Err(SdkError::ServiceError(error))
+                if error.err().is_bucket_already_owned_by_you() || error.err().is_bucket_already_exists() =>
+            {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Ends the process at once, as kill -9 does. Nothing if it does not run.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(mut child) = self.child.take() {
+            // It was killed: wait cannot fail but for a child already waited for.
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops the process without ending it: connections are accepted by the kernel, nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
+        if let Some(pid) = pid {
+            // The child leads a group of its own. It may be gone already: that is what we want.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// Kills the server if it runs, starts it on the same ports and waits until it serves.
+    ///
+    /// # Errors
+    /// See [`S3ServerError`].
+    pub async fn restart(&mut self) -> Result<(), S3ServerError> {
+        self.kill();
+        let command = match self.kind {
+            Kind::Seaweed => self.seaweed_command()?,
+            Kind::Moto => self.moto_command(),
+        };
+        let spawned = self.log_into(command).and_then(spawn_bound_to_this_process);
+        let child = spawned.map_err(|source| S3ServerError::Io {
+            action: "start",
+            path: self.program.clone(),
+            source,
+        })?;
+        self.child = Some(child);
+        self.wait_until_ready().await
+    }
+
+    fn seaweed_command(&self) -> Result<Command, S3ServerError> {
+        let identities = format!(
+            r#"{{"identities":[{{"name":"cairn","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],"actions":["Admin","Read","Write","List","Tagging"]}}]}}"#
+        );
+        let config = self.directory.join("s3.json");
+        fs::write(&config, identities).map_err(|source| S3ServerError::Io {
+            action: "write",
+            path: config,
+            source,
+        })?;
+        let data = self.directory.join("data");
+        fs::create_dir_all(&data).map_err(|source| S3ServerError::Io {
+            action: "make",
+            path: data,
+            source,
+        })?;
+        let mut command = Command::new(&self.program);
+        command.args(["-logtostderr=true", "server", "-dir=data", "-filer", "-s3", "-s3.config=s3.json"]);
+        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.iam=false", "-s3.autoCreateBucket=false"]);
+        command.args(["-volume.max=1000", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"]);
+        // A master alone waits for its own election: with the default 10 s a restart takes 22 s, not 3.
+        command.arg("-master.electionTimeout=1s");
+        command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        // Its sockets would lie in /tmp otherwise (those of gRPC do: see `remove_sockets`).
+        command.args(["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]);
+        for (service, ports) in SERVICES.iter().zip(self.ports.chunks_exact(2)) {
+            command.arg(format!("-{service}.port={}", ports[0]));
+            command.arg(format!("-{service}.port.grpc={}", ports[1]));
+        }
+        Ok(command)
+    }
+
+    /// Removes the unix sockets that SeaweedFS makes beside its gRPC ports and leaves when killed.
+    fn remove_sockets(&self) {
+        for (service, ports) in SERVICES.iter().zip(self.ports.chunks_exact(2)) {
+            // Not there unless it got so far.
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-{service}-grpc-{}.sock", ports[1]));
+        }
+    }
+
+    fn moto_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["-H", "127.0.0.1", "-p", &self.port().to_string()]);
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.join("server.log")
+    }
+
+    fn log_into(&self, mut command: Command) -> io::Result<Command> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        command.current_dir(&self.directory);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(command)
+    }
+
+    /// Waits until an object can be written and read: a listening port alone says little.
+    async fn wait_until_ready(&mut self) -> Result<(), S3ServerError> {
+        let started = Instant::now();
+        let client = self.client();
+        loop {
+            let last = match self.create_bucket(BUCKET).await {
+                Ok(()) => match write_and_read(&client).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => DisplayErrorContext(error).to_string(),
+            };
+            let program = self.kind.program();
+            if let Some(child) = &mut self.child
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                self.child = None;
+                return Err(S3ServerError::Exited { program, status, log: self.log_end() });
+            }
+            let waited = started.elapsed();
+            if waited > READY_DEADLINE {
+                return Err(S3ServerError::NotReady { program, waited, last, log: self.log_end() });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The last 20 lines of the server's log.
+    fn log_end(&self) -> String {
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.kill();
+        self.remove_sockets();
+    }
+}
+
+async fn write_and_read(client: &Client) -> Result<(), String> {
+    let key = ".cairn-ready";
+    let describe = |error: &dyn std::error::Error| DisplayErrorContext(error).to_string();
+    let body = ByteStream::from_static(b"ready");
+    let put = client.put_object().bucket(BUCKET).key(key).body(body).send().await;
+    put.map_err(|error| describe(&error))?;
+    let got = client.get_object().bucket(BUCKET).key(key).send().await;
+    got.map_err(|error| describe(&error))?;
+    let deleted = client.delete_object().bucket(BUCKET).key(key).send().await;
+    deleted.map(drop).map_err(|error| describe(&error))
+}
+
+/// The server's program: what the environment names, else what `cargo xtask setup` installed.
+fn find_program(kind: Kind) -> Result<PathBuf, S3ServerError> {
+    let named = std::env::var_os(kind.variable()).filter(|path: &OsString| !path.is_empty());
+    let mut places: Vec<PathBuf> = named.into_iter().map(PathBuf::from).collect();
+    if places.is_empty() {
+        // A test runs from <target>/release/deps, a program from <target>/release.
+        let executable = std::env::current_exe().unwrap_or_default();
+        let tool = Path::new("tools/current/bin").join(kind.program());
+        places.extend(executable.ancestors().skip(1).take(4).map(|directory| directory.join(&tool)));
+    }
+    let found = places.into_iter().find(|path| path.is_file());
+    found.ok_or(S3ServerError::ToolMissing { program: kind.program(), variable: kind.variable() })
+}
