@@ -8,5 +8,6 @@ pub mod config;
 pub mod connection;
 pub mod http;
 pub mod metadata;
+pub mod understore;
 
 pub use config::{Config, ConfigError};

@@ -1,0 +1,188 @@
+//! [`MemoryStore`]: a store for unit tests, with faults on order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_types::Timestamp;
+
+use super::object::PartReader;
+use super::{
+    BodyFailed, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead,
+    PutOutcome, UnderStore, UnderStoreError, probe,
+};
+
+/// What the next request meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Fails, nothing done.
+    Unreachable,
+    /// Is done, then fails.
+    AnswerLost,
+    /// A GET answers wrong bytes.
+    WrongBytes,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, (Bytes, String)>,
+    faults: VecDeque<Fault>,
+    requests: Vec<String>,
+    made: u64,
+}
+
+/// Objects in memory.
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    // Guards that the requests of one test are seen one after the other.
+    state: Mutex<State>,
+    keeps_checksums: bool,
+    // A GET takes one of these before it answers.
+    pub(crate) gate: Option<tokio::sync::Semaphore>,
+}
+
+impl MemoryStore {
+    pub(crate) fn with_checksums() -> Self {
+        Self { keeps_checksums: true, ..Self::default() }
+    }
+
+    pub(crate) fn gated() -> Self {
+        Self { gate: Some(tokio::sync::Semaphore::new(0)), ..Self::default() }
+    }
+
+    pub(crate) fn fail_next(&self, fault: Fault) {
+        self.state.lock().unwrap().faults.push_back(fault);
+    }
+
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.state.lock().unwrap().requests.clone()
+    }
+
+    pub(crate) fn object(&self, key: &str) -> Option<Bytes> {
+        self.state.lock().unwrap().objects.get(key).map(|(bytes, _)| bytes.clone())
+    }
+
+    /// Puts or replaces an object behind everyone's back; answers its ETag.
+    pub(crate) fn replace(&self, key: &str, bytes: impl Into<Bytes>) -> String {
+        let mut state = self.state.lock().unwrap();
+        state.made += 1;
+        let etag = format!("etag-{}", state.made);
+        state.objects.insert(key.to_owned(), (bytes.into(), etag.clone()));
+        etag
+    }
+
+    fn begin(&self, request: String) -> Result<Option<Fault>, UnderStoreError> {
+        let mut state = self.state.lock().unwrap();
+        state.requests.push(request);
+        match state.faults.pop_front() {
+            Some(Fault::Unreachable) => Err(UnderStoreError::Unreachable),
+            fault => Ok(fault),
+        }
+    }
+
+    fn find(&self, key: &str) -> Result<(Bytes, String), UnderStoreError> {
+        let found = self.state.lock().unwrap().objects.get(key).cloned();
+        found.ok_or_else(|| UnderStoreError::NoSuchKey { key: key.to_owned() })
+    }
+}
+
+fn end<T>(fault: Option<Fault>, answer: T) -> Result<T, UnderStoreError> {
+    if fault == Some(Fault::AnswerLost) { Err(UnderStoreError::Unreachable) } else { Ok(answer) }
+}
+
+#[async_trait]
+impl UnderStore for MemoryStore {
+    async fn put_new(&self, key: &str, object: NewObject) -> Result<PutOutcome, UnderStoreError> {
+        let fault = self.begin(format!("put {key}"))?;
+        let mut parts = PartReader::new(object.body);
+        let bytes = parts.next_part(usize::MAX).await?.unwrap_or_default();
+        if !parts.is_exactly(object.length, object.crc32c) {
+            return Err(BodyFailed.into());
+        }
+        if self.object(key).is_some() {
+            return end(fault, PutOutcome::Exists);
+        }
+        let etag = self.replace(key, bytes);
+        end(fault, PutOutcome::Created { etag })
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectHead, UnderStoreError> {
+        self.begin(format!("head {key}"))?;
+        let (bytes, etag) = self.find(key)?;
+        let crc32c = self.keeps_checksums.then(|| crc32c::crc32c(&bytes));
+        let (size, mtime, metadata) = (bytes.len() as u64, Timestamp(0), BTreeMap::new());
+        Ok(ObjectHead { size, etag, mtime, crc32c, metadata })
+    }
+
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        if_match: Option<&str>,
+    ) -> Result<Fetched, UnderStoreError> {
+        let fault = self.begin(format!("get {key} {}..{}", range.start, range.end))?;
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        let (bytes, etag) = self.find(key)?;
+        if if_match.is_some_and(|wanted| wanted != etag) {
+            return Err(UnderStoreError::PreconditionFailed { key: key.to_owned() });
+        }
+        let size = bytes.len() as u64;
+        let mut part = bytes.slice(range.start as usize..range.end.min(size) as usize);
+        if fault == Some(Fault::WrongBytes) {
+            part = part.iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
+        }
+        end(fault, Fetched { bytes: part, etag, size })
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, UnderStoreError> {
+        let fault = self.begin(format!("list {}", request.prefix))?;
+        let max = if request.max == 0 { 1000 } else { usize::from(request.max) };
+        let after = request.continuation.clone().or(request.start_after.clone()).unwrap_or_default();
+        let mut page = ListPage::default();
+        let mut last = String::new();
+        for (key, (bytes, etag)) in &self.state.lock().unwrap().objects {
+            let Some(rest) = key.strip_prefix(&request.prefix) else { continue };
+            let folded = rest.find('/').filter(|_| request.delimiter);
+            let name = folded.map_or(key.as_str(), |slash| &key[..=request.prefix.len() + slash]);
+            if name <= after.as_str() || name == last {
+                continue;
+            }
+            if page.objects.len() + page.prefixes.len() == max {
+                page.continuation = Some(last);
+                break;
+            }
+            name.clone_into(&mut last);
+            if folded.is_some() {
+                page.prefixes.push(name.to_owned());
+            } else {
+                let (key, etag) = (key.clone(), etag.clone());
+                page.objects.push(ListedObject { key, size: bytes.len() as u64, etag, mtime: Timestamp(0) });
+            }
+        }
+        end(fault, page)
+    }
+
+    async fn delete(&self, key: &str, if_match: Option<&str>) -> Result<(), UnderStoreError> {
+        let fault = self.begin(format!("delete {key}"))?;
+        if let (Ok((_, etag)), Some(wanted)) = (self.find(key), if_match)
+            && etag != wanted
+        {
+            return Err(UnderStoreError::PreconditionFailed { key: key.to_owned() });
+        }
+        self.state.lock().unwrap().objects.remove(key);
+        end(fault, ())
+    }
+
+    async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError> {
+        let found = probe::probe(self, scratch).await?;
+        Ok(Capabilities { complete_if_absent: found.put_if_absent, ..found })
+    }
+
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+}

@@ -1,0 +1,93 @@
+//! [`MountStores`]: the stores of mounted buckets, made when first asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cairn_types::Clock;
+
+use super::{MeteredStore, S3Clients, UnderStore};
+
+/// Stores kept, at most; the one unused for longest goes first.
+const STORES_MAX: usize = 64;
+
+/// A bucket at an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MountBucket {
+    /// The bucket.
+    pub bucket: String,
+    /// The endpoint's URL; empty: AWS.
+    pub endpoint: String,
+    /// The region; empty: us-east-1.
+    pub region: String,
+    /// The bucket in the path, not in the host name.
+    pub force_path_style: bool,
+}
+
+/// The stores of mounted buckets, at most 64 at once. Cheap to clone.
+#[derive(Clone)]
+pub struct MountStores {
+    clients: S3Clients,
+    clock: Arc<dyn Clock>,
+    // Guards that a bucket has one store at a time and that there are at most STORES_MAX.
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    stores: HashMap<MountBucket, (u64, Arc<dyn UnderStore>)>,
+    // Counts uses: the store with the lowest number was not used for longest.
+    uses: u64,
+}
+
+impl MountStores {
+    /// No stores yet.
+    #[must_use]
+    pub fn new(clients: S3Clients, clock: Arc<dyn Clock>) -> Self {
+        Self { clients, clock, kept: Arc::default() }
+    }
+
+    /// The store of a mounted bucket, by whole keys. Asks nothing of the network.
+    #[must_use]
+    pub fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.uses += 1;
+        let now = kept.uses;
+        if let Some((used, store)) = kept.stores.get_mut(bucket) {
+            *used = now;
+            return Arc::clone(store);
+        }
+        if kept.stores.len() >= STORES_MAX {
+            let oldest = kept.stores.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone());
+            if let Some(oldest) = oldest {
+                kept.stores.remove(&oldest);
+            }
+        }
+        let store = MeteredStore::new(self.clients.store(bucket, ""), Arc::clone(&self.clock));
+        let store: Arc<dyn UnderStore> = Arc::new(store);
+        kept.stores.insert(bucket.clone(), (now, Arc::clone(&store)));
+        store
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cairn_types::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn stores_are_kept_and_bounded() {
+        let clients = S3Clients::load(Duration::from_secs(1)).await;
+        let stores = MountStores::new(clients, Arc::new(SystemClock));
+        let bucket = |n: usize| MountBucket { bucket: format!("b{n}"), ..MountBucket::default() };
+        let first = stores.for_mount(&bucket(0));
+        for n in 1..100 {
+            let again = stores.for_mount(&bucket(0));
+            assert!(Arc::ptr_eq(&first, &again), "a bucket in use keeps its store");
+            assert_eq!(stores.for_mount(&bucket(n)).describe(), format!("s3://b{n}/"));
+        }
+        assert_eq!(stores.kept.lock().unwrap().stores.len(), STORES_MAX);
+    }
+}
