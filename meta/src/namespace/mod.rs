@@ -5,3 +5,6 @@
 
 pub mod command;
 pub mod reply;
+
+pub use command::{Command, Entry, Operation, Placement, Target};
+pub use reply::{Answer, Reply};

@@ -1,0 +1,130 @@
+//! The store under the state machine: ordered tables of bytes.
+//!
+//! [`memory`] is for tests and models, [`rocks`] is the real one; one suite runs on both. Only this
+//! folder and `raft/` know RocksDB.
+
+pub mod batch;
+pub mod memory;
+pub mod rocks;
+#[cfg(test)]
+mod suite_tests;
+pub mod table;
+pub mod txn;
+
+use std::error::Error;
+use std::sync::Arc;
+
+pub use batch::{Change, WriteBatch};
+pub use memory::MemoryStore;
+pub use rocks::RocksStore;
+pub use table::Table;
+pub use txn::Txn;
+
+/// The store failed. Nothing can be said about the state any more: the server stops.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// The database refused or its disk failed.
+    #[error("the state database failed")]
+    Database(#[source] Box<dyn Error + Send + Sync>),
+    /// A directory or file of the database could not be made or read.
+    #[error("a file of the state database failed")]
+    File(#[from] std::io::Error),
+    /// A table that this build needs is not in the database.
+    #[error("the state database has no table {0:?}")]
+    NoTable(Table),
+}
+
+/// A row: its key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Keys from `from` (inclusive) up to `until` (exclusive; `None`: to the table's end).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The first key that may be answered.
+    pub from: Vec<u8>,
+    /// The first key that may not.
+    pub until: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// All keys that start with `prefix`.
+    #[must_use]
+    pub fn prefix(prefix: &[u8]) -> Self {
+        Self { from: prefix.to_vec(), until: after_prefix(prefix) }
+    }
+
+    /// The keys that start with `prefix` and are greater than `key`.
+    #[must_use]
+    pub fn prefix_after(prefix: &[u8], key: &[u8]) -> Self {
+        let mut from = key.to_vec();
+        from.push(0);
+        Self { from: from.max(prefix.to_vec()), until: after_prefix(prefix) }
+    }
+
+    /// The keys that start with `prefix`, from `key` on.
+    #[must_use]
+    pub fn prefix_from(prefix: &[u8], key: &[u8]) -> Self {
+        Self { from: key.to_vec().max(prefix.to_vec()), until: after_prefix(prefix) }
+    }
+}
+
+/// The first key after all that start with `prefix`; `None` when there is none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|b| *b != u8::MAX)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end)
+}
+
+/// Reads of rows, from one point in time in a [`StoreSnapshot`] and of the newest state otherwise.
+pub trait Rows {
+    /// The value at `key`.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store failed.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault>;
+
+    /// The first `limit` rows of `range`, in key order.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store failed.
+    fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault>;
+
+    /// The row with the greatest key in `[from, before)`.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store failed.
+    fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault>;
+}
+
+/// The state at one point in time.
+pub trait StoreSnapshot: Rows + Send + Sync + 'static {}
+
+/// A shared [`StoreSnapshot`].
+pub type Snapshot = Arc<dyn StoreSnapshot>;
+
+/// A store that can be written.
+pub trait Store: Rows + Send + Sync + 'static {
+    /// Writes all of `batch` at once. Durable only after the store's own flush: the Raft log is
+    /// what replays the rest.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store failed; nothing of the batch is seen then.
+    fn write(&self, batch: WriteBatch) -> Result<(), StoreFault>;
+
+    /// The state as it is now, untouched by later writes.
+    fn snapshot(&self) -> Snapshot;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_its_successor() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(&[1, 255, 255]), Some(vec![2]));
+        assert_eq!(after_prefix(&[255, 255]), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+}

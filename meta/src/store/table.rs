@@ -1,0 +1,67 @@
+//! [`Table`]: the names of the state's tables.
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// A table of the state; each is a column family of the state database.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Table {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Table {
+            /// Every table.
+            pub const ALL: &[Table] = &[$(Table::$name),*];
+
+            /// Its name in the database.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Table::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+tables! {
+    /// (parent, name) → inode or reference.
+    Nodes => "nodes",
+    /// ino → its primary (parent, name).
+    Places => "places",
+    /// (ino, parent, name) of further hard links.
+    Links => "links",
+    /// ino → an unlinked inode whose rows are not all gone.
+    Orphans => "orphans",
+    /// (ino, file offset) → length and source.
+    Extents => "extents",
+    /// chunk → all that is known of it.
+    Chunks => "chunks",
+    /// (queue, order, chunk): the chunks that wait for something.
+    Queues => "queues",
+    /// (session, chunk): the shared chunks that a session holds.
+    Held => "held",
+    /// pack → its object in S3.
+    Packs => "packs",
+    /// mount → what it is bound to.
+    Mounts => "mounts",
+    /// (mount, key) → the file of an object.
+    Keys => "keys",
+    /// directory → when it was read from S3.
+    Imports => "imports",
+    /// disk → its data node.
+    Disks => "disks",
+    /// session → its state.
+    Sessions => "sessions",
+    /// (session, sequence) → kept reply.
+    Replies => "replies",
+    /// (ino, writer) → the writer's last decided mark.
+    Writers => "writers",
+    /// (writer, ino): the files that a writer writes.
+    Writing => "writing",
+    /// intent → work to be done outside.
+    Intents => "intents",
+    /// The cluster's record: identity, time, next ids, counts.
+    Counters => "counters",
+    /// Of the Raft layer: last applied entry, membership.
+    Meta => "meta",
+}
