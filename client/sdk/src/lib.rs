@@ -1,1 +1,48 @@
-//! Skeleton.
+//! The CairnFS client library.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), cairn_sdk::Error> {
+//! use cairn_sdk::{Client, ConnectOptions};
+//!
+//! let client = Client::connect(ConnectOptions::new(["127.0.0.1:7100"])).await?;
+//! client.mkdir("/logs", 0o755).await?;
+//! let mut log = client.open_append("/logs/wal").await?;
+//! let offset = log.append(&b"first record"[..]).await?; // on every replica's disk when it returns
+//! assert_eq!(offset, 0);
+//! client.close().await
+//! # }
+//! ```
+//!
+//! Every call says in its documentation when what it did is durable. A call that changes
+//! something is retried inside the SDK, applied once, until [`ConnectOptions::retry_budget`]
+//! is used up; [`Error::kind`] then says what the caller must do.
+
+mod append;
+mod chunk_writer;
+mod client;
+mod connection;
+mod error;
+mod file;
+mod growth;
+mod listing;
+mod meta;
+mod mount;
+mod options;
+mod put;
+mod read;
+mod session;
+mod target;
+mod wire_stream;
+
+pub use append::{Acknowledgement, Appender};
+pub use client::{AttrChange, Client, RenameMode};
+pub use error::{Cause, Error, ErrorKind};
+pub use file::File;
+pub use listing::{Listing, ListingEntry, ListingOptions};
+pub use mount::{MountOptions, MountStatus};
+pub use options::ConnectOptions;
+pub use put::PutWriter;
+pub use target::At;
+
+pub use cairn_proto::v1::{DataNode, MetaServer, StatusReply};
+pub use cairn_types as types;

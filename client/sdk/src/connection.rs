@@ -1,0 +1,98 @@
+//! [`Connections`]: one gRPC channel an address, made when first asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_proto::handshake;
+use cairn_proto::v1::data_client::DataClient;
+use cairn_proto::v1::meta_client::MetaClient;
+use cairn_types::ClusterId;
+use cairn_types::limits::MESSAGE_BYTES_MAX;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::Cause;
+
+/// Channels kept at most; beyond it the map starts anew (a cluster has far fewer addresses).
+const CHANNELS_MAX: usize = 1024;
+/// Room for a message's envelope around the largest payload.
+const MESSAGE_ROOM: usize = MESSAGE_BYTES_MAX + (64 << 10);
+
+/// Channels by address. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    cluster: Arc<std::sync::OnceLock<ClusterId>>,
+    // Guards: one channel per address, so that calls to a server share its connection.
+    channels: Arc<Mutex<HashMap<String, Channel>>>,
+    connect_timeout: Duration,
+}
+
+impl Connections {
+    pub(crate) fn new(connect_timeout: Duration) -> Self {
+        Self { cluster: Arc::default(), channels: Arc::default(), connect_timeout }
+    }
+
+    /// The cluster whose id every request carries, once known.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.cluster.get().copied()
+    }
+
+    /// Takes `id` as the cluster; answers the one in force.
+    pub(crate) fn join(&self, id: ClusterId) -> ClusterId {
+        *self.cluster.get_or_init(|| id)
+    }
+
+    fn channel(&self, address: &str) -> Result<Channel, Cause> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(address) {
+            return Ok(channel.clone());
+        }
+        let parse = |_| Cause::Parse { what: "server address (host:port)", text: address.to_owned() };
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(parse)?
+            .connect_timeout(self.connect_timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(32 << 20)
+            .connect_lazy();
+        if channels.len() >= CHANNELS_MAX {
+            channels.clear();
+        }
+        channels.insert(address.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Forgets the channel to `address`, so that the next call connects anew.
+    pub(crate) fn forget(&self, address: &str) {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    pub(crate) fn meta(&self, address: &str) -> Result<MetaClient<Channel>, Cause> {
+        Ok(MetaClient::new(self.channel(address)?)
+            .max_decoding_message_size(MESSAGE_ROOM)
+            .max_encoding_message_size(MESSAGE_ROOM))
+    }
+
+    pub(crate) fn data(&self, address: &str) -> Result<DataClient<Channel>, Cause> {
+        Ok(DataClient::new(self.channel(address)?)
+            .max_decoding_message_size(MESSAGE_ROOM)
+            .max_encoding_message_size(MESSAGE_ROOM))
+    }
+
+    /// A request that carries the cluster's id and a deadline.
+    pub(crate) fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
+        let mut request = self.open_ended(message);
+        request.set_timeout(deadline);
+        request
+    }
+
+    /// A request of a stream that lives as long as its handle.
+    pub(crate) fn open_ended<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        handshake::stamp(&mut request, self.cluster());
+        request
+    }
+}

@@ -1,0 +1,166 @@
+//! [`File`]: a handle for reading and writing at any offset.
+
+use bytes::Bytes;
+use cairn_proto::v1;
+use cairn_types::limits::FILE_BYTES_MAX;
+use cairn_types::{FsError, Inode, InodeId};
+
+use crate::chunk_writer::PolicyAt;
+use crate::client::{AttrChange, Client};
+use crate::error::{Error, Result};
+use crate::put::ExtentWriter;
+use crate::read::View;
+use crate::target::At;
+
+/// An open file.
+///
+/// Reads go by the extents known at `open`, `fsync` or [`File::refresh`]; bytes written to the
+/// handle are seen, by it and by others, after `fsync` or `close`. Dropping a handle with
+/// unsynced bytes discards them and says so in the log.
+pub struct File {
+    client: Client,
+    subject: String,
+    view: View,
+    writer: ExtentWriter,
+    position: u64,
+}
+
+impl File {
+    pub(crate) async fn open(client: Client, at: At) -> Result<Self> {
+        let subject = at.to_string();
+        let view = View::load(&client, &at.wire("open", false)?, &subject).await?;
+        if !view.inode.is_file() {
+            let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
+            return Err(Error::new("open", &subject, refused));
+        }
+        let writer = ExtentWriter::new(PolicyAt { policy: view.policy, ino: view.inode.ino });
+        Ok(Self { client, subject, view, writer, position: 0 })
+    }
+
+    /// The file's inode id.
+    #[must_use]
+    pub fn ino(&self) -> InodeId {
+        self.view.inode.ino
+    }
+
+    /// The attributes as last loaded.
+    #[must_use]
+    pub fn inode(&self) -> &Inode {
+        &self.view.inode
+    }
+
+    /// The length as last loaded; for a growing file with all bytes acknowledged then.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.view.length()
+    }
+
+    /// Loads the extents and the length anew. Linearizable.
+    ///
+    /// # Errors
+    /// `Stale` or `NotFound` when the file is gone.
+    pub async fn refresh(&mut self) -> Result<u64> {
+        let target = At::Inode(self.ino()).wire("refresh", true)?;
+        self.view = View::load(&self.client, &target, &self.subject).await?;
+        Ok(self.length())
+    }
+
+    /// Reads up to `length` bytes from `offset`; fewer only at the end, none beyond it. Every
+    /// byte is checked against the checksum made when it was written.
+    ///
+    /// # Errors
+    /// `Corrupt` when no copy passes its checksum, `Unavailable` when none can be reached.
+    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        self.view.read(&self.client, offset, length as u64).await
+    }
+
+    /// Reads up to `length` bytes at the handle's position and moves it; empty at the end.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at).
+    pub async fn read(&mut self, length: usize) -> Result<Bytes> {
+        let bytes = self.read_at(self.position, length).await?;
+        self.position += bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    /// Moves the handle's position.
+    pub fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Writes `data` at `offset`. Buffered, bounded; durable and seen after
+    /// [`fsync`](Self::fsync) or [`close`](Self::close).
+    ///
+    /// # Errors
+    /// `FileTooLarge`; what an earlier write met.
+    pub async fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
+            return Err(Error::new("write", &self.subject, FsError::FileTooLarge));
+        }
+        self.writer.write(&self.client, offset, data).await
+    }
+
+    /// Writes `data` at the handle's position and moves it. As [`write_at`](Self::write_at).
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    pub async fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.write_at(self.position, data).await?;
+        self.position += data.len() as u64;
+        Ok(())
+    }
+
+    /// Returns when everything written is on the disks of the policy's replicas and its extents
+    /// are committed on a majority of the metadata servers; with `persist = sync`, in S3 too.
+    ///
+    /// # Errors
+    /// What a write met; the bytes since the last `fsync` may then be missing.
+    pub async fn fsync(&mut self) -> Result<()> {
+        let extents = self.writer.finish(&self.client).await?;
+        if !extents.is_empty() {
+            let extents = extents.iter().map(v1::Extent::from).collect();
+            self.client.commit(self.ino(), extents).await?;
+            self.refresh().await?;
+            if self.view.policy.persist == 1 {
+                self.client.sync(self.ino()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the length: cuts, or grows with zeros. What was written before is synced first.
+    ///
+    /// # Errors
+    /// `FileTooLarge`, and those of [`fsync`](Self::fsync).
+    pub async fn set_len(&mut self, length: u64) -> Result<()> {
+        self.fsync().await?;
+        self.client.set_attr(self.ino(), AttrChange { size: Some(length), ..AttrChange::default() }).await?;
+        self.refresh().await.map(|_| ())
+    }
+
+    /// Syncs and closes the handle. See [`fsync`](Self::fsync).
+    ///
+    /// # Errors
+    /// Those of [`fsync`](Self::fsync).
+    pub async fn close(mut self) -> Result<()> {
+        self.fsync().await
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if !self.writer.is_clean() {
+            tracing::warn!(
+                file = self.subject,
+                "dropped without close: the bytes since the last fsync are discarded"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File").field("ino", &self.ino()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! Growth: one writer's appends, over as many chunks as they take.
+//!
+//! A task owns the writer. It keeps a chunk open, streams appends to the chunk's primary and
+//! completes them in order. Whatever goes wrong, the chunk is sealed, its decided end tells
+//! which appends are in, and the rest is sent again to the next chunk (append protocol R10).
+
+mod place;
+mod resolve;
+mod task;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_types::{ChunkId, Generation, InodeId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::connection::Connections;
+use crate::error::{Cause, Error, Result};
+use crate::meta::Leader;
+use crate::options::ConnectOptions;
+use crate::session::Session;
+
+/// Appends queued towards the task, at most; their bytes are bounded by the options.
+const QUEUE: usize = 1024;
+
+/// What the client's parts reach the cluster with. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pub(crate) connections: Connections,
+    pub(crate) leader: Leader,
+    pub(crate) session: Session,
+    pub(crate) options: Arc<ConnectOptions>,
+}
+
+/// Where the chunks come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    /// The tail of a file, for a writer of this generation.
+    Tail { ino: InodeId, generation: Generation },
+    /// The session's own chunks, under the policy in force at this inode.
+    Shared { policy_of: InodeId },
+}
+
+/// Where appended bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) chunk: ChunkId,
+    /// In the chunk.
+    pub(crate) chunk_offset: u64,
+    /// In the file, for a tail; for a shared chunk the same as `chunk_offset`.
+    pub(crate) file_offset: u64,
+}
+
+/// What is asked of the task.
+enum Message {
+    Append(Pending),
+    /// Close the open chunk, so that its length is in the metadata.
+    Roll(oneshot::Sender<Result<()>>),
+}
+
+/// An append on its way.
+struct Pending {
+    data: Bytes,
+    crc32c: u32,
+    /// The file offset it must land at.
+    expected: Option<u64>,
+    reply: oneshot::Sender<Result<Placed>>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// A handle on the task. It ends when the last handle is dropped.
+#[derive(Clone)]
+pub(crate) struct Growth {
+    messages: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+}
+
+/// An append that was sent and is not answered yet.
+pub(crate) struct Ticket(oneshot::Receiver<Result<Placed>>);
+
+impl Ticket {
+    /// Waits for the acknowledgement.
+    pub(crate) async fn placed(self) -> Result<Placed> {
+        self.0.await.unwrap_or_else(|_| Err(Error::new("append", "", Cause::Closed)))
+    }
+}
+
+impl Growth {
+    /// Starts a writer. Its chunk is opened at the first append, or by [`Growth::open_now`].
+    pub(crate) fn start(reach: Reach, source: Source) -> Result<Self> {
+        let writer = reach.session.new_writer()?;
+        let room_bytes = reach.options.in_flight_bytes_max.max(cairn_types::limits::APPEND_BYTES_MAX);
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let session = reach.session.id();
+        tokio::spawn(task::Task::new(reach, source, writer, session).run(queue));
+        Ok(Self { messages, room: Arc::new(Semaphore::new(room_bytes)), room_bytes })
+    }
+
+    /// Hands one append over, in order; waits while too many bytes are under way.
+    /// `data` has 1 byte to 1 MiB.
+    pub(crate) async fn submit(&self, data: Bytes, expected: Option<u64>) -> Result<Ticket> {
+        let closed = || Error::new("append", "", Cause::Closed);
+        let permits = u32::try_from(data.len().min(self.room_bytes)).map_err(|_| closed())?;
+        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        let crc32c = crc32c::crc32c(&data);
+        let pending = Pending { data, crc32c, expected, reply, _room: room };
+        self.messages.send(Message::Append(pending)).await.map_err(|_| closed())?;
+        Ok(Ticket(answer))
+    }
+
+    /// Closes the open chunk once everything submitted is acknowledged.
+    pub(crate) async fn roll(&self) -> Result<()> {
+        let closed = || Error::new("close the chunk", "", Cause::Closed);
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(Message::Roll(reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}

@@ -1,0 +1,116 @@
+//! Opening the next chunk.
+
+use cairn_proto::v1::mutate_request::Operation;
+use cairn_proto::v1::{self, OpenChunk, OpenTail};
+use cairn_types::{ChunkId, FsError, SessionId, WriterId};
+
+use super::resolve::seal;
+use super::{Reach, Source};
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::wire_stream::WireStream;
+
+/// Rounds of sealing an old tail before the caller is told to retry.
+const ROUNDS_MAX: usize = 16;
+
+/// An open chunk and the stream to its primary.
+pub(super) struct Open {
+    pub(super) chunk: ChunkId,
+    pub(super) epoch: u32,
+    pub(super) primary: u64,
+    pub(super) address: String,
+    pub(super) base: u64,
+    pub(super) generation: u64,
+    pub(super) stream: WireStream,
+}
+
+/// Opens a chunk for `source` and connects to its primary. Nodes in `avoid` are not placed on
+/// while others will do.
+pub(super) async fn open(
+    reach: &Reach,
+    source: Source,
+    writer: WriterId,
+    session: SessionId,
+    avoid: &mut Vec<u64>,
+) -> Result<Open> {
+    let mut last = None;
+    for _ in 0..ROUNDS_MAX {
+        if reach.session.id() != session {
+            let error = Error::new("append", "", FsError::SessionExpired);
+            return Err(error.with_kind(ErrorKind::Unknown));
+        }
+        let chunk = match ask(reach, source, writer, avoid).await {
+            Ok(chunk) => chunk,
+            Err(error) => match error.fs() {
+                // The old tail is being sealed: wait for its decided end.
+                Some(FsError::ChunkState { chunk } | FsError::TailOpen { chunk }) => {
+                    seal(reach, *chunk, 0, "its successor is wanted", 0).await?;
+                    continue;
+                }
+                _ => return Err(error),
+            },
+        };
+        match connect(reach, &chunk).await {
+            Ok(open) => return Ok(open),
+            Err(cause) => {
+                tracing::debug!(chunk = chunk.chunk, primary = chunk.primary, %cause, "no stream to the primary");
+                avoid.push(chunk.primary);
+                seal(reach, ChunkId(chunk.chunk), chunk.epoch, "its primary is not reachable", chunk.primary)
+                    .await?;
+                last = Some(cause);
+            }
+        }
+    }
+    let last = last.map_or_else(|| "the old tail is not sealed yet".to_owned(), |c| c.to_string());
+    let seconds = reach.options.retry_budget.as_secs();
+    Err(Error::new("open a chunk", "", Cause::RetriesUsedUp { seconds, last }))
+}
+
+async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> Result<v1::Chunk> {
+    let (action, operation) = match source {
+        Source::Tail { ino, generation } => (
+            "open the tail",
+            Operation::OpenTail(OpenTail {
+                ino: ino.0,
+                generation: generation.0,
+                writer: writer.0,
+                avoid: avoid.to_vec(),
+            }),
+        ),
+        Source::Shared { policy_of } => (
+            "open a chunk",
+            Operation::OpenChunk(OpenChunk { policy_of: policy_of.0, avoid: avoid.to_vec() }),
+        ),
+    };
+    let reply = reach.session.change(action, "", operation).await?;
+    reply.chunk.ok_or_else(|| Error::new(action, "", Cause::MalformedAnswer("chunk")))
+}
+
+async fn connect(reach: &Reach, chunk: &v1::Chunk) -> std::result::Result<Open, Cause> {
+    let primary = chunk
+        .replicas
+        .iter()
+        .find(|r| r.node == chunk.primary && !r.address.is_empty())
+        .ok_or(Cause::MalformedAnswer("chunk.primary"))?;
+    let activation = chunk.activation.as_ref().ok_or(Cause::MalformedAnswer("chunk.activation"))?;
+    let connecting = WireStream::open(&reach.connections, &primary.address);
+    let stream = match tokio::time::timeout(reach.options.append_deadline, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(cause)) => {
+            reach.connections.forget(&primary.address);
+            return Err(cause);
+        }
+        Err(_) => {
+            reach.connections.forget(&primary.address);
+            return Err(cairn_proto::ServiceError::Deadline.into());
+        }
+    };
+    Ok(Open {
+        chunk: ChunkId(chunk.chunk),
+        epoch: chunk.epoch,
+        primary: chunk.primary,
+        address: primary.address.clone(),
+        base: activation.base,
+        generation: activation.generation,
+        stream,
+    })
+}

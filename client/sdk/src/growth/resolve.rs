@@ -1,0 +1,95 @@
+//! Resolving: what a sealed chunk's decided end says about appends that were not answered.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cairn_proto::v1::{self, CloseRequest, ReadRecordsRequest, SealChunkRequest};
+use cairn_types::{ChunkId, WriterId};
+
+use super::Reach;
+use crate::error::{Cause, Error, Result};
+
+/// Seals `chunk` and answers it with its decided length and marks. Safe to repeat.
+pub(super) async fn seal(
+    reach: &Reach,
+    chunk: ChunkId,
+    epoch: u32,
+    reason: &str,
+    blame_node: u64,
+) -> Result<v1::Chunk> {
+    let request = SealChunkRequest { chunk: chunk.0, epoch, reason: reason.to_owned(), blame_node };
+    reach
+        .leader
+        .call("seal", &chunk.to_string(), request, |mut client, request| async move {
+            client.seal_chunk(request).await
+        })
+        .await
+}
+
+/// Asks the primary at `address` for a planned roll of `chunk`; seals it when that fails.
+pub(super) async fn close(reach: &Reach, chunk: ChunkId, epoch: u32, address: &str) -> Result<v1::Chunk> {
+    let limit = Duration::from_secs(2).min(reach.options.rpc_deadline);
+    let asked = async {
+        let request = reach.connections.request(CloseRequest { chunk: chunk.0 }, limit);
+        let reply = reach.connections.data(address)?.close(request).await?.into_inner();
+        reply.chunk.ok_or(Cause::MalformedAnswer("chunk"))
+    };
+    match tokio::time::timeout(limit, asked).await {
+        Ok(Ok(closed)) if closed.state == v1::ChunkState::Sealed as i32 => Ok(closed),
+        outcome => {
+            if let Ok(Err(cause)) = outcome {
+                tracing::debug!(%chunk, %cause, "the planned roll failed, sealing");
+            }
+            seal(reach, chunk, epoch, "a planned roll failed", 0).await
+        }
+    }
+}
+
+/// The last sequence of `writer` that a sealed chunk's marks decide, and its file offset.
+pub(super) fn decided(sealed: &v1::Chunk, writer: WriterId) -> Option<(u64, u64)> {
+    let mark = sealed.marks.iter().find(|m| m.writer == writer.0)?;
+    Some((mark.sequence, mark.offset))
+}
+
+/// Where each of `writer`'s records lies in a sealed chunk from `from` on, by sequence: asked
+/// of its holders, since marks tell only the last one and other writers may lie between.
+pub(super) async fn offsets(
+    reach: &Reach,
+    sealed: &v1::Chunk,
+    writer: WriterId,
+    from: u64,
+) -> Result<HashMap<u64, u64>> {
+    let mut last = Cause::MalformedAnswer("chunk.replicas");
+    for replica in sealed.replicas.iter().filter(|r| !r.address.is_empty()) {
+        match tokio::time::timeout(
+            reach.options.rpc_deadline,
+            offsets_at(reach, &replica.address, sealed, writer, from),
+        )
+        .await
+        {
+            Ok(Ok(offsets)) => return Ok(offsets),
+            Ok(Err(cause)) => last = cause,
+            Err(_) => last = cairn_proto::ServiceError::Deadline.into(),
+        }
+    }
+    Err(Error::new("resolve appends", ChunkId(sealed.chunk), last))
+}
+
+async fn offsets_at(
+    reach: &Reach,
+    address: &str,
+    sealed: &v1::Chunk,
+    writer: WriterId,
+    from: u64,
+) -> std::result::Result<HashMap<u64, u64>, Cause> {
+    let request = ReadRecordsRequest { chunk: sealed.chunk, from, until: sealed.length };
+    let request = reach.connections.request(request, reach.options.rpc_deadline);
+    let mut frames = reach.connections.data(address)?.read_records(request).await?.into_inner();
+    let mut offsets = HashMap::new();
+    while let Some(frame) = frames.message().await? {
+        for record in frame.records.iter().filter(|r| r.writer == writer.0 && !r.close) {
+            offsets.insert(record.sequence, record.offset);
+        }
+    }
+    Ok(offsets)
+}

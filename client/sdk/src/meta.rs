@@ -1,0 +1,259 @@
+//! [`Leader`]: calls to the metadata leader, found and found again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_proto::ServiceError;
+use cairn_proto::v1::meta_client::MetaClient;
+use cairn_proto::v1::{HelloReply, HelloRequest};
+use cairn_types::{ClusterId, FsError};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::connection::Connections;
+use crate::error::{Cause, Error, ErrorKind};
+use crate::options::ConnectOptions;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// The metadata servers, of which one leads. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Leader {
+    connections: Connections,
+    options: Arc<ConnectOptions>,
+    // Guards: where the leader is believed to be, and every address heard of.
+    known: Arc<Mutex<Known>>,
+}
+
+struct Known {
+    current: String,
+    addresses: Vec<String>,
+}
+
+/// How a failed attempt goes on.
+enum Next {
+    /// Ask there at once.
+    Redirect(String),
+    /// Ask the next server after a pause.
+    Elsewhere,
+    /// Ask the same server after a pause.
+    Same,
+    /// Do not ask again.
+    Stop,
+}
+
+impl Leader {
+    /// Finds the cluster: asks each address for its cluster's id until one answers.
+    pub(crate) async fn connect(
+        connections: Connections,
+        options: Arc<ConnectOptions>,
+    ) -> Result<Self, Error> {
+        let addresses = options.meta.clone();
+        let current = addresses.first().cloned().unwrap_or_default();
+        let leader = Self { connections, options, known: Arc::new(Mutex::new(Known { current, addresses })) };
+        let deadline = Instant::now() + leader.options.retry_budget;
+        let mut pause = BACKOFF_FIRST;
+        loop {
+            match leader.hello_any().await {
+                Ok(()) => return Ok(leader),
+                Err(error) if Instant::now() + pause >= deadline => return Err(error),
+                Err(error) if matches!(error.cause(), Cause::OtherCluster { .. } | Cause::Parse { .. }) => {
+                    return Err(error);
+                }
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn hello_any(&self) -> Result<(), Error> {
+        let mut last = "no address was given".to_owned();
+        for address in self.addresses() {
+            match self.hello(&address).await {
+                Ok(reply) if reply.cluster_id.is_empty() || reply.leader == 0 => {
+                    last = format!("{address}: the cluster has no leader yet");
+                }
+                Ok(reply) => return self.learn(&reply),
+                Err(Cause::Parse { what, text }) => {
+                    return Err(Error::new("connect", "", Cause::Parse { what, text }));
+                }
+                Err(cause) => last = format!("{address}: {cause}"),
+            }
+        }
+        let asked = self.addresses().join(", ");
+        Err(Error::new("connect", "", Cause::NoLeader { asked, last }))
+    }
+
+    async fn hello(&self, address: &str) -> Result<HelloReply, Cause> {
+        let request = HelloRequest { client: self.options.name.clone() };
+        let request = self.connections.request(request, Duration::from_secs(2));
+        Ok(self.connections.meta(address)?.hello(request).await?.into_inner())
+    }
+
+    fn learn(&self, reply: &HelloReply) -> Result<(), Error> {
+        let id = ClusterId::from_bytes(&reply.cluster_id)
+            .ok_or_else(|| Error::new("connect", "", Cause::MalformedAnswer("cluster_id")))?;
+        let expected = self.options.cluster_id.unwrap_or(id);
+        if expected != id || self.connections.join(id) != id {
+            let cause = Cause::OtherCluster { found: id.to_string(), expected: expected.to_string() };
+            return Err(Error::new("connect", "", cause));
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for member in &reply.members {
+            if !member.address.is_empty() && !known.addresses.contains(&member.address) {
+                known.addresses.push(member.address.clone());
+            }
+        }
+        if !reply.leader_address.is_empty() {
+            known.current = reply.leader_address.clone();
+        }
+        Ok(())
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone()
+    }
+
+    fn current(&self) -> String {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).current.clone()
+    }
+
+    fn go_to(&self, address: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.addresses.contains(&address) {
+            known.addresses.push(address.clone());
+        }
+        known.current = address;
+    }
+
+    /// Goes on to the server after `from`, unless somebody else has done so already.
+    fn leave(&self, from: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.current == from
+            && let Some(at) = known.addresses.iter().position(|a| a == from)
+        {
+            let next = (at + 1) % known.addresses.len();
+            known.current = known.addresses[next].clone();
+        }
+    }
+
+    /// Calls the leader, again and again until it answers, refuses, or the budget is used up.
+    ///
+    /// Only for calls that may be repeated: reads, and mutations that carry (session, sequence).
+    /// An error has the kind `Unknown` when some attempt may have been carried out.
+    pub(crate) async fn call<M, R, F, Fut>(
+        &self,
+        action: &'static str,
+        subject: &str,
+        message: M,
+        send: F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.call_within(self.options.retry_budget, action, subject, message, send).await
+    }
+
+    /// As [`call`](Self::call), with a budget of its own.
+    pub(crate) async fn call_within<M, R, F, Fut>(
+        &self,
+        budget: Duration,
+        action: &'static str,
+        subject: &str,
+        message: M,
+        send: F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + budget;
+        let mut pause = BACKOFF_FIRST;
+        let mut carried_out = false;
+        loop {
+            let address = self.current();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let limit = self.options.rpc_deadline.min(left).max(Duration::from_millis(1));
+            let cause = match self.connections.meta(&address) {
+                Err(cause) => cause,
+                Ok(client) => {
+                    let request = self.connections.request(message.clone(), limit);
+                    match tokio::time::timeout(limit, send(client, request)).await {
+                        Ok(Ok(response)) => return Ok(response.into_inner()),
+                        Ok(Err(status)) => status.into(),
+                        Err(_) => ServiceError::Deadline.into(),
+                    }
+                }
+            };
+            let next = next_step(&cause);
+            if matches!(next, Next::Stop) {
+                return Err(stopped(action, subject, cause, carried_out));
+            }
+            carried_out |= matches!(cause, Cause::Transport { .. } | Cause::Service(ServiceError::Deadline));
+            tracing::debug!(action, subject, address, %cause, "metadata call failed, retrying");
+            if Instant::now() + pause >= deadline {
+                return Err(used_up(action, subject, budget, cause, carried_out));
+            }
+            match next {
+                Next::Redirect(leader) if leader != address => {
+                    self.go_to(leader);
+                    pause = BACKOFF_FIRST;
+                    continue;
+                }
+                Next::Same => {}
+                _ => self.leave(&address),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+}
+
+/// The error of a call whose budget is used up. What could not be placed or taken keeps its
+/// own cause: it says more than the budget does.
+fn used_up(action: &'static str, subject: &str, budget: Duration, cause: Cause, carried_out: bool) -> Error {
+    let error = match cause {
+        Cause::Fs(_) => Error::new(action, subject, cause),
+        cause => {
+            let last = cause.to_string();
+            Error::new(action, subject, Cause::RetriesUsedUp { seconds: budget.as_secs(), last })
+        }
+    };
+    if carried_out { error.with_kind(ErrorKind::Unknown) } else { error }
+}
+
+/// The error of a call that is not asked again. An expired session leaves only those calls
+/// unknown that some earlier attempt may have carried out.
+fn stopped(action: &'static str, subject: &str, cause: Cause, carried_out: bool) -> Error {
+    let expired = matches!(cause, Cause::Fs(FsError::SessionExpired));
+    let error = Error::new(action, subject, cause);
+    if expired && !carried_out { error.with_kind(ErrorKind::Retry) } else { error }
+}
+
+fn next_step(cause: &Cause) -> Next {
+    match cause {
+        Cause::Service(ServiceError::NotLeader { leader_address }) if !leader_address.is_empty() => {
+            Next::Redirect(leader_address.clone())
+        }
+        Cause::Service(ServiceError::NotLeader { .. } | ServiceError::Stopping | ServiceError::Deadline) => {
+            Next::Elsewhere
+        }
+        Cause::Service(ServiceError::Overloaded) => Next::Same,
+        Cause::Fs(FsError::TooFewNodes { .. } | FsError::LagBound { .. } | FsError::TooManyReplies) => {
+            Next::Same
+        }
+        Cause::Transport { code, .. } => match code {
+            Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Internal => {
+                Next::Elsewhere
+            }
+            Code::ResourceExhausted => Next::Same,
+            _ => Next::Stop,
+        },
+        _ => Next::Stop,
+    }
+}

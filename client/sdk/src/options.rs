@@ -1,0 +1,41 @@
+//! [`ConnectOptions`].
+
+use std::time::Duration;
+
+use cairn_types::ClusterId;
+use cairn_types::limits::{RETRY_BUDGET_MS, RPC_DEADLINE_MS};
+
+/// How a client reaches its cluster, and its bounds.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Metadata servers, `host:port` each; any of them will do to find the others.
+    pub meta: Vec<String>,
+    /// Refuse servers of another cluster.
+    pub cluster_id: Option<ClusterId>,
+    /// The deadline of one RPC. Default 5 s.
+    pub rpc_deadline: Duration,
+    /// How long a call is retried before it gives up. Default 30 s.
+    pub retry_budget: Duration,
+    /// How long an append may wait for its acknowledgement before its chunk is sealed and it
+    /// is resolved. Default 600 ms.
+    pub append_deadline: Duration,
+    /// Bytes of appends and writes under way, at most, for each open chunk. Default 8 MiB.
+    pub in_flight_bytes_max: usize,
+    /// A name for the servers' logs.
+    pub name: String,
+}
+
+impl ConnectOptions {
+    /// The defaults, for a cluster with these metadata servers (`host:port`).
+    pub fn new<S: Into<String>>(meta: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            meta: meta.into_iter().map(Into::into).collect(),
+            cluster_id: None,
+            rpc_deadline: Duration::from_millis(RPC_DEADLINE_MS),
+            retry_budget: Duration::from_millis(RETRY_BUDGET_MS),
+            append_deadline: Duration::from_millis(600),
+            in_flight_bytes_max: 8 << 20,
+            name: format!("sdk-{}", std::process::id()),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! [`Session`]: within it every change is applied once, however often it is asked.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_proto::v1::mutate_request::Operation;
+use cairn_proto::v1::{
+    CloseSessionRequest, KeepAliveRequest, MutateReply, MutateRequest, OpenSessionRequest,
+};
+use cairn_types::{FsError, SessionId, WriterId};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::meta::Leader;
+
+/// Changes under way at once, at most: below the 1,024 replies that a server keeps.
+const CHANGES_MAX: usize = 512;
+
+/// A session with the cluster, renewed while the client lives. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Session {
+    leader: Leader,
+    name: Arc<str>,
+    slots: Arc<Semaphore>,
+    // Guards: sequences are given out in order, each once, for the session in force.
+    numbers: Arc<Mutex<Numbers>>,
+    // One caller at a time replaces an expired session; a lock that may be held across an
+    // await, since what it guards is that await.
+    opening: Arc<AsyncMutex<()>>,
+    stop: CancellationToken,
+}
+
+struct Numbers {
+    session: SessionId,
+    lease: Duration,
+    next: u64,
+    unanswered: BTreeSet<u64>,
+    writers: u64,
+}
+
+impl Numbers {
+    fn acknowledged_below(&self) -> u64 {
+        self.unanswered.first().copied().unwrap_or(self.next)
+    }
+}
+
+impl Session {
+    /// Opens a session and starts renewing it.
+    pub(crate) async fn open(leader: Leader, name: &str) -> Result<Self> {
+        let (id, lease) = open_on(&leader, name).await?;
+        let numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
+        let session = Self {
+            leader,
+            name: name.into(),
+            slots: Arc::new(Semaphore::new(CHANGES_MAX)),
+            numbers: Arc::new(Mutex::new(numbers)),
+            opening: Arc::default(),
+            stop: CancellationToken::new(),
+        };
+        tokio::spawn(keep_alive(session.clone()));
+        Ok(session)
+    }
+
+    fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session in force.
+    pub(crate) fn id(&self) -> SessionId {
+        self.numbers().session
+    }
+
+    /// A writer id that no one else has.
+    pub(crate) fn new_writer(&self) -> Result<WriterId> {
+        let mut numbers = self.numbers();
+        numbers.writers += 1;
+        WriterId::of(numbers.session, numbers.writers)
+            .ok_or_else(|| Error::new("open a writer", "", FsError::TooManyWriters))
+    }
+
+    /// Applies one change, once. It is durable on a majority of the metadata servers when this
+    /// returns; with the error kind `Unknown` it may or may not be.
+    pub(crate) async fn change(
+        &self,
+        action: &'static str,
+        subject: &str,
+        operation: Operation,
+    ) -> Result<MutateReply> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
+        loop {
+            let request = self.number(operation.clone());
+            let (session, sequence) = (SessionId(request.session), request.sequence);
+            let answer =
+                self.leader
+                    .call(action, subject, request, |mut client, request| async move {
+                        client.mutate(request).await
+                    })
+                    .await;
+            self.answered(session, sequence);
+            match answer {
+                Err(error)
+                    if error.kind() == ErrorKind::Retry && error.fs() == Some(&FsError::SessionExpired) =>
+                {
+                    self.replace(session).await?;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn number(&self, operation: Operation) -> MutateRequest {
+        let mut numbers = self.numbers();
+        let sequence = numbers.next;
+        numbers.next += 1;
+        numbers.unanswered.insert(sequence);
+        MutateRequest {
+            group: 0,
+            session: numbers.session.0,
+            sequence,
+            acknowledged_below: numbers.acknowledged_below(),
+            operation: Some(operation),
+        }
+    }
+
+    fn answered(&self, session: SessionId, sequence: u64) {
+        let mut numbers = self.numbers();
+        if numbers.session == session {
+            numbers.unanswered.remove(&sequence);
+        }
+    }
+
+    /// Opens a new session in the place of `expired`, unless somebody has done so.
+    async fn replace(&self, expired: SessionId) -> Result<()> {
+        let _one = self.opening.lock().await;
+        if self.id() != expired {
+            return Ok(());
+        }
+        let (id, lease) = open_on(&self.leader, &self.name).await?;
+        let mut numbers = self.numbers();
+        *numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
+        Ok(())
+    }
+
+    /// Ends the session: what it holds is released now rather than at the end of its lease.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.stop.cancel();
+        self.slots.close();
+        let request = CloseSessionRequest { session: self.id().0 };
+        let closed = self
+            .leader
+            .call_within(
+                Duration::from_secs(5),
+                "close the session",
+                "",
+                request,
+                |mut client, request| async move { client.close_session(request).await },
+            )
+            .await;
+        match closed {
+            Err(error) if error.fs() != Some(&FsError::SessionExpired) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops renewing the session without a word to the servers.
+    pub(crate) fn abandon(&self) {
+        self.stop.cancel();
+    }
+}
+
+async fn open_on(leader: &Leader, name: &str) -> Result<(SessionId, Duration)> {
+    let request = OpenSessionRequest { client: name.to_owned() };
+    let reply = leader
+        .call("open a session", "", request, |mut client, request| async move {
+            client.open_session(request).await
+        })
+        .await?;
+    Ok((SessionId(reply.session), Duration::from_millis(reply.lease_ms.max(300))))
+}
+
+/// Renews the lease three times in its length. What fails here shows at the next change.
+async fn keep_alive(session: Session) {
+    loop {
+        let pause = session.numbers().lease / 3;
+        tokio::select! {
+            () = session.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let request = {
+            let numbers = session.numbers();
+            KeepAliveRequest { session: numbers.session.0, acknowledged_below: numbers.acknowledged_below() }
+        };
+        let renewed = session
+            .leader
+            .call_within(pause, "renew the session", "", request, |mut client, request| async move {
+                client.keep_alive(request).await
+            })
+            .await;
+        if let Err(error) = renewed {
+            tracing::warn!(%error, "the session was not renewed");
+        }
+    }
+}
