@@ -261,7 +261,7 @@ async fn seaweed_keeps_its_data_over_kill_and_restart() {
     setup.server.restart().await.unwrap();
     assert_eq!(setup.get("kept").await.unwrap(), b"kept");
 
-    setup.server.pause();
+    setup.server.pause().await;
     assert_eq!(setup.put("paused", b"paused").await, Seen::TimedOut);
     setup.server.resume();
     assert_eq!(setup.put("resumed", b"resumed").await, Seen::Done);

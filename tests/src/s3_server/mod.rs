@@ -224,9 +224,16 @@ impl S3Server {
         }
     }
 
-    /// Stops the process without ending it: connections are accepted by the kernel, nothing answers.
-    pub fn pause(&self) {
+    /// Stops the process without ending it: the kernel still accepts connections, nothing answers.
+    /// Returns once every thread stands still, or after 5 s.
+    pub async fn pause(&self) {
         self.signal(Signal::STOP);
+        let Some(child) = &self.child else { return };
+        // The signal stops one thread after the other; a busy machine takes its time.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !process::is_stopped(child.id()) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Goes on after [`pause`](Self::pause).

@@ -1,5 +1,6 @@
 //! Starting a server's process: on which ports, and so that it never outlives the test.
 
+use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -31,6 +32,16 @@ pub fn free_ports(wanted: usize) -> Result<Vec<u16>, S3ServerError> {
         }
     }
     Err(S3ServerError::NoPorts { wanted })
+}
+
+/// Whether all threads of a process are stopped (state T in /proc), not only told to.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which stands in parentheses and may hold anything.
+        status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 type SpawnJob = (Command, mpsc::SyncSender<io::Result<Child>>);
