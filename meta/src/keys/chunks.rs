@@ -6,6 +6,9 @@ use cairn_types::{
     Policy, SessionId, Timestamp, WriterMark,
 };
 
+use super::Record;
+use crate::store::Table;
+
 /// One member of a chunk's replica set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct PlacedReplica {
@@ -140,4 +143,14 @@ impl ChunkRecord {
     pub fn is_holder(&self, node: NodeId) -> bool {
         self.sealed.as_ref().is_some_and(|s| s.holders.contains(&node))
     }
+}
+
+impl Record for ChunkRecord {
+    const TABLE: Table = Table::Chunks;
+}
+
+/// The row's key.
+#[must_use]
+pub fn key(chunk: ChunkId) -> Vec<u8> {
+    chunk.0.to_be_bytes().to_vec()
 }

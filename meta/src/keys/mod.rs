@@ -1,4 +1,131 @@
 //! The state's rows, one file a record: this folder is the schema.
+//!
+//! Keys are big-endian, so that their order is meaning. Values are the codec's: a format byte, then
+//! bincode. docs/FORMAT.md shows the bytes.
+//!
+//! ```text
+//! nodes     parent, name            → inode (primary link) | reference (further hard link)
+//! places    ino                     → parent, name of the primary link
+//! links     ino, parent, name       → (further hard link)
+//! orphans   ino                     → inode, unlinked, whose rows are not all gone
+//! extents   ino, file offset        → length, source
+//! chunks    chunk                   → state, replicas, owner, seal, live bytes, place in S3
+//! queues    queue, order, id        → (chunks and packs that wait for something)
+//! held      session, chunk          → (shared chunks of a session)
+//! packs     pack                    → key, length, live bytes
+//! mounts    mount                   → root, bucket, prefix
+//! keys      mount, key              → ino, ETag, size
+//! imports   ino of a directory      → prefix, when it was read
+//! disks     disk                    → data node
+//! sessions  session                 → client, acknowledged sequence
+//! replies   session, sequence       → kept reply
+//! writers   ino, writer             → last decided sequence
+//! writing   writer, ino             → (the same, turned round)
+//! intents   intent                  → work outside
+//! counters  ""                      → identity, time, next ids, counts
+//! ```
 
 pub mod chunks;
+pub mod counters;
+pub mod disks;
+pub mod extents;
+#[cfg(test)]
+mod golden_tests;
+pub mod held;
+pub mod imports;
+pub mod intents;
+pub mod links;
 pub mod mounts;
+pub mod nodes;
+pub mod objects;
+pub mod orphans;
+pub mod packs;
+pub mod places;
+pub mod queues;
+#[cfg(test)]
+mod round_trip_tests;
+pub mod sessions;
+pub mod writers;
+
+use bincode::{Decode, Encode};
+use cairn_types::codec;
+
+use crate::store::{KeyRange, Rows, StoreFault, Table, Txn};
+
+/// The state could not be read: the server stops, since it may differ from the others.
+#[derive(Debug, thiserror::Error)]
+pub enum RowFault {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// A row's bytes are no such record, or rows contradict each other.
+    #[error("a row of {table:?} is damaged (key {key:02x?})")]
+    Damaged {
+        /// The row's table.
+        table: Table,
+        /// The row's key.
+        key: Vec<u8>,
+    },
+}
+
+/// A record that is stored as a row's value.
+pub trait Record: Encode + Decode<()> {
+    /// Its table.
+    const TABLE: Table;
+    /// Its format byte.
+    const FORMAT: u8 = 1;
+
+    /// The row's value.
+    fn to_bytes(&self) -> Vec<u8> {
+        codec::encode(Self::FORMAT, self)
+    }
+
+    /// Reads the value of the row at `key`.
+    ///
+    /// # Errors
+    /// [`RowFault::Damaged`] for bytes that are no such record.
+    fn from_bytes(key: &[u8], bytes: &[u8]) -> Result<Self, RowFault> {
+        codec::decode(Self::FORMAT, bytes)
+            .map_err(|_| RowFault::Damaged { table: Self::TABLE, key: key.to_vec() })
+    }
+}
+
+/// Reads the record at `key`.
+///
+/// # Errors
+/// [`RowFault`] when the store failed or the row is damaged.
+pub fn get<R: Record>(rows: &(impl Rows + ?Sized), key: &[u8]) -> Result<Option<R>, RowFault> {
+    rows.get(R::TABLE, key)?.map(|bytes| R::from_bytes(key, &bytes)).transpose()
+}
+
+/// The first `limit` records of a range with their keys.
+///
+/// # Errors
+/// [`RowFault`] when the store failed or a row is damaged.
+pub fn scan<R: Record>(
+    rows: &(impl Rows + ?Sized),
+    range: &KeyRange,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, R)>, RowFault> {
+    let found = rows.scan(R::TABLE, range, limit)?;
+    found.into_iter().map(|(k, v)| R::from_bytes(&k, &v).map(|record| (k, record))).collect()
+}
+
+/// Writes the record at `key`.
+pub fn put<R: Record>(txn: &mut Txn<'_>, key: Vec<u8>, record: &R) {
+    txn.put(R::TABLE, key, record.to_bytes());
+}
+
+/// The value of rows that say all in their key.
+pub const PRESENT: &[u8] = &[1];
+
+/// A big-endian number at `at` in a key.
+///
+/// # Errors
+/// [`RowFault::Damaged`] when the key is too short.
+pub fn u64_at(table: Table, key: &[u8], at: usize) -> Result<u64, RowFault> {
+    key.get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| RowFault::Damaged { table, key: key.to_vec() })
+}

@@ -2,9 +2,26 @@
 //!
 //! `apply(state, entry) → reply` and nothing else changes it. No clock, no randomness, no I/O but
 //! the store's: two servers that apply the same entries hold the same bytes.
+//!
+//! ```text
+//! apply → ops/<verb> → tree, content, chunks → state → keys → store
+//! read  → walk                                       → keys → store
+//! ```
 
+pub mod apply;
+mod chunks;
 pub mod command;
+mod content;
+pub mod error;
+pub mod jobs;
+mod ops;
+pub mod read;
 pub mod reply;
+mod state;
+mod tree;
+mod walk;
 
+pub use apply::apply;
 pub use command::{Command, Entry, Operation, Placement, Target};
+pub use error::NamespaceError;
 pub use reply::{Answer, Reply};

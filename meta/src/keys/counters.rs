@@ -1,0 +1,91 @@
+//! `counters`: one row, the [`ClusterRecord`].
+
+use bincode::{Decode, Encode};
+use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
+
+use super::Record;
+use crate::store::Table;
+
+/// The row's key.
+pub const KEY: &[u8] = b"";
+
+/// What the state knows of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterRecord {
+    /// The cluster's identity; nil before its first entry.
+    pub cluster: ClusterId,
+    /// The largest time that an entry was stamped with.
+    pub time: Timestamp,
+    /// The ids that are given next.
+    pub next: NextIds,
+    /// How many there are.
+    pub counts: Counts,
+}
+
+/// The ids that are given next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NextIds {
+    /// Of inodes.
+    pub inode: InodeId,
+    /// Of chunks.
+    pub chunk: ChunkId,
+    /// Of sessions.
+    pub session: SessionId,
+    /// Of data nodes; metadata servers have the ids below 101.
+    pub node: NodeId,
+    /// Of packs.
+    pub pack: PackId,
+    /// Of mounts.
+    pub mount: MountId,
+    /// Of intents.
+    pub intent: IntentId,
+}
+
+/// How many there are, kept so that nobody counts rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Counts {
+    /// Inodes that have a name.
+    pub inodes: u64,
+    /// Open chunks.
+    pub chunks_open: u64,
+    /// Chunks whose seal is undecided.
+    pub chunks_sealing: u64,
+    /// Sealed chunks.
+    pub chunks_sealed: u64,
+    /// Live chunks with fewer copies than their policy asks, not persisted.
+    pub under_replicated: u64,
+    /// Bytes of sealed live chunks that wait for S3.
+    pub unpersisted_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Intents, failed ones included.
+    pub intents: u64,
+    /// Seals that found an extent beyond the decided length: a client committed what it had not
+    /// been acknowledged. Always 0 unless one lies.
+    pub extents_beyond_seal: u64,
+}
+
+impl Default for ClusterRecord {
+    fn default() -> Self {
+        Self {
+            cluster: ClusterId::default(),
+            time: Timestamp(0),
+            next: NextIds {
+                inode: InodeId::ROOT.next(),
+                chunk: ChunkId(1),
+                session: SessionId(1),
+                node: NodeId(101),
+                pack: PackId(1),
+                mount: MountId(1),
+                intent: IntentId(1),
+            },
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl Record for ClusterRecord {
+    const TABLE: Table = Table::Counters;
+}

@@ -1,0 +1,81 @@
+//! `intents`: intent → [`IntentRecord`].
+
+use bincode::{Decode, Encode};
+use cairn_types::{Chain, ChunkId, InodeId, IntentId, MountId, NodeId, PackId, Timestamp};
+
+use super::Record;
+use crate::store::Table;
+
+/// Work outside the state machine, until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct IntentRecord {
+    /// Its id.
+    pub intent: IntentId,
+    /// The data node that does it.
+    pub assignee: NodeId,
+    /// What is to be done.
+    pub work: Work,
+    /// The state's time when it was made.
+    pub created: Timestamp,
+    /// The state's time when it was last given to a node.
+    pub assigned: Timestamp,
+    /// How often it failed.
+    pub failures: u32,
+    /// Why it failed last, for people; empty when it never did.
+    pub message: String,
+    /// It failed for good and is kept for those who wait for it.
+    pub failed: bool,
+}
+
+/// What an intent asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Work {
+    /// Put chunks into S3 as one pack.
+    Upload {
+        /// The pack.
+        pack: PackId,
+        /// Its key.
+        key: String,
+        /// The chunks, in the order of the pack.
+        chunks: Vec<UploadChunk>,
+    },
+    /// Read a mount's directory from S3.
+    Import {
+        /// The mount.
+        mount: MountId,
+        /// The directory.
+        directory: InodeId,
+        /// What its keys start with.
+        prefix: Vec<u8>,
+        /// Names up to this one are done.
+        start_after: Vec<u8>,
+    },
+    /// Delete a pack from S3.
+    DeletePack {
+        /// The pack.
+        pack: PackId,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// A chunk to be uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct UploadChunk {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its length.
+    pub length: u64,
+    /// Its chain.
+    pub chain: Chain,
+}
+
+impl Record for IntentRecord {
+    const TABLE: Table = Table::Intents;
+}
+
+/// The row's key.
+#[must_use]
+pub fn key(intent: IntentId) -> Vec<u8> {
+    intent.0.to_be_bytes().to_vec()
+}

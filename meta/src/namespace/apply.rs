@@ -1,0 +1,239 @@
+//! [`apply`]: the state machine's one way in.
+
+use cairn_types::limits::REPLIES_PER_SESSION_MAX;
+use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, SessionId, Timestamp};
+
+use super::command::{Command, Entry, Operation};
+use super::error::{NamespaceError, Outcome, refuse};
+use super::ops::{
+    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
+    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+};
+use super::reply::{Answer, Reply};
+use super::state::{Birth, State};
+use crate::keys::disks::DiskRecord;
+use crate::keys::{RowFault, sessions};
+use crate::store::{Rows, Table, Txn};
+
+/// Applies one committed entry and answers what every server answers. The changes are in `txn`,
+/// to be written with the raft layer's own rows in one batch.
+///
+/// # Errors
+/// [`RowFault`] when this server's state cannot be read: it must stop, and write nothing of `txn`.
+pub fn apply(txn: &mut Txn<'_>, index: LogIndex, entry: &Entry) -> Result<Reply, RowFault> {
+    let mut state = State::begin(txn, index, entry.time)?;
+    let reply = match &entry.command {
+        Command::Request { session, sequence, acknowledged_below, operation } => {
+            request(&mut state, (*session, *sequence), *acknowledged_below, operation)?
+        }
+        command => {
+            let outcome = execute(&mut state, command);
+            settle(&mut state, outcome)?
+        }
+    };
+    state.keep();
+    Ok(reply)
+}
+
+/// Turns an outcome into a reply; what was refused leaves no row.
+fn settle(state: &mut State<'_, '_>, outcome: Outcome<Answer>) -> Result<Reply, RowFault> {
+    let outcome = outcome.and_then(|answer| {
+        state.check_rows()?;
+        Ok(answer)
+    });
+    match outcome {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(NamespaceError::Refused(error)) => {
+            state.forget();
+            Ok(Err(error))
+        }
+        Err(NamespaceError::Fault(fault)) => Err(fault),
+    }
+}
+
+/// A client's operation, once for each sequence.
+fn request(
+    state: &mut State<'_, '_>,
+    (id, sequence): (SessionId, Sequence),
+    acknowledged_below: Sequence,
+    operation: &Operation,
+) -> Result<Reply, RowFault> {
+    match admit(state, id, sequence, acknowledged_below) {
+        Err(NamespaceError::Refused(error)) => return Ok(Err(error)),
+        Err(NamespaceError::Fault(fault)) => return Err(fault),
+        Ok(()) => {}
+    }
+    if let Some(reply) = session::kept_reply(state, id, sequence)? {
+        return Ok(reply);
+    }
+    let outcome = operate(state, id, operation);
+    let reply = settle(state, outcome)?;
+    finish(state, (id, sequence), acknowledged_below, reply)
+}
+
+/// Checks that the request may run, or that its reply may still be kept.
+fn admit(
+    state: &State<'_, '_>,
+    id: SessionId,
+    sequence: Sequence,
+    acknowledged_below: Sequence,
+) -> Outcome<()> {
+    let record = session::living(state, id)?;
+    if sequence < record.acknowledged_below {
+        return refuse(FsError::StaleSequence { sequence });
+    }
+    if acknowledged_below > sequence {
+        return refuse(FsError::InvalidRequest);
+    }
+    let room = (record.replies as usize) < REPLIES_PER_SESSION_MAX;
+    if room || session::kept_reply(state, id, sequence)?.is_some() {
+        return Ok(());
+    }
+    let freed = sessions::replies_below(id, acknowledged_below);
+    let makes_room = !state.txn.scan(Table::Replies, &freed, 1)?.is_empty();
+    if makes_room { Ok(()) } else { refuse(FsError::TooManyReplies) }
+}
+
+/// Drops acknowledged replies and keeps this one.
+fn finish(
+    state: &mut State<'_, '_>,
+    (id, sequence): (SessionId, Sequence),
+    acknowledged_below: Sequence,
+    reply: Reply,
+) -> Result<Reply, RowFault> {
+    let mut record = match session::living(state, id) {
+        Ok(record) => record,
+        Err(NamespaceError::Fault(fault)) => return Err(fault),
+        Err(NamespaceError::Refused(error)) => return Ok(Err(error)),
+    };
+    session::drop_replies(state, &mut record, acknowledged_below)?;
+    session::keep_reply(state, record, sequence, &reply);
+    Ok(reply)
+}
+
+/// What the cluster itself proposes.
+fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::InitCluster { cluster, policy } => cluster::init(state, *cluster, *policy),
+        Command::OpenSession { client } => session::open(state, client),
+        Command::CloseSession { session } | Command::ExpireSession { session } => {
+            session::end(state, *session)
+        }
+        Command::Acknowledge { session, below } => session::acknowledge(state, *session, *below),
+        Command::Request { .. } => refuse(FsError::InvalidRequest),
+        Command::RegisterNode { disk, address, incarnation, boot_id, capacity_bytes, version } => {
+            let record = DiskRecord {
+                disk: *disk,
+                node: NodeId(0),
+                address: address.clone(),
+                incarnation: Incarnation(incarnation.0),
+                boot_id: *boot_id,
+                capacity_bytes: *capacity_bytes,
+                version: version.clone(),
+                retired: false,
+                registered: Timestamp(0),
+            };
+            node::register(state, record)
+        }
+        Command::RetireDisk { disk } => node::retire(state, *disk),
+        Command::RenewGrant { chunk, epoch, grant_bytes } => {
+            open::renew_grant(state, *chunk, *epoch, *grant_bytes)
+        }
+        Command::AddHolder { chunk, node } => replica::add_holder(state, *chunk, *node),
+        Command::DropReplica { chunk, node } => replica::drop_replica(state, *chunk, *node),
+        Command::Purge { ino } => purge::purge(state, *ino),
+        Command::BeginSeal { .. } | Command::FinishSeal { .. } | Command::SealPlanned { .. } => {
+            execute_seal(state, command)
+        }
+        _ => execute_intent(state, command),
+    }
+}
+
+fn execute_seal(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::BeginSeal { chunk, epoch } => seal::begin(state, *chunk, *epoch),
+        Command::FinishSeal { chunk, epoch, length, chain, holders, marks, mtime } => {
+            let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
+            let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
+            seal::finish(state, &decision, holders)
+        }
+        Command::SealPlanned { chunk, epoch, length, chain, marks, mtime } => {
+            let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
+            let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
+            seal::planned(state, &decision)
+        }
+        _ => refuse(FsError::InvalidRequest),
+    }
+}
+
+fn execute_intent(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::CreateUpload { assignee, chunks } => pack::create_upload(state, *assignee, chunks),
+        Command::Reassign { intent, node } => intent::reassign(state, *intent, *node),
+        Command::Persisted { intent, etag, places, bytes } => {
+            pack::persisted(state, *intent, etag, places, *bytes)
+        }
+        Command::FailIntent { intent, permanent, message } => {
+            intent::fail(state, *intent, *permanent, message)
+        }
+        Command::StartImport { directory, assignee } => import::start(state, *directory, *assignee),
+        Command::ImportBatch { intent, directory, start_after, end, entries } => {
+            let (intent, directory) = (*intent, *directory);
+            import::batch(state, &import::Page { intent, directory, start_after, end, entries })
+        }
+        Command::CreatePackDeletion { pack, assignee } => pack::create_deletion(state, *pack, *assignee),
+        Command::PackDeleted { intent } => pack::deleted(state, *intent),
+        _ => refuse(FsError::InvalidRequest),
+    }
+}
+
+/// What a client asks for: names and attributes here, bytes in [`operate_bytes`].
+fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> Outcome<Answer> {
+    match operation {
+        Operation::Mkdir { target, mode, uid, gid, parents } => {
+            let birth = Birth { kind: FileKind::Directory, mode: *mode, uid: *uid, gid: *gid };
+            mkdir::mkdir(state, target, &birth, *parents)
+        }
+        Operation::Create { target, mode, uid, gid, exclusive, truncate, extents } => {
+            let birth = Birth { kind: FileKind::File, mode: *mode, uid: *uid, gid: *gid };
+            let content = create::Content { exclusive: *exclusive, truncate: *truncate, extents };
+            create::create(state, id, target, &birth, &content)
+        }
+        Operation::Symlink { target, to, uid, gid } => symlink::symlink(state, target, to, *uid, *gid),
+        Operation::Link { from, to } => link::link(state, from, to),
+        Operation::Unlink { target } => unlink::unlink(state, target),
+        Operation::Rmdir { target } => rmdir::rmdir(state, target),
+        Operation::Rename { from, to, no_replace, exchange } => {
+            rename::rename(state, from, to, *no_replace, *exchange)
+        }
+        Operation::SetAttr { target, mode, uid, gid, size, mtime, atime, expected_version } => {
+            let (mode, uid, gid) = (*mode, *uid, *gid);
+            let changes = set_attr::Changes { mode, uid, gid, size: *size, mtime: *mtime, atime: *atime };
+            set_attr::set_attr(state, target, &changes, *expected_version)
+        }
+        Operation::SetPolicy { target, policy } => set_policy::set_policy(state, target, *policy),
+        Operation::MountAdd { target, source } => mount::add(state, target, source),
+        Operation::MountRemove { target } => mount::remove(state, target),
+        _ => operate_bytes(state, id, operation),
+    }
+}
+
+fn operate_bytes(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> Outcome<Answer> {
+    match operation {
+        Operation::Commit { ino, extents, expected_length } => {
+            commit::commit(state, id, *ino, extents, *expected_length)
+        }
+        Operation::OpenChunk { policy_of, placement } => {
+            open::chunk(state, id, *policy_of, placement.as_ref())
+        }
+        Operation::OpenTail { ino, generation, writer, placement } => {
+            open::tail(state, id, *ino, (*generation, *writer), placement.as_ref())
+        }
+        Operation::OpenExclusive { ino } => open::exclusive(state, *ino),
+        Operation::ReleaseChunk { chunk } => open::release(state, id, *chunk),
+        Operation::RenewGrant { chunk, epoch, grant_bytes } => {
+            open::renew_grant(state, *chunk, *epoch, *grant_bytes)
+        }
+        _ => refuse(FsError::InvalidRequest),
+    }
+}

@@ -1,0 +1,270 @@
+//! The one place where chunk records change, so that queues, counts, held rows and packs' live
+//! bytes always fit them.
+
+use std::collections::BTreeMap;
+
+use cairn_types::limits::{GRANT_BYTES_FIRST, REPLICAS_MAX};
+use cairn_types::{ChunkId, Epoch, FsError, Generation, NodeId, Persist, Policy, Timestamp, WriterMark};
+
+use super::command::Placement;
+use super::error::{Outcome, refuse};
+use super::state::State;
+use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use crate::keys::counters::Counts;
+use crate::keys::disks::DiskRecord;
+use crate::keys::held;
+use crate::keys::packs::{self, PackRecord};
+use crate::keys::queues::{self, Queue};
+use crate::keys::{self, RowFault};
+use crate::store::{KeyRange, Table};
+
+/// Data nodes of a cluster, at most, that a scan takes.
+const NODES_MAX: usize = 10_000;
+
+/// Changes of chunks' live bytes, gathered over an operation.
+pub(super) type LiveChanges = BTreeMap<ChunkId, i64>;
+
+impl State<'_, '_> {
+    /// The chunk's record, if it has one.
+    pub fn find_chunk(&self, chunk: ChunkId) -> Result<Option<ChunkRecord>, RowFault> {
+        self.get(&chunks::key(chunk))
+    }
+
+    /// The chunk's record, or [`FsError::ChunkGone`].
+    pub fn chunk(&self, chunk: ChunkId) -> Outcome<ChunkRecord> {
+        match self.find_chunk(chunk)? {
+            Some(record) => Ok(record),
+            None => refuse(FsError::ChunkGone { chunk }),
+        }
+    }
+
+    /// Writes a chunk's record and all that follows from it.
+    pub fn put_chunk(&mut self, before: Option<&ChunkRecord>, after: &ChunkRecord) -> Result<(), RowFault> {
+        self.follow_chunk(before, Some(after))?;
+        self.put(chunks::key(after.chunk), after);
+        Ok(())
+    }
+
+    /// Removes a dead chunk's record.
+    pub fn remove_chunk(&mut self, before: &ChunkRecord) -> Result<(), RowFault> {
+        self.follow_chunk(Some(before), None)?;
+        self.delete(Table::Chunks, chunks::key(before.chunk));
+        Ok(())
+    }
+
+    /// Opens a chunk.
+    pub fn open_chunk(
+        &mut self,
+        owner: ChunkOwner,
+        policy: Policy,
+        placement: Option<&Placement>,
+        generation: Generation,
+        marks: Vec<WriterMark>,
+    ) -> Outcome<ChunkRecord> {
+        let placement = checked_placement(policy, placement)?;
+        let chunk = self.cluster.next.chunk;
+        self.cluster.next.chunk = chunk.next();
+        let record = ChunkRecord {
+            chunk,
+            state: ChunkState::Open,
+            epoch: Epoch(1),
+            replicas: placement.replicas.clone(),
+            primary: placement.primary,
+            policy,
+            owner,
+            held: matches!(owner, ChunkOwner::Session(_)),
+            activation: Activation {
+                log_index: self.index,
+                time: self.now(),
+                generation,
+                grant_bytes: GRANT_BYTES_FIRST,
+                marks,
+            },
+            sealed: None,
+            live_bytes: 0,
+            extent_end: 0,
+            upload: None,
+            place: None,
+        };
+        self.put_chunk(None, &record)?;
+        Ok(record)
+    }
+
+    /// Open → Sealing; anything else stays as it is. Answers the record after.
+    pub fn begin_seal(&mut self, chunk: ChunkId) -> Outcome<ChunkRecord> {
+        let before = self.chunk(chunk)?;
+        if before.state != ChunkState::Open {
+            return Ok(before);
+        }
+        let mut after = before.clone();
+        after.state = ChunkState::Sealing;
+        after.epoch = before.epoch.next();
+        self.put_chunk(Some(&before), &after)?;
+        Ok(after)
+    }
+
+    /// Takes gathered changes of live bytes over.
+    pub fn apply_live(&mut self, changes: LiveChanges) -> Outcome<()> {
+        for (chunk, change) in changes {
+            if change == 0 {
+                continue;
+            }
+            let before = self.chunk(chunk)?;
+            let mut after = before.clone();
+            after.live_bytes = before.live_bytes.saturating_add_signed(change);
+            self.put_chunk(Some(&before), &after)?;
+        }
+        Ok(())
+    }
+
+    /// The data node's disk and incarnation.
+    pub fn placed(&self, node: NodeId) -> Outcome<PlacedReplica> {
+        let disks = keys::scan::<DiskRecord>(&*self.txn, &KeyRange::default(), NODES_MAX)?;
+        let found = disks.into_iter().map(|(_, disk)| disk).find(|disk| disk.node == node);
+        match found {
+            Some(disk) => Ok(PlacedReplica { node, disk: disk.disk, incarnation: disk.incarnation }),
+            None => refuse(FsError::InvalidRequest),
+        }
+    }
+
+    fn follow_chunk(
+        &mut self,
+        before: Option<&ChunkRecord>,
+        after: Option<&ChunkRecord>,
+    ) -> Result<(), RowFault> {
+        let id = before.or(after).map_or(ChunkId(0), |r| r.chunk);
+        let old = before.map(waits_in).unwrap_or_default();
+        let new = after.map(waits_in).unwrap_or_default();
+        for (queue, order) in old.iter().filter(|row| !new.contains(row)) {
+            self.delete(Table::Queues, queues::key(*queue, *order, id.0));
+        }
+        for (queue, order) in new.iter().filter(|row| !old.contains(row)) {
+            self.mark(Table::Queues, queues::key(*queue, *order, id.0));
+        }
+        if let Some(before) = before {
+            count(&mut self.cluster.counts, before, |n, by| *n = n.saturating_sub(by));
+        }
+        if let Some(after) = after {
+            count(&mut self.cluster.counts, after, |n, by| *n += by);
+        }
+        self.follow_held(before, after);
+        self.follow_pack(before, after)
+    }
+
+    fn follow_held(&mut self, before: Option<&ChunkRecord>, after: Option<&ChunkRecord>) {
+        let held = |record: Option<&ChunkRecord>| match record.map(|r| (r.held, r.owner, r.chunk)) {
+            Some((true, ChunkOwner::Session(session), chunk)) => Some(held::key(session, chunk)),
+            _ => None,
+        };
+        match (held(before), held(after)) {
+            (None, Some(key)) => self.mark(Table::Held, key),
+            (Some(key), None) => self.delete(Table::Held, key),
+            _ => {}
+        }
+    }
+
+    fn follow_pack(
+        &mut self,
+        before: Option<&ChunkRecord>,
+        after: Option<&ChunkRecord>,
+    ) -> Result<(), RowFault> {
+        let in_pack = |record: Option<&ChunkRecord>| {
+            record.and_then(|r| r.place.map(|p| (p.pack, r.live_bytes, u32::from(!r.is_dead()))))
+        };
+        let (old, new) = (in_pack(before), in_pack(after));
+        if old == new {
+            return Ok(());
+        }
+        for (share, adds) in [(old, false), (new, true)] {
+            let Some((pack, bytes, chunks)) = share else { continue };
+            let Some(mut record) = self.get::<PackRecord>(&packs::key(pack))? else { continue };
+            if adds {
+                record.live_bytes += bytes;
+                record.live_chunks += chunks;
+            } else {
+                record.live_bytes = record.live_bytes.saturating_sub(bytes);
+                record.live_chunks = record.live_chunks.saturating_sub(chunks);
+            }
+            self.put_pack(&record);
+        }
+        Ok(())
+    }
+
+    /// Writes a pack's record and its place in the queue of dead packs.
+    pub fn put_pack(&mut self, record: &PackRecord) {
+        let queued = queues::key(Queue::DeadPacks, record.created, record.pack.0);
+        if record.live_chunks == 0 && record.deletion.is_none() {
+            self.mark(Table::Queues, queued);
+        } else {
+            self.delete(Table::Queues, queued);
+        }
+        self.put(packs::key(record.pack), record);
+    }
+}
+
+fn checked_placement(policy: Policy, placement: Option<&Placement>) -> Result<&Placement, FsError> {
+    let needed = policy.min_replicas;
+    let Some(placement) = placement else { return Err(FsError::TooFewNodes { available: 0, needed }) };
+    let count = placement.replicas.len();
+    if count < usize::from(needed) {
+        let available = u8::try_from(count).unwrap_or(u8::MAX);
+        return Err(FsError::TooFewNodes { available, needed });
+    }
+    let mut nodes: Vec<NodeId> = placement.replicas.iter().map(|r| r.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let fits = count <= usize::from(REPLICAS_MAX) && nodes.len() == count;
+    if fits && nodes.contains(&placement.primary) { Ok(placement) } else { Err(FsError::InvalidRequest) }
+}
+
+fn too_few_copies(record: &ChunkRecord) -> bool {
+    let copies = record.sealed.as_ref().map_or(record.replicas.len(), |s| s.holders.len());
+    !record.is_dead() && record.place.is_none() && copies < usize::from(record.policy.replicas)
+}
+
+fn waits_for_s3(record: &ChunkRecord) -> bool {
+    record.sealed.is_some()
+        && !record.is_dead()
+        && record.place.is_none()
+        && record.policy.persist != Persist::Never
+}
+
+/// The queues that a chunk stands in, with its order there.
+fn waits_in(record: &ChunkRecord) -> Vec<(Queue, Timestamp)> {
+    let opened = record.activation.time;
+    let mut out = Vec::new();
+    match (record.state, &record.sealed) {
+        (ChunkState::Open, _) => out.push((Queue::Open, opened)),
+        (ChunkState::Sealing, _) => out.push((Queue::Sealing, opened)),
+        (ChunkState::Sealed, None) => {}
+        (ChunkState::Sealed, Some(sealed)) => {
+            if record.is_dead() {
+                out.push((Queue::Garbage, sealed.at));
+            } else if record.replicas.iter().any(|r| !sealed.holders.contains(&r.node)) {
+                out.push((Queue::Surplus, sealed.at));
+            }
+            if waits_for_s3(record) && record.upload.is_none() {
+                out.push((Queue::Unpersisted, sealed.at));
+            }
+        }
+    }
+    if too_few_copies(record) {
+        out.push((Queue::UnderReplicated, opened));
+    }
+    out
+}
+
+fn count(counts: &mut Counts, record: &ChunkRecord, change: impl Fn(&mut u64, u64)) {
+    let state = match record.state {
+        ChunkState::Open => &mut counts.chunks_open,
+        ChunkState::Sealing => &mut counts.chunks_sealing,
+        ChunkState::Sealed => &mut counts.chunks_sealed,
+    };
+    change(state, 1);
+    if too_few_copies(record) {
+        change(&mut counts.under_replicated, 1);
+    }
+    if waits_for_s3(record) {
+        change(&mut counts.unpersisted_bytes, record.sealed_length().unwrap_or(0));
+    }
+}

@@ -1,0 +1,111 @@
+//! Pure reads for the leader's jobs: queues, intents, sessions, nodes, orphans.
+
+use cairn_types::{InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
+
+use crate::keys::disks::DiskRecord;
+use crate::keys::intents::IntentRecord;
+use crate::keys::orphans::Orphan;
+use crate::keys::packs::{self, PackRecord};
+use crate::keys::queues::{self, Queue};
+use crate::keys::sessions::SessionRecord;
+use crate::keys::{self, RowFault, intents};
+use crate::store::{KeyRange, Rows, Table};
+
+/// Data nodes in one answer, at most.
+const NODES_MAX: usize = 10_000;
+
+/// A chunk or pack that waits in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Waiting {
+    /// Since when; the queue's order. [`Queue`] says what it is the time of.
+    pub since: Timestamp,
+    /// The chunk's or the pack's id.
+    pub id: u64,
+}
+
+/// The first `limit` that wait in a queue, the oldest first; after `after` when given.
+///
+/// # Errors
+/// A fault of the store.
+pub fn queue(
+    rows: &dyn Rows,
+    queue: Queue,
+    after: Option<Waiting>,
+    limit: usize,
+) -> Result<Vec<Waiting>, RowFault> {
+    let all = queues::all(queue);
+    let range = match after {
+        Some(w) => KeyRange::prefix_after(&all.from, &queues::key(queue, w.since, w.id)),
+        None => all,
+    };
+    let found = rows.scan(Table::Queues, &range, limit)?;
+    found.iter().map(|(key, _)| queues::parse(key).map(|(since, id)| Waiting { since, id })).collect()
+}
+
+/// Intents after `after`, `limit` at most, in the order of their making.
+///
+/// # Errors
+/// A fault of the store.
+pub fn intents(
+    rows: &dyn Rows,
+    after: Option<IntentId>,
+    limit: usize,
+) -> Result<Vec<IntentRecord>, RowFault> {
+    let range = match after {
+        Some(intent) => KeyRange::prefix_after(&[], &intents::key(intent)),
+        None => KeyRange::default(),
+    };
+    Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The unfinished intents of a data node among the first `limit` of all.
+///
+/// # Errors
+/// A fault of the store.
+pub fn intents_of(rows: &dyn Rows, node: NodeId, limit: usize) -> Result<Vec<IntentRecord>, RowFault> {
+    let mut all = intents(rows, None, limit)?;
+    all.retain(|intent| intent.assignee == node && !intent.failed);
+    Ok(all)
+}
+
+/// Sessions after `after`, `limit` at most. One that is `closing` must be expired again.
+///
+/// # Errors
+/// A fault of the store.
+pub fn sessions(
+    rows: &dyn Rows,
+    after: Option<SessionId>,
+    limit: usize,
+) -> Result<Vec<SessionRecord>, RowFault> {
+    let range = match after {
+        Some(session) => KeyRange::prefix_after(&[], &keys::sessions::key(session)),
+        None => KeyRange::default(),
+    };
+    Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// All data nodes that ever registered, by disk.
+///
+/// # Errors
+/// A fault of the store.
+pub fn nodes(rows: &dyn Rows) -> Result<Vec<DiskRecord>, RowFault> {
+    let found = keys::scan(rows, &KeyRange::default(), NODES_MAX)?;
+    Ok(found.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Unlinked inodes to be purged, `limit` at most.
+///
+/// # Errors
+/// A fault of the store.
+pub fn orphans(rows: &dyn Rows, limit: usize) -> Result<Vec<InodeId>, RowFault> {
+    let found = keys::scan::<Orphan>(rows, &KeyRange::default(), limit)?;
+    Ok(found.into_iter().map(|(_, orphan)| orphan.inode.ino).collect())
+}
+
+/// A pack.
+///
+/// # Errors
+/// A fault of the store.
+pub fn pack(rows: &dyn Rows, pack: PackId) -> Result<Option<PackRecord>, RowFault> {
+    keys::get(rows, &packs::key(pack))
+}

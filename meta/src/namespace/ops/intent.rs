@@ -1,0 +1,74 @@
+//! Reassign, FailIntent.
+
+use cairn_types::{FsError, IntentId, NodeId};
+
+use crate::keys::chunks::ChunkRecord;
+use crate::keys::intents::{self, IntentRecord, Work};
+use crate::keys::packs::{self, PackRecord};
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::ops::session::clipped;
+use crate::namespace::reply::Answer;
+use crate::namespace::state::State;
+
+/// Bytes of a failure's message that are kept.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+/// Gives an unfinished intent to another node.
+pub fn reassign(state: &mut State<'_, '_>, intent: IntentId, node: NodeId) -> Outcome<Answer> {
+    let mut record = state.intent(intent)?;
+    if record.failed {
+        return refuse(FsError::InvalidRequest);
+    }
+    record.assignee = node;
+    record.assigned = state.now();
+    state.put(intents::key(intent), &record);
+    Ok(Answer { intent: Some(intent), ..Answer::default() })
+}
+
+/// Notes a failure. A permanent one gives the work up: its chunks wait for another upload, its pack
+/// for another deletion; a failed import is kept for those who wait for it.
+pub fn fail(state: &mut State<'_, '_>, intent: IntentId, permanent: bool, message: &str) -> Outcome<Answer> {
+    let mut record = state.intent(intent)?;
+    record.failures = record.failures.saturating_add(1);
+    record.message = clipped(message, MESSAGE_BYTES_MAX);
+    if !permanent {
+        state.put(intents::key(intent), &record);
+        return Ok(Answer { intent: Some(intent), ..Answer::default() });
+    }
+    give_up(state, record)?;
+    Ok(Answer::default())
+}
+
+fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<()> {
+    let intent = record.intent;
+    match &record.work {
+        Work::Upload { chunks, .. } => {
+            for upload in chunks {
+                release_upload(state, intent, upload.chunk)?;
+            }
+            state.end_intent(intent);
+        }
+        Work::DeletePack { pack, .. } => {
+            if let Some(mut pack) = state.get::<PackRecord>(&packs::key(*pack))? {
+                pack.deletion = None;
+                state.put_pack(&pack);
+            }
+            state.end_intent(intent);
+        }
+        Work::Import { .. } => {
+            record.failed = true;
+            state.put(intents::key(intent), &record);
+        }
+    }
+    Ok(())
+}
+
+fn release_upload(state: &mut State<'_, '_>, intent: IntentId, chunk: cairn_types::ChunkId) -> Outcome<()> {
+    if let Some(before) = state.find_chunk(chunk)?
+        && before.upload == Some(intent)
+    {
+        let after = ChunkRecord { upload: None, ..before.clone() };
+        state.put_chunk(Some(&before), &after)?;
+    }
+    Ok(())
+}

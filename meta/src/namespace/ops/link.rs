@@ -1,0 +1,33 @@
+//! Link.
+
+use cairn_types::FsError;
+use cairn_types::limits::LINKS_MAX;
+
+use crate::namespace::command::Target;
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::reply::Answer;
+use crate::namespace::state::{State, writable};
+
+/// Gives a file or symlink one more name.
+pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<Answer> {
+    let mut inode = state.resolve(from)?;
+    let dentry = state.dentry(to, FsError::Exists)?;
+    if inode.is_dir() {
+        return refuse(FsError::LinkDirectory);
+    }
+    if dentry.found.is_some() {
+        return refuse(FsError::Exists);
+    }
+    if inode.mount != dentry.parent.mount {
+        return refuse(FsError::CrossMount);
+    }
+    writable(&inode)?;
+    if inode.nlink >= LINKS_MAX {
+        return refuse(FsError::TooManyLinks);
+    }
+    inode.nlink += 1;
+    state.change_inode(&mut inode)?;
+    state.put_link((dentry.parent.ino, &dentry.name), &inode);
+    state.touch_directory(dentry.parent.ino, 0)?;
+    Ok(Answer { inode: Some(inode), ..Answer::default() })
+}

@@ -1,0 +1,110 @@
+//! CreateUpload, Persisted, CreatePackDeletion, PackDeleted.
+
+use cairn_types::{ChunkId, FsError, IntentId, NodeId, PackId};
+
+use crate::keys::chunks::{ChunkRecord, PackPlace};
+use crate::keys::intents::{UploadChunk, Work};
+use crate::keys::packs::{self, PackRecord};
+use crate::namespace::command::PersistedChunk;
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::reply::Answer;
+use crate::namespace::state::State;
+use crate::store::Table;
+
+/// Chunks in one pack, at most.
+const CHUNKS_PER_PACK_MAX: usize = 512;
+
+/// Makes the intent to upload sealed chunks as one pack.
+pub fn create_upload(state: &mut State<'_, '_>, assignee: NodeId, chunks: &[ChunkId]) -> Outcome<Answer> {
+    if chunks.is_empty() || chunks.len() > CHUNKS_PER_PACK_MAX {
+        return refuse(FsError::InvalidRequest);
+    }
+    let intent = state.cluster.next.intent;
+    let mut uploads = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let before = state.chunk(*chunk)?;
+        let waits = !before.is_dead() && before.upload.is_none() && before.place.is_none();
+        let Some(sealed) = before.sealed.as_ref().filter(|_| waits) else {
+            return refuse(FsError::ChunkState { chunk: *chunk });
+        };
+        uploads.push(UploadChunk { chunk: *chunk, length: sealed.length, chain: sealed.chain });
+        let after = ChunkRecord { upload: Some(intent), ..before.clone() };
+        state.put_chunk(Some(&before), &after)?;
+    }
+    let pack = state.cluster.next.pack;
+    state.cluster.next.pack = pack.next();
+    let key = packs::object_key(state.cluster.cluster, pack);
+    let made = state.new_intent(assignee, Work::Upload { pack, key, chunks: uploads });
+    debug_assert_eq!(made, intent);
+    Ok(Answer { intent: Some(intent), ..Answer::default() })
+}
+
+/// Records where the chunks of an upload are in S3.
+pub fn persisted(
+    state: &mut State<'_, '_>,
+    intent: IntentId,
+    etag: &str,
+    places: &[PersistedChunk],
+    bytes: u64,
+) -> Outcome<Answer> {
+    let Work::Upload { pack, key, chunks } = state.intent(intent)?.work else {
+        return refuse(FsError::InvalidRequest);
+    };
+    let fits = chunks.len() == places.len()
+        && chunks.iter().zip(places).all(|(chunk, place)| {
+            let end = place.offset.checked_add(place.length);
+            chunk.chunk == place.chunk && chunk.length == place.length && end.is_some_and(|e| e <= bytes)
+        });
+    if !fits {
+        return refuse(FsError::InvalidRequest);
+    }
+    let record = PackRecord {
+        pack,
+        key,
+        etag: etag.to_owned(),
+        bytes,
+        live_chunks: 0,
+        live_bytes: 0,
+        created: state.now(),
+        deletion: None,
+    };
+    state.put_pack(&record);
+    state.cluster.counts.packs += 1;
+    for place in places {
+        // A chunk that died meanwhile and lost its last replica has no record any more.
+        let Some(before) = state.find_chunk(place.chunk)? else { continue };
+        let mut after = before.clone();
+        after.upload = None;
+        after.place =
+            Some(PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c });
+        state.put_chunk(Some(&before), &after)?;
+    }
+    state.end_intent(intent);
+    Ok(Answer::default())
+}
+
+/// Makes the intent to delete a pack that nothing points into.
+pub fn create_deletion(state: &mut State<'_, '_>, pack: PackId, assignee: NodeId) -> Outcome<Answer> {
+    let Some(mut record) = state.get::<PackRecord>(&packs::key(pack))? else {
+        return refuse(FsError::NotFound);
+    };
+    if record.live_chunks > 0 || record.deletion.is_some() {
+        return refuse(FsError::InvalidRequest);
+    }
+    let work = Work::DeletePack { pack, key: record.key.clone() };
+    let intent = state.new_intent(assignee, work);
+    record.deletion = Some(intent);
+    state.put_pack(&record);
+    Ok(Answer { intent: Some(intent), ..Answer::default() })
+}
+
+/// Forgets a pack that is gone from S3.
+pub fn deleted(state: &mut State<'_, '_>, intent: IntentId) -> Outcome<Answer> {
+    let Work::DeletePack { pack, .. } = state.intent(intent)?.work else {
+        return refuse(FsError::InvalidRequest);
+    };
+    state.delete(Table::Packs, packs::key(pack));
+    state.cluster.counts.packs = state.cluster.counts.packs.saturating_sub(1);
+    state.end_intent(intent);
+    Ok(Answer::default())
+}

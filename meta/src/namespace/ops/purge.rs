@@ -1,0 +1,79 @@
+//! Purge: what an unlinked inode leaves behind goes in bounded steps.
+
+use cairn_types::{FileKind, FsError, Inode, InodeId};
+
+use crate::keys::nodes::{self, NodeRow};
+use crate::keys::orphans::{self, Orphan};
+use crate::keys::{self, imports, objects, places};
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::reply::Answer;
+use crate::namespace::state::State;
+use crate::store::Table;
+
+/// Extents, or names, that one step removes at the most.
+const STEP: usize = 256;
+
+/// Removes some rows of an orphan; the orphan goes when none are left.
+pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
+    let Some(orphan) = state.get::<Orphan>(&orphans::key(ino))? else {
+        return refuse(FsError::NotFound);
+    };
+    let done = match orphan.inode.kind {
+        FileKind::Directory => purge_directory(state, ino)?,
+        _ => state.drop_rows(ino, STEP)?,
+    };
+    if done {
+        state.delete(Table::Orphans, orphans::key(ino));
+    }
+    Ok(Answer::default())
+}
+
+/// Removes names below a directory that no path reaches, the deepest first.
+fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
+    let mut above = vec![top];
+    for _ in 0..STEP {
+        let Some(dir) = above.last().copied() else { break };
+        let rows = keys::scan::<NodeRow>(&*state.txn, &nodes::all(dir), 1)?;
+        let Some((key, row)) = rows.into_iter().next() else {
+            above.pop();
+            state.delete(Table::Imports, imports::key(dir));
+            if dir != top {
+                remove_name(state, dir)?;
+            }
+            continue;
+        };
+        match row {
+            NodeRow::Inode(inode) if inode.is_dir() => above.push(inode.ino),
+            NodeRow::Inode(inode) => purge_file(state, key, &inode)?,
+            NodeRow::Link { .. } => state.delete(Table::Nodes, key),
+        }
+    }
+    Ok(above.is_empty())
+}
+
+/// Removes the name and place of an emptied directory.
+fn remove_name(state: &mut State<'_, '_>, dir: InodeId) -> Outcome<()> {
+    if let Some(place) = state.get::<places::Place>(&places::key(dir))? {
+        state.delete(Table::Nodes, nodes::key(place.parent, &place.name));
+        state.delete(Table::Places, places::key(dir));
+        state.cluster.counts.inodes = state.cluster.counts.inodes.saturating_sub(1);
+    }
+    Ok(())
+}
+
+fn purge_file(state: &mut State<'_, '_>, key: Vec<u8>, inode: &Inode) -> Outcome<()> {
+    forget_object(state, inode)?;
+    state.delete(Table::Nodes, key);
+    state.drop_file(inode)
+}
+
+/// Removes the row of the object that a file of a mount stands for.
+pub fn forget_object(state: &mut State<'_, '_>, inode: &Inode) -> Outcome<()> {
+    let Some(mount) = inode.mount else { return Ok(()) };
+    let Some((place, _)) = crate::namespace::walk::inode(&*state.txn, inode.ino)? else { return Ok(()) };
+    if let Some(import) = state.get::<imports::ImportRecord>(&imports::key(place.parent))? {
+        let object = [import.prefix, place.name].concat();
+        state.delete(Table::Keys, objects::key(mount, &object));
+    }
+    Ok(())
+}

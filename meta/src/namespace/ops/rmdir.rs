@@ -1,0 +1,26 @@
+//! Rmdir.
+
+use cairn_types::FsError;
+
+use crate::namespace::command::Target;
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::reply::Answer;
+use crate::namespace::state::{State, writable};
+
+/// Removes an empty directory.
+pub fn rmdir(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
+    let dentry = state.dentry(target, FsError::IsRoot)?;
+    let Some(found) = dentry.found else { return refuse(FsError::NotFound) };
+    writable(&dentry.parent)?;
+    if !found.inode.is_dir() {
+        return refuse(FsError::NotDirectory);
+    }
+    if state.mount_at_root(&found.inode)?.is_some() {
+        return refuse(FsError::IsMountRoot);
+    }
+    if !state.is_empty(found.inode.ino)? {
+        return refuse(FsError::NotEmpty);
+    }
+    state.drop_directory(dentry.parent.ino, &dentry.name, &found.inode)?;
+    Ok(Answer::default())
+}

@@ -1,0 +1,20 @@
+//! Unlink.
+
+use cairn_types::FsError;
+
+use crate::namespace::command::Target;
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::reply::Answer;
+use crate::namespace::state::{State, writable};
+
+/// Removes a name of a file or symlink.
+pub fn unlink(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
+    let dentry = state.dentry(target, FsError::IsDirectory)?;
+    let Some(found) = dentry.found else { return refuse(FsError::NotFound) };
+    writable(&dentry.parent)?;
+    if found.inode.is_dir() {
+        return refuse(FsError::IsDirectory);
+    }
+    state.unlink(dentry.parent.ino, &dentry.name, &found)?;
+    Ok(Answer::default())
+}

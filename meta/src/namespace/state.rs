@@ -1,0 +1,204 @@
+//! [`State`]: the state while one entry is applied: the overlay, the time, the next ids, the counts.
+
+use cairn_types::limits::ROWS_PER_ENTRY_MAX;
+use cairn_types::{
+    FileKind, FsError, Generation, Inode, InodeId, IntentId, LogIndex, MountId, NodeId, SessionId, Timestamp,
+};
+
+use super::command::Target;
+use super::error::{Outcome, refuse};
+use super::walk::{self, Dentry, End, LastLink, Walk};
+use crate::keys::counters::{self, ClusterRecord};
+use crate::keys::intents::{self, IntentRecord, Work};
+use crate::keys::nodes::{self, NodeRow};
+use crate::keys::places::Place;
+use crate::keys::{self, Record, RowFault};
+use crate::store::{Table, Txn};
+
+/// What a new inode starts with.
+pub(super) struct Birth {
+    pub kind: FileKind,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The state, seen by the entry at work.
+pub(super) struct State<'t, 'a> {
+    pub txn: &'t mut Txn<'a>,
+    pub cluster: ClusterRecord,
+    pub index: LogIndex,
+    stored: ClusterRecord,
+}
+
+impl<'t, 'a> State<'t, 'a> {
+    /// Begins an entry stamped with `time`.
+    pub fn begin(txn: &'t mut Txn<'a>, index: LogIndex, time: Timestamp) -> Result<Self, RowFault> {
+        let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
+        let mut cluster = stored.clone();
+        cluster.time = cluster.time.max(time);
+        Ok(Self { txn, cluster, index, stored })
+    }
+
+    /// Keeps what the entry did.
+    pub fn keep(self) {
+        if self.cluster != self.stored {
+            keys::put(self.txn, counters::KEY.to_vec(), &self.cluster);
+        }
+        self.txn.keep();
+    }
+
+    /// Forgets what the operation did since the entry began, but for the time.
+    pub fn forget(&mut self) {
+        self.txn.discard();
+        let time = self.cluster.time;
+        self.cluster = self.stored.clone();
+        self.cluster.time = time;
+    }
+
+    /// The state's time.
+    pub fn now(&self) -> Timestamp {
+        self.cluster.time
+    }
+
+    /// Reads a record.
+    pub fn get<R: Record>(&self, key: &[u8]) -> Result<Option<R>, RowFault> {
+        keys::get(&*self.txn, key)
+    }
+
+    /// Writes a record.
+    pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        keys::put(self.txn, key, record);
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.txn.delete(table, key);
+    }
+
+    /// Writes a row that says all in its key.
+    pub fn mark(&mut self, table: Table, key: Vec<u8>) {
+        self.txn.put(table, key, keys::PRESENT.to_vec());
+    }
+
+    /// Refuses an entry that touches more rows than one may; two are kept for the reply.
+    pub fn check_rows(&self) -> Result<(), FsError> {
+        if self.txn.rows_touched() + 2 > ROWS_PER_ENTRY_MAX { Err(FsError::TooLarge) } else { Ok(()) }
+    }
+
+    /// The inode, or [`FsError::Stale`].
+    pub fn inode(&self, ino: InodeId) -> Outcome<Inode> {
+        walk::inode_named(&*self.txn, ino)
+    }
+
+    /// Writes a changed inode at its primary link, with a new version and ctime.
+    pub fn change_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
+        inode.version += 1;
+        inode.ctime = self.now();
+        let Some((place, _)) = walk::inode(&*self.txn, inode.ino)? else { return refuse(FsError::Stale) };
+        self.put_at(&place, inode);
+        Ok(())
+    }
+
+    /// Writes an inode at a primary link that is known.
+    pub fn put_at(&mut self, place: &Place, inode: &Inode) {
+        self.put(nodes::key(place.parent, &place.name), &NodeRow::Inode(inode.clone()));
+    }
+
+    /// A new inode, not yet in any table.
+    pub fn new_inode(&mut self, birth: &Birth, mount: Option<MountId>) -> Inode {
+        let now = self.now();
+        let ino = self.cluster.next.inode;
+        self.cluster.next.inode = ino.next();
+        Inode {
+            ino,
+            kind: birth.kind,
+            mode: birth.mode & 0o7777,
+            uid: birth.uid,
+            gid: birth.gid,
+            nlink: if birth.kind == FileKind::Directory { 2 } else { 1 },
+            size: 0,
+            mtime: now,
+            ctime: now,
+            atime: now,
+            btime: now,
+            version: 1,
+            generation: Generation(0),
+            tail: None,
+            target: None,
+            policy: None,
+            mount,
+        }
+    }
+
+    /// Resolves a target.
+    pub fn walk(&self, target: &Target, last: LastLink) -> Outcome<Walk> {
+        walk::walk(&*self.txn, target, last, &mut |_| {})
+    }
+
+    /// Resolves a target to its inode, following a last symlink unless it says otherwise.
+    pub fn resolve(&self, target: &Target) -> Outcome<Inode> {
+        let last = if target.no_follow { LastLink::Stop } else { LastLink::Follow };
+        Ok(self.walk(target, last)?.inode()?)
+    }
+
+    /// Resolves a target to a name in a directory, a last symlink not followed.
+    ///
+    /// A path without a last name is refused: `of_root` for the root, else `InvalidRequest`.
+    pub fn dentry(&self, target: &Target, of_root: FsError) -> Outcome<Dentry> {
+        match self.walk(target, LastLink::Stop)?.end {
+            End::Dentry(dentry) if dentry.parent.is_dir() => Ok(dentry),
+            End::Dentry(_) => refuse(FsError::NotDirectory),
+            End::Inode(inode) if inode.ino == InodeId::ROOT => refuse(of_root),
+            End::Inode(_) => refuse(FsError::InvalidRequest),
+        }
+    }
+
+    /// Makes an intent.
+    pub fn new_intent(&mut self, assignee: NodeId, work: Work) -> IntentId {
+        let intent = self.cluster.next.intent;
+        self.cluster.next.intent = intent.next();
+        self.cluster.counts.intents += 1;
+        let now = self.now();
+        let record = IntentRecord {
+            intent,
+            assignee,
+            work,
+            created: now,
+            assigned: now,
+            failures: 0,
+            message: String::new(),
+            failed: false,
+        };
+        self.put(intents::key(intent), &record);
+        intent
+    }
+
+    /// The intent, or [`FsError::NotFound`].
+    pub fn intent(&self, intent: IntentId) -> Outcome<IntentRecord> {
+        match self.get(&intents::key(intent))? {
+            Some(record) => Ok(record),
+            None => refuse(FsError::NotFound),
+        }
+    }
+
+    /// Removes an intent that is done, or given up.
+    pub fn end_intent(&mut self, intent: IntentId) {
+        self.cluster.counts.intents = self.cluster.counts.intents.saturating_sub(1);
+        self.delete(Table::Intents, intents::key(intent));
+    }
+
+    /// True while the session lives.
+    pub fn session_lives(&self, session: SessionId) -> Result<bool, RowFault> {
+        let record: Option<keys::sessions::SessionRecord> = self.get(&keys::sessions::key(session))?;
+        Ok(record.is_some_and(|s| !s.closing))
+    }
+}
+
+/// Refuses a change under a mount.
+pub(super) fn writable(inode: &Inode) -> Result<(), FsError> {
+    match inode.mount {
+        Some(mount) => Err(FsError::ReadOnlyMount { mount }),
+        None => Ok(()),
+    }
+}

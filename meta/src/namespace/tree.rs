@@ -1,0 +1,163 @@
+//! Names: how inodes are hung into directories, moved and taken out.
+
+use cairn_types::{FileKind, FsError, Inode, InodeId};
+
+use super::chunks::LiveChanges;
+use super::error::{Outcome, refuse};
+use super::state::State;
+use super::walk::{self, Found};
+use crate::keys::extents::{self, ExtentRow};
+use crate::keys::links;
+use crate::keys::mounts::{self, MountRecord};
+use crate::keys::nodes::{self, NodeRow};
+use crate::keys::orphans::{self, Orphan};
+use crate::keys::places::{self, Place};
+use crate::keys::{self, RowFault, writers};
+use crate::store::{KeyRange, Rows, Table};
+
+/// Extents, and writers, of an unlinked file that go in the same entry; more are purged in steps.
+const ROWS_AT_ONCE: usize = 256;
+
+impl State<'_, '_> {
+    /// Hangs a new inode under a name that is free.
+    pub fn hang(&mut self, parent: InodeId, name: &[u8], inode: &Inode) -> Outcome<()> {
+        let place = Place { parent, name: name.to_vec() };
+        self.put_at(&place, inode);
+        self.put(places::key(inode.ino), &place);
+        self.cluster.counts.inodes += 1;
+        self.touch_directory(parent, i64::from(inode.is_dir()))
+    }
+
+    /// Notes that a directory's names changed, and how many subdirectories came or went.
+    pub fn touch_directory(&mut self, dir: InodeId, subdirectories: i64) -> Outcome<()> {
+        let Some((place, mut inode)) = walk::inode(&*self.txn, dir)? else { return refuse(FsError::Stale) };
+        inode.nlink = inode.nlink.saturating_add_signed(i32::try_from(subdirectories).unwrap_or(0));
+        inode.mtime = self.now();
+        inode.ctime = self.now();
+        inode.version += 1;
+        self.put_at(&place, &inode);
+        Ok(())
+    }
+
+    /// True when a directory holds no names.
+    pub fn is_empty(&self, dir: InodeId) -> Result<bool, RowFault> {
+        Ok(self.txn.scan(Table::Nodes, &nodes::all(dir), 1)?.is_empty())
+    }
+
+    /// The mount whose root this is.
+    pub fn mount_at_root(&self, inode: &Inode) -> Result<Option<MountRecord>, RowFault> {
+        let Some(mount) = inode.mount else { return Ok(None) };
+        let record: Option<MountRecord> = self.get(&mounts::key(mount))?;
+        Ok(record.filter(|m| m.root == inode.ino))
+    }
+
+    /// Takes a name of a file or symlink out; the inode goes with its last name.
+    pub fn unlink(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
+        self.take_file(parent, name, found)?;
+        self.touch_directory(parent, 0)
+    }
+
+    /// As [`State::unlink`], the directory's own inode left to the caller.
+    pub fn take_file(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
+        let mut inode = found.inode.clone();
+        self.delete(Table::Nodes, nodes::key(parent, name));
+        if inode.nlink > 1 {
+            inode.nlink -= 1;
+            inode.version += 1;
+            inode.ctime = self.now();
+            if found.primary {
+                self.promote(&inode)?;
+            } else {
+                self.delete(Table::Links, links::key(inode.ino, parent, name));
+                let Some((place, _)) = walk::inode(&*self.txn, inode.ino)? else {
+                    return refuse(FsError::Stale);
+                };
+                self.put_at(&place, &inode);
+            }
+        } else {
+            self.drop_file(&inode)?;
+        }
+        Ok(())
+    }
+
+    /// Makes another hard link the primary one.
+    fn promote(&mut self, inode: &Inode) -> Outcome<()> {
+        let rows = self.txn.scan(Table::Links, &links::of(inode.ino), 1)?;
+        let Some((key, _)) = rows.into_iter().next() else {
+            return Err(RowFault::Damaged { table: Table::Links, key: places::key(inode.ino) }.into());
+        };
+        let place = links::place(&key)?;
+        self.delete(Table::Links, key);
+        self.put_at(&place, inode);
+        self.put(places::key(inode.ino), &place);
+        Ok(())
+    }
+
+    /// Removes a file or symlink that no name leads to. Its tail begins its seal.
+    pub fn drop_file(&mut self, inode: &Inode) -> Outcome<()> {
+        self.seal_tail(inode)?;
+        self.delete(Table::Places, places::key(inode.ino));
+        self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
+        if inode.kind == FileKind::File && !self.drop_rows(inode.ino, ROWS_AT_ONCE)? {
+            self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone() });
+        }
+        Ok(())
+    }
+
+    /// Removes an empty directory and its name.
+    pub fn drop_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) -> Outcome<()> {
+        self.take_directory(parent, name, dir);
+        self.touch_directory(parent, -1)
+    }
+
+    /// As [`State::drop_directory`], the directory above left to the caller.
+    pub fn take_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) {
+        self.delete(Table::Nodes, nodes::key(parent, name));
+        self.delete(Table::Places, places::key(dir.ino));
+        self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
+        if dir.mount.is_some() {
+            self.delete(Table::Imports, keys::imports::key(dir.ino));
+        }
+    }
+
+    /// Removes up to `limit` extents and as many writers of a file; true when none are left.
+    pub fn drop_rows(&mut self, ino: InodeId, limit: usize) -> Outcome<bool> {
+        let all = KeyRange::prefix(&ino.0.to_be_bytes());
+        let rows = keys::scan::<ExtentRow>(&*self.txn, &all, limit + 1)?;
+        let mut done = rows.len() <= limit;
+        let mut live = LiveChanges::new();
+        for (key, row) in rows.into_iter().take(limit) {
+            let extent = extents::extent(&key, row)?;
+            self.carve(ino, extent.file_offset, extent.end(), &mut live)?;
+        }
+        self.apply_live(live)?;
+        let rows = self.txn.scan(Table::Writers, &writers::of(ino), limit + 1)?;
+        done &= rows.len() <= limit;
+        for (key, _) in rows.into_iter().take(limit) {
+            self.delete(Table::Writing, writers::writing_key(writers::writer(&key)?, ino));
+            self.delete(Table::Writers, key);
+        }
+        Ok(done)
+    }
+
+    /// Moves one name to another, which is free.
+    pub fn move_name(&mut self, from: (InodeId, &[u8]), to: (InodeId, &[u8]), found: &Found) -> Outcome<()> {
+        let ino = found.inode.ino;
+        self.delete(Table::Nodes, nodes::key(from.0, from.1));
+        if found.primary {
+            let place = Place { parent: to.0, name: to.1.to_vec() };
+            self.put_at(&place, &found.inode);
+            self.put(places::key(ino), &place);
+        } else {
+            self.delete(Table::Links, links::key(ino, from.0, from.1));
+            self.put_link(to, &found.inode);
+        }
+        Ok(())
+    }
+
+    /// Writes a further hard link.
+    pub fn put_link(&mut self, at: (InodeId, &[u8]), inode: &Inode) {
+        self.put(nodes::key(at.0, at.1), &NodeRow::Link { ino: inode.ino, kind: inode.kind });
+        self.mark(Table::Links, links::key(inode.ino, at.0, at.1));
+    }
+}

@@ -1,0 +1,256 @@
+//! Path resolution, for reads and changes alike.
+
+use std::collections::VecDeque;
+
+use cairn_types::limits::{PATH_BYTES_MAX, SYMLINKS_MAX};
+use cairn_types::{FileKind, FsError, Inode, InodeId, Name, Policy};
+
+use super::command::Target;
+use super::error::{Outcome, refuse};
+use crate::keys::nodes::{self, NodeRow};
+use crate::keys::places::{self, Place};
+use crate::keys::{self, RowFault};
+use crate::store::{Rows, Table};
+
+/// Directories above one another, at most, where the state machine has to climb.
+const DEPTH_MAX: usize = 4096;
+
+/// What a name was found to lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The inode.
+    pub inode: Inode,
+    /// The name is the inode's primary link.
+    pub primary: bool,
+}
+
+/// A name in a directory that exists; what it leads to may be missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dentry {
+    /// The directory.
+    pub parent: Inode,
+    /// The name.
+    pub name: Vec<u8>,
+    /// What it leads to.
+    pub found: Option<Found>,
+}
+
+/// Where a path ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "short-lived, and nearly always a dentry")]
+pub enum End {
+    /// At a name.
+    Dentry(Dentry),
+    /// At an inode that no name of the path leads to: the path was empty, or ended in `..`.
+    Inode(Inode),
+}
+
+/// A resolved path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Where it ends.
+    pub end: End,
+    /// The policy of the deepest directory on the way that has its own; `None` when the way does
+    /// not tell.
+    pub policy: Option<Policy>,
+}
+
+impl Walk {
+    /// The inode at the end.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`] when nothing has that name.
+    pub fn inode(self) -> Result<Inode, FsError> {
+        match self.end {
+            End::Inode(inode) => Ok(inode),
+            End::Dentry(dentry) => dentry.found.map(|f| f.inode).ok_or(FsError::NotFound),
+        }
+    }
+}
+
+/// What to do with a symlink that is the last component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLink {
+    /// Go where it points.
+    Follow,
+    /// Stop at it.
+    Stop,
+}
+
+/// The inode with that id and the place of its primary link.
+///
+/// # Errors
+/// A fault when the store failed or the two rows contradict each other.
+pub fn inode(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, RowFault> {
+    let Some(place) = keys::get::<Place>(rows, &places::key(ino))? else { return Ok(None) };
+    let key = nodes::key(place.parent, &place.name);
+    match keys::get::<NodeRow>(rows, &key)? {
+        Some(NodeRow::Inode(inode)) if inode.ino == ino => Ok(Some((place, inode))),
+        _ => Err(RowFault::Damaged { table: Table::Places, key: places::key(ino) }),
+    }
+}
+
+/// As [`inode`], where it is gone for a caller that named it by its id.
+///
+/// # Errors
+/// [`FsError::Stale`] when there is none.
+pub fn inode_named(rows: &dyn Rows, ino: InodeId) -> Outcome<Inode> {
+    let ino = if ino.0 == 0 { InodeId::ROOT } else { ino };
+    match inode(rows, ino)? {
+        Some((_, inode)) => Ok(inode),
+        None => refuse(FsError::Stale),
+    }
+}
+
+/// What `name` in `parent` leads to.
+///
+/// # Errors
+/// A fault when the store failed or a reference leads nowhere.
+pub fn lookup(rows: &dyn Rows, parent: InodeId, name: &[u8]) -> Result<Option<Found>, RowFault> {
+    let key = nodes::key(parent, name);
+    match keys::get::<NodeRow>(rows, &key)? {
+        None => Ok(None),
+        Some(NodeRow::Inode(inode)) => Ok(Some(Found { inode, primary: true })),
+        Some(NodeRow::Link { ino, .. }) => match inode(rows, ino)? {
+            Some((_, inode)) => Ok(Some(Found { inode, primary: false })),
+            None => Err(RowFault::Damaged { table: Table::Nodes, key }),
+        },
+    }
+}
+
+/// The directory above, the root above itself.
+fn parent_of(rows: &dyn Rows, dir: &Inode) -> Outcome<Inode> {
+    if dir.ino == InodeId::ROOT {
+        return Ok(dir.clone());
+    }
+    match inode(rows, dir.ino)? {
+        Some((place, _)) => inode_named(rows, place.parent),
+        None => refuse(FsError::Stale),
+    }
+}
+
+/// True when `ino` is `above` or lies under it.
+///
+/// # Errors
+/// [`FsError::TooLarge`] above 4,096 levels; [`FsError::Stale`] when the tree above was removed.
+pub fn is_under(rows: &dyn Rows, ino: InodeId, above: InodeId) -> Outcome<bool> {
+    let mut at = ino;
+    for _ in 0..DEPTH_MAX {
+        if at == above {
+            return Ok(true);
+        }
+        if at == InodeId::ROOT {
+            return Ok(false);
+        }
+        match keys::get::<Place>(rows, &places::key(at))? {
+            Some(place) => at = place.parent,
+            None => return refuse(FsError::Stale),
+        }
+    }
+    refuse(FsError::TooLarge)
+}
+
+/// The policy in force at an inode: its own, or that of the nearest directory above.
+///
+/// # Errors
+/// As [`is_under`].
+pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
+    let mut at = start.clone();
+    for _ in 0..DEPTH_MAX {
+        if let Some(policy) = at.policy {
+            return Ok(policy);
+        }
+        if at.ino == InodeId::ROOT {
+            return Ok(Policy::default());
+        }
+        at = parent_of(rows, &at)?;
+    }
+    refuse(FsError::TooLarge)
+}
+
+/// Resolves a target. `enter` is told each directory before a name is looked up in it.
+///
+/// # Errors
+/// [`FsError`] as POSIX path resolution has them; [`FsError::InvalidPath`] for `..` or NUL in the
+/// target's own path; [`FsError::Stale`] when its inode is gone.
+pub fn walk(
+    rows: &dyn Rows,
+    target: &Target,
+    last: LastLink,
+    enter: &mut dyn FnMut(&Inode),
+) -> Outcome<Walk> {
+    let parts = own_components(&target.path)?;
+    let mut at = inode_named(rows, target.ino)?;
+    let mut policy = at.policy;
+    let mut left: VecDeque<Vec<u8>> = parts;
+    let mut links = 0;
+    while let Some(part) = left.pop_front() {
+        if !at.is_dir() {
+            return refuse(FsError::NotDirectory);
+        }
+        if part == b".." {
+            at = parent_of(rows, &at)?;
+            policy = at.policy;
+            continue;
+        }
+        enter(&at);
+        let found = lookup(rows, at.ino, &part)?;
+        let is_last = left.is_empty();
+        match found {
+            Some(found)
+                if found.inode.kind == FileKind::Symlink && (!is_last || last == LastLink::Follow) =>
+            {
+                links += 1;
+                if links > SYMLINKS_MAX {
+                    return refuse(FsError::TooManySymlinks);
+                }
+                let to = found.inode.target.unwrap_or_default();
+                if to.first() == Some(&b'/') {
+                    at = inode_named(rows, InodeId::ROOT)?;
+                    policy = at.policy;
+                }
+                for part in link_components(&to)?.into_iter().rev() {
+                    left.push_front(part);
+                }
+            }
+            found if is_last => {
+                policy = found.as_ref().and_then(|f| f.inode.policy).or(policy);
+                let end = End::Dentry(Dentry { parent: at, name: part, found });
+                return Ok(Walk { end, policy });
+            }
+            Some(found) => {
+                at = found.inode;
+                policy = at.policy.or(policy);
+            }
+            None => return refuse(FsError::NotFound),
+        }
+    }
+    Ok(Walk { end: End::Inode(at), policy })
+}
+
+/// The components of a target's own path, `.` dropped, each a valid name.
+pub(super) fn own_components(path: &[u8]) -> Result<VecDeque<Vec<u8>>, FsError> {
+    if path.len() > PATH_BYTES_MAX {
+        return Err(FsError::NameTooLong);
+    }
+    let mut parts = VecDeque::new();
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        match Name::new(part) {
+            Ok(name) => parts.push_back(name.into_bytes()),
+            Err(FsError::InvalidName) => return Err(FsError::InvalidPath),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(parts)
+}
+
+/// The components of a symlink's target, where `..` has its meaning.
+fn link_components(path: &[u8]) -> Result<Vec<Vec<u8>>, FsError> {
+    let parts = path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts
+        .map(|part| match part {
+            b".." => Ok(part.to_vec()),
+            _ => Name::new(part).map(Name::into_bytes),
+        })
+        .collect()
+}
