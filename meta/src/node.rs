@@ -1,13 +1,36 @@
 //! [`Node`]: this server's handle on the replicated state. The services and the leader's jobs
 //! propose commands and read through it; they never see Raft.
 
+mod admission;
+mod lead;
+mod read;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{ClusterId, LogIndex, NodeId};
+use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, RaftError};
+use openraft::metrics::RaftMetrics;
+use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
-use crate::namespace::{Command, Reply};
-use crate::store::Snapshot;
+use crate::namespace::{Command, Entry, Reply};
+use crate::raft::flusher::FlushCounts;
+use crate::raft::machine::View;
+use crate::raft::service::RaftService;
+use crate::raft::state::{State, read_applied};
+use crate::raft::{Proposal, Raft, TypeConfig};
+use crate::store::{Snapshot, Store};
+
+use admission::Admission;
+use read::Reader;
+
+pub use start::{Settings, StartError, Started};
 
 /// A Raft term: raised by each election, led by at most one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +49,9 @@ pub enum Consistency {
 /// Why a proposal or a read was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
-    /// Another server leads, or none does at the moment.
+    /// Another server leads, or none does at the moment. A proposal was refused, or it was pushed
+    /// out of the log by the new leader: it may be applied only in that second case, and only if
+    /// it had reached that leader.
     #[error("this server does not lead")]
     NotLeader {
         /// The leader and its advertised `host:port`, when known.
@@ -35,6 +60,12 @@ pub enum NodeError {
     /// The deadline passed. A proposal's outcome is unknown: it may still be applied.
     #[error("the deadline passed before the outcome was known")]
     Deadline,
+    /// The node asked to lead is not a voter of the group.
+    #[error("{node} is not a voter of the group")]
+    NotVoter {
+        /// The node.
+        node: NodeId,
+    },
     /// The admission queue is full: nothing was proposed.
     #[error("too many requests are waiting")]
     Overloaded,
@@ -46,12 +77,15 @@ pub enum NodeError {
     Fatal,
 }
 
-/// The state at one point in time.
+/// The state at one point in time; cheap to clone.
+#[derive(Clone)]
 pub struct ReadView {
     /// A consistent snapshot of the state store.
     pub store: Snapshot,
     /// The last entry that the snapshot has applied.
     pub applied: LogIndex,
+    /// Keeps the database's files while the snapshot is read.
+    _state: Arc<State>,
 }
 
 /// One member of the group, as this server sees it.
@@ -90,7 +124,23 @@ pub struct RaftStatus {
 
 /// This server's handle on the replicated state; cheap to clone.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    id: NodeId,
+    raft: Raft,
+    view: View,
+    clock: Arc<dyn Clock>,
+    admission: Admission,
+    reader: Reader,
+    leadership: watch::Receiver<Option<Term>>,
+    flushes: Arc<FlushCounts>,
+    service: RaftService,
+}
+
+type Metrics = RaftMetrics<TypeConfig>;
 
 impl Node {
     /// Proposes `command` and waits until it is on a majority's disks and applied here.
@@ -98,7 +148,9 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]; after `Deadline`, `Stopping` and `Fatal` the outcome is unknown.
-    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<(LogIndex, Reply), NodeError>;
+    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<(LogIndex, Reply), NodeError> {
+        self.propose_in(&self.shared.admission.clients, command, deadline).await
+    }
 
     /// As [`Node::propose`], in slots reserved for the cluster's own work.
     ///
@@ -108,38 +160,196 @@ impl Node {
         &self,
         command: Command,
         deadline: Duration,
-    ) -> Result<(LogIndex, Reply), NodeError>;
+    ) -> Result<(LogIndex, Reply), NodeError> {
+        self.propose_in(&self.shared.admission.cluster, command, deadline).await
+    }
+
+    async fn propose_in(
+        &self,
+        slots: &admission::Slots,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<(LogIndex, Reply), NodeError> {
+        let entry = Entry { time: self.shared.clock.wall(), command };
+        let bytes = entry.to_bytes();
+        let _slot = slots.take(bytes.len())?;
+        let begun = self.shared.clock.boottime();
+        let write = self.shared.raft.client_write(Proposal(bytes.into()));
+        let written = tokio::time::timeout(deadline, write).await.map_err(|_| NodeError::Deadline)?;
+        let response = written.map_err(|error| self.write_error(error))?;
+        let took = self.shared.clock.boottime().saturating_sub(begun);
+        metrics::histogram!("cairn_meta_propose_seconds").record(took.as_secs_f64());
+        // The answer to a command is never empty: only blank and membership entries have none.
+        let reply = response.data.0.ok_or(NodeError::Fatal)?;
+        Ok((LogIndex(response.log_id.index), reply))
+    }
 
     /// The state, as fresh as `consistency` says.
     ///
     /// # Errors
     /// [`NodeError::NotLeader`] on a follower; `Deadline` when no majority answers.
-    pub async fn read(&self, consistency: Consistency) -> Result<ReadView, NodeError>;
+    pub async fn read(&self, consistency: Consistency) -> Result<ReadView, NodeError> {
+        self.shared.reader.read(self, consistency).await
+    }
 
     /// The state as it is applied here at this moment, however stale.
-    pub fn read_local(&self) -> ReadView;
+    ///
+    /// # Errors
+    /// `Stopping` when the state is closed already; `Fatal` when the store failed.
+    pub fn read_local(&self) -> Result<ReadView, NodeError> {
+        let state = self.shared.view.current.get().ok_or(NodeError::Stopping)?;
+        let store = state.store().snapshot();
+        let applied = read_applied(store.as_ref()).map_err(|error| {
+            tracing::error!(%error, cause = ?error, "the state cannot be read");
+            NodeError::Fatal
+        })?;
+        let applied = LogIndex(applied.applied.map_or(0, |id| id.index));
+        Ok(ReadView { store, applied, _state: state })
+    }
 
-    /// True while this server leads.
-    pub fn is_leader(&self) -> bool;
+    /// True while this server leads, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.shared.leadership.borrow().is_some()
+    }
 
     /// `Some(term)` while this server leads and has applied an entry of its own term.
-    pub fn leadership(&self) -> watch::Receiver<Option<Term>>;
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Option<Term>> {
+        self.shared.leadership.clone()
+    }
 
     /// Hands leadership to `to`, or to the most up-to-date other voter; waits until it has moved.
     ///
     /// # Errors
-    /// `NotLeader` on a follower; `Deadline` when it did not move.
-    pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Duration) -> Result<(), NodeError>;
+    /// `NotLeader` on a follower; `NotVoter`; `Deadline` when it did not move.
+    pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Duration) -> Result<(), NodeError> {
+        lead::transfer(self, to, deadline).await
+    }
 
     /// What this server knows of the group.
-    pub fn status(&self) -> RaftStatus;
+    #[must_use]
+    pub fn status(&self) -> RaftStatus {
+        let metrics = self.metrics();
+        let index = |id: Option<crate::raft::types::LogId>| LogIndex(id.map_or(0, |id| id.index));
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let now = TypeConfig::now();
+        let members = metrics.membership_config.nodes().map(|(id, member)| {
+            let replicated = metrics.replication.as_ref().and_then(|r| r.get(id));
+            let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(id)).copied().flatten();
+            let silent = heard.map(|at| millis(now - *at));
+            MemberStatus {
+                node: NodeId(*id),
+                address: member.addr.clone(),
+                voter: voters.contains(id),
+                matched: replicated.map(|id| index(*id)),
+                silent_ms: silent,
+            }
+        });
+        RaftStatus {
+            node: self.shared.id,
+            term: Term(metrics.current_term),
+            leader: leader_of(&metrics),
+            last_log: LogIndex(metrics.last_log_index.unwrap_or(0)),
+            applied: *self.shared.view.applied.borrow(),
+            snapshot: index(metrics.snapshot),
+            members: members.collect(),
+        }
+    }
 
     /// This server's id.
-    pub fn id(&self) -> NodeId;
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.shared.id
+    }
 
     /// The cluster's id, once this server has learned it.
-    pub fn cluster_id(&self) -> Option<ClusterId>;
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        *self.shared.view.cluster.borrow()
+    }
+
+    /// The cluster's id, for those who wait for it.
+    #[must_use]
+    pub fn cluster(&self) -> watch::Receiver<Option<ClusterId>> {
+        self.shared.view.cluster.clone()
+    }
 
     /// The last applied entry, as it grows: waiters for events look at the state at each change.
-    pub fn applied(&self) -> watch::Receiver<LogIndex>;
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.shared.view.applied.clone()
+    }
+
+    /// Fsyncs of the log and the appends and votes that they completed, since the start.
+    #[must_use]
+    pub fn flushes(&self) -> Arc<FlushCounts> {
+        Arc::clone(&self.shared.flushes)
+    }
+
+    /// The service for the other metadata servers.
+    #[must_use]
+    pub fn raft_service(&self) -> RaftService {
+        self.shared.service.clone()
+    }
+
+    /// Waits until the Raft core has stopped by itself, as after a failed fsync.
+    pub async fn failed(&self) {
+        let mut metrics = self.shared.raft.metrics();
+        loop {
+            let running = metrics.borrow_watched().running_state.clone();
+            if let Err(reason) = running {
+                if !matches!(reason, Fatal::Stopped) {
+                    tracing::error!(%reason, "Raft has stopped");
+                }
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Raft's metrics at this moment: cloned at once, since a held reference blocks Raft.
+    fn metrics(&self) -> Metrics {
+        self.shared.raft.metrics().borrow_watched().clone()
+    }
+
+    fn not_leader(&self, forward: &ForwardToLeader<TypeConfig>) -> NodeError {
+        let named = forward.leader_id.zip(forward.leader_node.as_ref());
+        let leader = named.map(|(id, node)| (NodeId(id), node.addr.clone()));
+        // A server that names itself is one that is just handing over.
+        NodeError::NotLeader { leader: leader.filter(|(id, _)| *id != self.shared.id) }
+    }
+
+    fn fatal(error: &Fatal<TypeConfig>) -> NodeError {
+        match error {
+            Fatal::Stopped => NodeError::Stopping,
+            _ => NodeError::Fatal,
+        }
+    }
+
+    fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> NodeError {
+        match error {
+            RaftError::Fatal(fatal) => Self::fatal(&fatal),
+            RaftError::APIError(
+                ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward),
+            ) => self.not_leader(&forward),
+            // These two belong to calls that are never made here.
+            RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+            ) => NodeError::Fatal,
+        }
+    }
+}
+
+fn leader_of(metrics: &Metrics) -> Option<(NodeId, String)> {
+    let id = metrics.current_leader?;
+    let nodes: BTreeMap<u64, String> =
+        metrics.membership_config.nodes().map(|(id, node)| (*id, node.addr.clone())).collect();
+    nodes.get(&id).map(|address| (NodeId(id), address.clone()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

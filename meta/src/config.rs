@@ -1,0 +1,289 @@
+//! [`Config`]: how one metadata server runs.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use cairn_types::{Ack, FsError, NodeId, Persist, Policy};
+use serde::{Deserialize, Serialize};
+
+/// Members of a group, at most.
+const PEERS_MAX: usize = 31;
+
+/// How one metadata server runs. Every field has a default; an unknown one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This server's id, from 1; never reused.
+    pub id: u64,
+    /// Where it keeps everything: `raft/`, `state/`, `snapshot/`, `identity`, `LOCK`.
+    pub dir: PathBuf,
+    /// Where it serves gRPC. Port 0: the kernel picks one.
+    pub listen: String,
+    /// What others are told; empty: the address it listens on.
+    pub advertise: String,
+    /// The first members, `id@host:port`; used when the directory is new. Empty: this server alone.
+    pub peers: Vec<String>,
+    /// Where it serves /metrics, /healthz and /readyz; empty: nowhere.
+    pub http: String,
+    /// A leader's heartbeat, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The least time without a leader before an election, in milliseconds.
+    pub election_min_ms: u64,
+    /// The greatest, in milliseconds.
+    pub election_max_ms: u64,
+    /// A data node silent that long is not placed on, in milliseconds.
+    pub node_timeout_ms: u64,
+    /// Memory for the state's tables and caches, in MiB.
+    pub memory_mib: usize,
+    /// Allow an address other than this machine's own without TLS.
+    pub insecure: bool,
+    /// The root's policy, used when the cluster is made.
+    pub policy: PolicyConfig,
+}
+
+/// A policy in a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Copies of each chunk that are aimed at.
+    pub replicas: u8,
+    /// Copies without which no chunk is opened.
+    pub min_replicas: u8,
+    /// What a replica must have done before an append counts.
+    pub ack: Ack,
+    /// When sealed chunks go to S3.
+    pub persist: Persist,
+    /// Age of the oldest unpersisted byte that is aimed at, in milliseconds.
+    pub max_lag_ms: u64,
+    /// Unpersisted bytes of one file above which its writers are slowed, then refused.
+    pub max_lag_bytes: u64,
+}
+
+impl From<Policy> for PolicyConfig {
+    fn from(p: Policy) -> Self {
+        Self {
+            replicas: p.replicas,
+            min_replicas: p.min_replicas,
+            ack: p.ack,
+            persist: p.persist,
+            max_lag_ms: p.max_lag_ms,
+            max_lag_bytes: p.max_lag_bytes,
+        }
+    }
+}
+
+impl From<PolicyConfig> for Policy {
+    fn from(p: PolicyConfig) -> Self {
+        Self {
+            replicas: p.replicas,
+            min_replicas: p.min_replicas,
+            ack: p.ack,
+            persist: p.persist,
+            max_lag_ms: p.max_lag_ms,
+            max_lag_bytes: p.max_lag_bytes,
+        }
+    }
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Policy::cluster().into()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: 1,
+            dir: PathBuf::from("/var/lib/cairn/meta"),
+            listen: "127.0.0.1:7100".to_owned(),
+            advertise: String::new(),
+            peers: Vec::new(),
+            http: "127.0.0.1:7101".to_owned(),
+            heartbeat_ms: 250,
+            election_min_ms: 1000,
+            election_max_ms: 2000,
+            node_timeout_ms: 3000,
+            memory_mib: 512,
+            insecure: false,
+            policy: PolicyConfig::default(),
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The id is 0.
+    #[error("id: a server's id starts at 1")]
+    Id,
+    /// An address is none.
+    #[error("{field}: `{value}` is not an address of the form host:port")]
+    Address {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// An address of another machine's reach without TLS.
+    #[error("{field}: `{value}` is reachable from outside without TLS; use a loopback address or set insecure = true")]
+    Exposed {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// A peer is not of the form `id@host:port`, or its id is there twice.
+    #[error("peers: `{value}` is not of the form id@host:port, or its id is there twice")]
+    Peer {
+        /// What it holds.
+        value: String,
+    },
+    /// This server is not among the peers.
+    #[error("peers: this server's id {id} is not among them")]
+    NotAmongPeers {
+        /// This server's id.
+        id: u64,
+    },
+    /// Too many peers.
+    #[error("peers: at most {PEERS_MAX}")]
+    TooManyPeers,
+    /// The times do not fit each other.
+    #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
+    Times,
+    /// The policy is out of range.
+    #[error("policy: {0}")]
+    Policy(FsError),
+}
+
+fn address(field: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+    value.parse().map_err(|_| ConfigError::Address { field, value: value.to_owned() })
+}
+
+/// True for the addresses that only this machine reaches.
+fn is_local(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+impl Config {
+    /// Checks everything that can be checked without touching the machine.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.id == 0 {
+            return Err(ConfigError::Id);
+        }
+        self.listen_address()?;
+        self.http_address()?;
+        if !self.advertise.is_empty() {
+            check_host_port("advertise", &self.advertise)?;
+        }
+        let members = self.members()?;
+        if !members.is_empty() && !members.contains_key(&NodeId(self.id)) {
+            return Err(ConfigError::NotAmongPeers { id: self.id });
+        }
+        let times = self.heartbeat_ms > 0
+            && self.heartbeat_ms.saturating_mul(2) < self.election_min_ms
+            && self.election_min_ms < self.election_max_ms;
+        if !times {
+            return Err(ConfigError::Times);
+        }
+        Policy::from(self.policy).check().map_err(ConfigError::Policy)
+    }
+
+    /// Where to serve gRPC.
+    ///
+    /// # Errors
+    /// `Address`, or `Exposed` for one that is reachable from outside without `insecure`.
+    pub fn listen_address(&self) -> Result<SocketAddr, ConfigError> {
+        self.guarded("listen", &self.listen)
+    }
+
+    /// Where to serve HTTP, if anywhere.
+    ///
+    /// # Errors
+    /// As [`Config::listen_address`].
+    pub fn http_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.http.is_empty() { Ok(None) } else { self.guarded("http", &self.http).map(Some) }
+    }
+
+    fn guarded(&self, field: &'static str, value: &str) -> Result<SocketAddr, ConfigError> {
+        let found = address(field, value)?;
+        if is_local(found.ip()) || self.insecure {
+            Ok(found)
+        } else {
+            Err(ConfigError::Exposed { field, value: value.to_owned() })
+        }
+    }
+
+    /// The first members; empty when this server is alone.
+    ///
+    /// # Errors
+    /// `Peer`, `TooManyPeers`.
+    pub fn members(&self) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+        if self.peers.len() > PEERS_MAX {
+            return Err(ConfigError::TooManyPeers);
+        }
+        let mut members = BTreeMap::new();
+        for peer in &self.peers {
+            let bad = || ConfigError::Peer { value: peer.clone() };
+            let (id, address) = peer.split_once('@').ok_or_else(bad)?;
+            let id = id.parse().ok().filter(|id| *id > 0).ok_or_else(bad)?;
+            check_host_port("peers", address).map_err(|_| bad())?;
+            if members.insert(NodeId(id), address.to_owned()).is_some() {
+                return Err(bad());
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Accepts `host:port` with any host, so that names work where they are resolved later.
+fn check_host_port(field: &'static str, value: &str) -> Result<(), ConfigError> {
+    let ok = value.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', ' ', '@']) && port.parse::<u16>().is_ok()
+    });
+    if ok { Ok(()) } else { Err(ConfigError::Address { field, value: value.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_file_is_understood_and_a_wrong_word_is_named() {
+        let text = "id = 2\npeers = [\"1@127.0.0.1:7100\", \"2@127.0.0.1:7200\"]\n[policy]\nreplicas = 1\nmin_replicas = 1";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.members().unwrap()[&NodeId(2)], "127.0.0.1:7200");
+        assert_eq!(config.policy.max_lag_ms, 30_000);
+        let error = toml::from_str::<Config>("lisen = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("lisen"), "{error}");
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&printed).unwrap(), config);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let refused = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        assert_eq!(refused(|c| c.id = 0), ConfigError::Id);
+        assert!(matches!(refused(|c| c.listen = "0.0.0.0:1".into()), ConfigError::Exposed { .. }));
+        assert!(matches!(refused(|c| c.http = "nowhere".into()), ConfigError::Address { field: "http", .. }));
+        assert!(matches!(refused(|c| c.peers = vec!["2@h:1".into()]), ConfigError::NotAmongPeers { id: 1 }));
+        assert!(matches!(refused(|c| c.peers = vec!["1@h".into()]), ConfigError::Peer { .. }));
+        assert!(matches!(
+            refused(|c| c.peers = vec!["1@h:1".into(), "1@h:2".into()]),
+            ConfigError::Peer { .. }
+        ));
+        assert_eq!(refused(|c| c.heartbeat_ms = 900), ConfigError::Times);
+        assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));
+        let open = Config { listen: "0.0.0.0:1".into(), insecure: true, ..Config::default() };
+        assert_eq!(open.check(), Ok(()));
+    }
+}

@@ -1,0 +1,68 @@
+//! The HTTP side: `/metrics`, `/healthz`, `/readyz`.
+
+use std::sync::OnceLock;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use cairn_types::LogIndex;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::Node;
+
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Gives the process's metrics to this crate; a process that runs several roles installs one
+/// recorder and shares its handle. Without this, the first `/metrics` here installs one.
+///
+/// Returns false when there was one already.
+pub fn share_metrics(handle: PrometheusHandle) -> bool {
+    METRICS.set(Some(handle)).is_ok()
+}
+
+/// Installs a recorder unless one was shared or installed.
+pub(crate) fn install_metrics() {
+    METRICS.get_or_init(|| match PrometheusBuilder::new().install_recorder() {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            tracing::warn!(%error, "another recorder has the process's metrics: /metrics is empty here");
+            None
+        }
+    });
+}
+
+async fn metrics_text() -> Result<String, StatusCode> {
+    let handle = METRICS.get().and_then(Option::as_ref).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    handle.run_upkeep();
+    Ok(handle.render())
+}
+
+/// Ready: a leader is known, and the state holds a cluster.
+fn is_ready(node: &Node) -> bool {
+    let status = node.status();
+    status.leader.is_some() && status.applied > LogIndex(0) && node.cluster_id().is_some()
+}
+
+async fn readiness(State(node): State<Node>) -> (StatusCode, &'static str) {
+    if is_ready(&node) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "no leader is known, or the cluster is not made yet\n")
+    }
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// The listener's.
+pub async fn serve(listener: TcpListener, node: Node, stop: CancellationToken) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .with_state(node);
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}

@@ -1,0 +1,71 @@
+//! How many proposals may be on their way, in number and in bytes. Clients and the cluster's own
+//! work have slots apart, so that a flood of the one never stops the other.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::NodeError;
+
+/// Bytes of one unit of a slot.
+const UNIT_BYTES: usize = 1024;
+/// Units that even the smallest proposal takes.
+const UNITS_MIN: usize = 16;
+
+/// Slots for one kind of proposer.
+pub struct Slots {
+    units: Arc<Semaphore>,
+    kind: &'static str,
+}
+
+impl Slots {
+    fn new(kind: &'static str, bytes_max: usize) -> Self {
+        Self { units: Arc::new(Semaphore::new(bytes_max / UNIT_BYTES)), kind }
+    }
+
+    /// A slot for a proposal of `bytes`, given back when dropped.
+    ///
+    /// # Errors
+    /// [`NodeError::Overloaded`] when there is none.
+    pub fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NodeError> {
+        let units = UNITS_MIN + bytes.div_ceil(UNIT_BYTES);
+        let units = u32::try_from(units).map_err(|_| NodeError::Overloaded)?;
+        let taken = Arc::clone(&self.units).try_acquire_many_owned(units);
+        let outcome = if taken.is_ok() { "admitted" } else { "overloaded" };
+        metrics::counter!("cairn_meta_proposals_total", "kind" => self.kind, "outcome" => outcome)
+            .increment(1);
+        taken.map_err(|_| NodeError::Overloaded)
+    }
+}
+
+/// All slots of a server.
+pub struct Admission {
+    /// For clients: 4,096 small proposals or 64 MiB.
+    pub clients: Slots,
+    /// For the cluster's own work: 1,024 small proposals or 16 MiB.
+    pub cluster: Slots,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { clients: Slots::new("client", 64 << 20), cluster: Slots::new("cluster", 16 << 20) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_clients_leaves_the_clusters_slots_free() {
+        let admission = Admission::default();
+        let mut held = Vec::new();
+        while let Ok(slot) = admission.clients.take(100) {
+            held.push(slot);
+        }
+        assert!(held.len() > 3000, "{}", held.len());
+        assert!(admission.cluster.take(4 << 20).is_ok());
+        held.pop();
+        assert!(admission.clients.take(100).is_ok());
+    }
+}

@@ -1,0 +1,207 @@
+//! What the other metadata servers call. The envelope is checked before anything is decoded.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
+use cairn_proto::v1::{RaftMessage, SnapshotManifest, SnapshotPiece, snapshot_piece};
+use cairn_proto::{BadMessage, ServiceError, handshake};
+use cairn_types::ClusterId;
+use futures::{Stream, StreamExt};
+use openraft::errors::{Fatal, RaftError};
+use tokio::sync::{Semaphore, watch};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::network::MESSAGE_BYTES_MAX;
+use super::record::{
+    self, AppendRecord, AppendedRecord, AppliedRecord, AskVoteRecord, RecordError, StreamedRecord,
+    TransferRecord, TransferredRecord, VoteRecord, VotedRecord,
+};
+use super::snapshot::Snapshot;
+use super::snapshot_wire::{self, ReceiveError};
+use super::types::{Raft, TypeConfig};
+
+/// The Raft service of one server.
+#[derive(Clone)]
+pub struct RaftService {
+    raft: Raft,
+    node: u64,
+    cluster: watch::Receiver<Option<ClusterId>>,
+    incoming: PathBuf,
+    received: Arc<AtomicU64>,
+    receiving: Arc<Semaphore>,
+}
+
+impl RaftService {
+    /// Serves `raft` of server `node`. Snapshots are received under `incoming`.
+    #[must_use]
+    pub fn new(
+        raft: Raft,
+        node: u64,
+        cluster: watch::Receiver<Option<ClusterId>>,
+        incoming: PathBuf,
+    ) -> Self {
+        let receiving = Arc::new(Semaphore::new(1));
+        Self { raft, node, cluster, incoming, received: Arc::default(), receiving }
+    }
+
+    /// As a gRPC service, with its limits.
+    #[must_use]
+    pub fn into_server(self) -> RaftServer<Self> {
+        RaftServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// A peer that does not know the cluster's id yet is let in: it is forming with us, or it is a
+    /// member that missed the entry that named it.
+    fn check_caller(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        handshake::check(metadata, *self.cluster.borrow(), true)
+    }
+
+    fn check_envelope(&self, message: &RaftMessage) -> Result<(), Status> {
+        if message.group != 0 {
+            return Err(BadMessage("group").into());
+        }
+        if message.to != self.node {
+            return Err(BadMessage("to").into());
+        }
+        if message.from == self.node || message.from == 0 {
+            return Err(BadMessage("from").into());
+        }
+        Ok(())
+    }
+
+    fn open<T: bincode::Decode<()>>(&self, request: Request<RaftMessage>) -> Result<(u64, T), Status> {
+        self.check_caller(request.metadata())?;
+        let message = request.into_inner();
+        self.check_envelope(&message)?;
+        Ok((message.from, record::decode(&message.payload).map_err(malformed)?))
+    }
+
+    fn answer(&self, to: u64, record: &impl bincode::Encode) -> RaftMessage {
+        RaftMessage { group: 0, from: self.node, to, payload: record::encode(record) }
+    }
+
+    async fn receive_snapshot(
+        &self,
+        manifest: SnapshotManifest,
+        pieces: &mut Streaming<SnapshotPiece>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        let vote: VoteRecord = record::decode(&manifest.vote).map_err(malformed)?;
+        let applied: AppliedRecord = record::decode(&manifest.meta).map_err(malformed)?;
+        let meta = applied.meta().map_err(malformed)?;
+        let Ok(_turn) = self.receiving.try_acquire() else { return Err(ServiceError::Overloaded.into()) };
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.incoming.join(number.to_string());
+        tracing::info!(from = manifest.from, files = manifest.files.len(), %meta, "receiving a snapshot");
+        let snapshot = snapshot_wire::receive(path, &manifest, pieces).await.map_err(not_received)?;
+        let snapshot = Snapshot { meta, snapshot };
+        let response = self.raft.install_full_snapshot(vote.into(), snapshot).await.map_err(stopped)?;
+        Ok(Response::new(self.answer(manifest.from, &VoteRecord::from(&response.vote))))
+    }
+}
+
+fn malformed(error: RecordError) -> Status {
+    tracing::warn!(%error, "a peer's record does not decode");
+    BadMessage("payload").into()
+}
+
+fn not_received(error: ReceiveError) -> Status {
+    tracing::warn!(%error, cause = ?error, "a snapshot was not received");
+    match error {
+        ReceiveError::Malformed(field) => BadMessage(field).into(),
+        ReceiveError::Checksum { .. } => ServiceError::ChecksumMismatch.into(),
+        ReceiveError::Broken => ServiceError::Deadline.into(),
+        ReceiveError::Disk(_) => ServiceError::Internal.into(),
+    }
+}
+
+fn stopped(error: Fatal<TypeConfig>) -> Status {
+    tracing::warn!(%error, "a peer's call meets a stopped server");
+    ServiceError::Stopping.into()
+}
+
+fn failed(error: RaftError<TypeConfig>) -> Status {
+    match error {
+        RaftError::Fatal(fatal) => stopped(fatal),
+        RaftError::APIError(never) => match never {},
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<RaftMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl RaftRpc for RaftService {
+    type AppendStreamStream = Answers;
+
+    async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let (from, append) = self.open::<AppendRecord>(request)?;
+        let append = append.try_into().map_err(malformed)?;
+        let reply = self.raft.append_entries(append).await.map_err(failed)?;
+        Ok(Response::new(self.answer(from, &AppendedRecord::from(&reply))))
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<RaftMessage>>,
+    ) -> Result<Response<Answers>, Status> {
+        self.check_caller(request.metadata())?;
+        let this = self.clone();
+        // A message that breaks the rules ends the stream; its sender sees it end and starts anew.
+        let incoming = request.into_inner();
+        let appends = futures::stream::unfold(incoming, move |mut incoming| {
+            let this = this.clone();
+            async move {
+                let message = incoming.message().await.ok()??;
+                this.check_envelope(&message).ok()?;
+                let append: AppendRecord = record::decode(&message.payload).map_err(malformed).ok()?;
+                Some((append.try_into().map_err(malformed).ok()?, incoming))
+            }
+        });
+        let this = self.clone();
+        let answers = self.raft.stream_append(appends).map(move |result| match result {
+            Ok(streamed) => Ok(this.answer(0, &StreamedRecord::from(&streamed))),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let (from, ask) = self.open::<AskVoteRecord>(request)?;
+        let reply = self.raft.vote(ask.into()).await.map_err(failed)?;
+        Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
+    }
+
+    async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let (from, ask) = self.open::<AskVoteRecord>(request)?;
+        let reply = self.raft.pre_vote(ask.into()).await.map_err(failed)?;
+        Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
+    }
+
+    async fn transfer_leader(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        let (from, ask) = self.open::<TransferRecord>(request)?;
+        let reply = self.raft.handle_transfer_leader(ask.into()).await.map_err(stopped)?;
+        Ok(Response::new(self.answer(from, &TransferredRecord::from(&reply))))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotPiece>>,
+    ) -> Result<Response<RaftMessage>, Status> {
+        self.check_caller(request.metadata())?;
+        let mut pieces = request.into_inner();
+        let Some(SnapshotPiece { piece: Some(snapshot_piece::Piece::Manifest(manifest)) }) =
+            pieces.message().await?
+        else {
+            return Err(BadMessage("manifest").into());
+        };
+        if manifest.group != 0 || manifest.from == self.node {
+            return Err(BadMessage("manifest").into());
+        }
+        self.receive_snapshot(manifest, &mut pieces).await
+    }
+}

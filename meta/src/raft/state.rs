@@ -1,0 +1,175 @@
+//! The state database on disk, `state/`, and its atomic replacement by a received snapshot.
+//!
+//! `state/CURRENT` names the directory in use, `state/db-<n>`. A received snapshot becomes the next
+//! `db-<n>`, and the rename of a new `CURRENT` over the old one is the switch. Readers of the old
+//! database go on; its directory goes with the last of them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cairn_types::ClusterId;
+
+use super::durable;
+use super::record::{self, AppliedRecord, MembershipRecord, RecordError};
+use super::snapshot::Directory;
+use crate::store::{RocksStore, Rows, StoreFault, Table, WriteBatch};
+
+const CURRENT: &str = "CURRENT";
+const APPLIED_KEY: &[u8] = b"applied";
+
+/// What went wrong with the state. Every one of them stops the server.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// A file or directory around it failed.
+    #[error("a file of the state failed")]
+    File(#[from] io::Error),
+    /// A record of the Raft layer in the state is damaged.
+    #[error("a record of the Raft layer in the state is damaged")]
+    Record(#[from] RecordError),
+    /// An entry of the log does not decode: damaged, or written by a newer build.
+    #[error("log entry {index} does not decode")]
+    Entry {
+        /// The entry.
+        index: u64,
+        /// Why.
+        source: cairn_types::codec::CodecError,
+    },
+    /// A received snapshot does not hold what its manifest says.
+    #[error("the snapshot covers another entry than its manifest says")]
+    OtherSnapshot,
+}
+
+impl From<StateError> for io::Error {
+    fn from(error: StateError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// An open state database.
+pub struct State {
+    /// The database. Declared first: closed before its directory may go.
+    store: RocksStore,
+    directory: Directory,
+}
+
+impl State {
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &RocksStore {
+        &self.store
+    }
+
+    /// What has been applied.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn applied(&self) -> Result<AppliedRecord, StateError> {
+        read_applied(&self.store)
+    }
+
+    /// From now on its directory goes when the last reader has let go.
+    pub fn retire(&self) {
+        self.directory.doom();
+    }
+}
+
+/// Reads the row that moves with every batch.
+///
+/// # Errors
+/// [`StateError`].
+pub fn read_applied(rows: &dyn Rows) -> Result<AppliedRecord, StateError> {
+    let empty = MembershipRecord { voters: Vec::new(), members: Vec::new() };
+    Ok(match rows.get(Table::Meta, APPLIED_KEY)? {
+        None => AppliedRecord { applied: None, membership_id: None, membership: empty },
+        Some(bytes) => record::decode(&bytes)?,
+    })
+}
+
+/// Adds that row to a batch.
+pub fn write_applied(batch: &mut WriteBatch, applied: &AppliedRecord) {
+    batch.put(Table::Meta, APPLIED_KEY, record::encode(applied));
+}
+
+/// The cluster's identity, once the state has it.
+///
+/// # Errors
+/// [`StateError`].
+pub fn read_cluster(rows: &dyn Rows) -> Result<Option<ClusterId>, StateError> {
+    Ok(crate::namespace::read::cluster_id(rows)?)
+}
+
+/// The directory `state/`.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    memory_bytes: usize,
+}
+
+impl StateDir {
+    /// The directory at `root`; its database keeps within `memory_bytes`.
+    #[must_use]
+    pub fn new(root: PathBuf, memory_bytes: usize) -> Self {
+        Self { root, memory_bytes }
+    }
+
+    /// Opens the database in use, or makes the first one; removes what a crash left over.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn open(&self) -> Result<State, StateError> {
+        durable::create_dir(&self.root)?;
+        let current = self.root.join(CURRENT);
+        let name = match fs::read(&current) {
+            Ok(bytes) => record::decode::<String>(&bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let name = "db-1".to_owned();
+                durable::replace_file(&current, &record::encode(&name))?;
+                name
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && entry.file_name() != name.as_str() {
+                durable::remove_dir(&entry.path())?;
+            }
+        }
+        self.open_database(self.root.join(name))
+    }
+
+    fn open_database(&self, path: PathBuf) -> Result<State, StateError> {
+        let store = RocksStore::open(&path, self.memory_bytes)?;
+        durable::sync_dir(&self.root)?;
+        Ok(State { store, directory: Directory::kept(path) })
+    }
+
+    /// Moves a received checkpoint in and opens it; nobody uses it before [`StateDir::switch`].
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn adopt(&self, received: &Path) -> Result<State, StateError> {
+        let mut greatest = 0;
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("db-")).and_then(|n| n.parse().ok());
+            greatest = greatest.max(number.unwrap_or(0u64));
+        }
+        let path = self.root.join(format!("db-{}", greatest + 1));
+        fs::rename(received, &path)?;
+        durable::sync_dir(&self.root)?;
+        self.open_database(path)
+    }
+
+    /// Makes `state` the one in use, durably when this returns.
+    ///
+    /// # Errors
+    /// [`StateError`]; the old one stays in use.
+    pub fn switch(&self, state: &State) -> Result<(), StateError> {
+        let name = state.directory.path().file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        Ok(durable::replace_file(&self.root.join(CURRENT), &record::encode(&name.to_owned()))?)
+    }
+}
