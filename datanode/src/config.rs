@@ -11,7 +11,7 @@ const SEGMENT_MIB_MIN: u64 = 4;
 /// The largest segment: its offsets fit 32 bits.
 const SEGMENT_MIB_MAX: u64 = 2048;
 /// Segments without which a node cannot clean one while it writes another.
-const SEGMENTS_MIN: u64 = 4;
+const SEGMENTS_MIN: u64 = 6;
 /// The least memory a node works in.
 const MEMORY_MIB_MIN: u64 = 64;
 

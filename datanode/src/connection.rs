@@ -14,11 +14,11 @@ use tonic::transport::{Channel, Endpoint};
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(1_000);
 /// How often a silent peer is asked whether it lives, and how long it may take to answer.
-const KEEPALIVE: Duration = Duration::from_millis(2_000);
+pub const KEEPALIVE: Duration = Duration::from_millis(2_000);
 /// Bytes in flight on one stream before its reader must have taken some.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes in flight on one connection.
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// Connections kept; beyond, all are dropped and made again as they are used.
 const CHANNELS_MAX: usize = 256;
 

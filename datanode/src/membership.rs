@@ -1,0 +1,152 @@
+//! A node's place in its cluster: whose it is, its registration, and the heartbeat that keeps it.
+
+use std::time::Duration;
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::{ClusterId, DiskId, NodeId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::chunk::ChunkStore;
+use crate::metadata::Metadata;
+use crate::write_through::Health;
+
+/// The pause between heartbeats when the leader names none.
+const INTERVAL: Duration = Duration::from_millis(1_000);
+/// The range that a leader's choice is kept in.
+const INTERVAL_LEAST: Duration = Duration::from_millis(50);
+const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
+/// The pause before the metadata servers are asked again at the start.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Waits until the metadata servers say which cluster they are. `None`: stopped before.
+pub async fn cluster(metadata: &Metadata, stop: &CancellationToken) -> Option<ClusterId> {
+    let asked = async {
+        loop {
+            match metadata.hello().await {
+                Ok(Some(cluster)) => return cluster,
+                Ok(None) => tracing::info!("the cluster is forming"),
+                Err(error) => tracing::warn!(%error, "reach the metadata servers"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    stop.run_until_cancelled(asked).await
+}
+
+/// True when no leader has answered: the same may work later.
+fn unreached(error: &WireError) -> bool {
+    use ServiceError as E;
+    let later =
+        |e: &E| matches!(e, E::NotLeader { .. } | E::Deadline | E::Overloaded | E::Stopping | E::Internal);
+    match error {
+        WireError::Transport { .. } => true,
+        WireError::Service(error) => later(error),
+        WireError::Fs(_) => false,
+    }
+}
+
+/// What a node tells the leader of itself.
+pub struct Member {
+    /// The metadata servers.
+    pub metadata: Metadata,
+    /// The replicas, whose figures are told.
+    pub store: ChunkStore,
+    /// The disk.
+    pub disk: DiskId,
+    /// Where others reach it.
+    pub address: String,
+    /// The machine's boot.
+    pub boot_id: [u8; 16],
+    /// Bytes of all segments.
+    pub capacity_bytes: u64,
+    /// How the under-store does.
+    pub health: Health,
+}
+
+impl Member {
+    /// Registers until the leader takes it. `None`: stopped before.
+    ///
+    /// # Errors
+    /// The leader refuses this node for good.
+    pub async fn register(&self, stop: &CancellationToken) -> Option<Result<NodeId, WireError>> {
+        let registered = async {
+            loop {
+                match self.register_once().await {
+                    Err(error) if unreached(&error) => {}
+                    outcome => return outcome,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        stop.run_until_cancelled(registered).await
+    }
+
+    async fn register_once(&self) -> Result<NodeId, WireError> {
+        let request = v1::RegisterRequest {
+            disk: self.disk.0.to_vec().into(),
+            address: self.address.clone(),
+            incarnation: self.store.incarnation().0,
+            boot_id: self.boot_id.to_vec().into(),
+            capacity_bytes: self.capacity_bytes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let reply = self.metadata.register(request).await;
+        match &reply {
+            Ok(reply) => tracing::info!(node = reply.node, "registered"),
+            Err(error) => tracing::warn!(%error, "register"),
+        }
+        Ok(NodeId(reply?.node))
+    }
+
+    /// Beats until `stop`; `known` is true while the leader knows this node.
+    pub async fn beat(self, node: NodeId, known: watch::Sender<bool>, stop: CancellationToken) {
+        let mut pause = INTERVAL;
+        while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let Some(beat) = stop.run_until_cancelled(self.metadata.heartbeat(self.figures(node))).await
+            else {
+                return;
+            };
+            let reached = match beat {
+                Ok(reply) => {
+                    let named = Some(reply.interval_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+                    pause = named.unwrap_or(INTERVAL).clamp(INTERVAL_LEAST, INTERVAL_MOST);
+                    true
+                }
+                Err(error) if unreached(&error) => false,
+                // The leader answered, and does not know this node (or this process): a new leader
+                // may know less than the one before.
+                Err(error) => {
+                    tracing::warn!(%error, "heartbeat");
+                    self.again(node).await
+                }
+            };
+            known.send_if_modified(|was| std::mem::replace(was, reached) != reached);
+        }
+    }
+
+    async fn again(&self, node: NodeId) -> bool {
+        match self.register_once().await {
+            Ok(same) if same == node => true,
+            Ok(other) => {
+                tracing::error!(node = node.0, other = other.0, "the cluster gave this disk another id");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn figures(&self, node: NodeId) -> v1::HeartbeatRequest {
+        let stats = self.store.stats();
+        v1::HeartbeatRequest {
+            node: node.0,
+            incarnation: self.store.incarnation().0,
+            used_bytes: stats.used_bytes,
+            pinned_bytes: stats.pinned_bytes,
+            capacity_bytes: self.capacity_bytes,
+            retired: self.store.retired().is_some(),
+            chunks: stats.chunks,
+            under_store_error: self.health.failure(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! [`Node`]: the parts of a running data node, as its service and its work see them.
+
+use std::sync::Arc;
+
+use cairn_types::{ClusterId, NodeId};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::Cache;
+use crate::replicate::{Context, Primaries};
+use crate::write_through::Health;
+
+/// A data node's parts. Shared by all its tasks.
+pub struct Node {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its id there, the same for the same disk.
+    pub id: NodeId,
+    /// The machine's boot.
+    pub boot_id: [u8; 16],
+    /// What the append protocol needs.
+    pub context: Arc<Context>,
+    /// The chunks it orders.
+    pub primaries: Primaries,
+    /// Blocks of S3 objects.
+    pub cache: Cache,
+    /// How the under-store does.
+    pub health: Health,
+    /// Raised last: open calls end.
+    pub stop: CancellationToken,
+}

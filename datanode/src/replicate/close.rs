@@ -1,0 +1,51 @@
+//! How a primary closes its chunk by plan (rule R5): the close record goes to every replica, then
+//! the metadata is told the end, without a fence round.
+
+use cairn_proto::{WireError, v1};
+use cairn_types::{Sequence, WriterId};
+
+use super::primary::{Closing, End, Primary};
+use super::seal::{self, Reason};
+use crate::chunk::AppendRecord;
+
+impl Primary {
+    /// Sends the close record, after everything taken has been acknowledged.
+    pub(super) fn send_close(&mut self) -> Result<(), End> {
+        let record = AppendRecord {
+            chunk: self.chunk,
+            epoch: self.epoch,
+            offset: self.length,
+            generation: self.generation,
+            writer: WriterId(0),
+            sequence: Sequence(0),
+            payload_crc32c: 0,
+            previous_chain: self.chain,
+            chain: self.chain,
+            committed: self.committed(),
+            payload: bytes::Bytes::new(),
+            close: true,
+        };
+        self.closing = Closing::Sent;
+        self.send_everywhere(record)
+    }
+
+    /// Tells the metadata the end of a chunk that is closed on every replica; when it will not take
+    /// it, asks for a seal round.
+    pub(super) async fn seal_planned(&mut self) -> Result<v1::Chunk, WireError> {
+        let request = v1::SealPlannedRequest {
+            node: self.context.node.0,
+            chunk: self.chunk.0,
+            epoch: self.epoch.0,
+            length: self.length,
+            chain: self.chain.0,
+            marks: self.writers.marks(self.base).iter().map(v1::WriterMark::from).collect(),
+        };
+        match self.context.metadata.seal_planned(request).await {
+            Ok(sealed) => Ok(sealed),
+            Err(error) => {
+                tracing::warn!(chunk = self.chunk.0, %error, "seal as planned");
+                seal::ask(&self.context.metadata, self.chunk, self.epoch, Reason::Close, None).await
+            }
+        }
+    }
+}

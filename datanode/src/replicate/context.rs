@@ -1,0 +1,38 @@
+//! [`Context`]: what every task of the append protocol needs of its node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_types::{Clock, NodeId};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::grant::Grants;
+use super::seal::Seals;
+use crate::chunk::ChunkStore;
+use crate::connection::Peers;
+use crate::metadata::Metadata;
+
+/// A node as its tasks see it.
+pub struct Context {
+    /// This node.
+    pub node: NodeId,
+    /// Its replicas.
+    pub store: ChunkStore,
+    /// The metadata servers.
+    pub metadata: Metadata,
+    /// The other data nodes.
+    pub peers: Peers,
+    /// The way to renew grants.
+    pub grants: Grants,
+    /// Which tails were given up for slowness.
+    pub seals: Seals,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// After this a replica that has not answered is sealed without.
+    pub deadline: Duration,
+    /// Raised when the node begins to stop: primaries close their chunks.
+    pub leaving: CancellationToken,
+    /// The tasks that must end before the store is closed.
+    pub tasks: TaskTracker,
+}

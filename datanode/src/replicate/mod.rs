@@ -1,0 +1,22 @@
+//! The append protocol between data nodes: one task orders the appends of each open chunk this node
+//! is the primary of; a stream from each primary brings its records to the secondaries.
+
+pub mod context;
+pub mod extend;
+pub mod grant;
+pub mod link;
+pub mod open;
+pub mod primaries;
+pub mod primary;
+pub mod record;
+pub mod refusal;
+pub mod seal;
+pub mod secondary;
+pub mod ticket;
+pub mod writers;
+
+mod close;
+mod take;
+
+pub use context::Context;
+pub use primaries::Primaries;

@@ -1,0 +1,172 @@
+//! How a primary opens its chunk (rule R1): the committed activation is fetched, the chunk's record
+//! becomes durable on every replica, and only then is anything taken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::{Chain, ChunkId, Epoch, FsError, Generation, InodeId, NodeId, WriterMark};
+use futures::StreamExt;
+use futures::stream::{FuturesOrdered, SelectAll};
+use tokio::time::timeout;
+
+use super::context::Context;
+use super::link::{Link, Progress, Said};
+use super::primary::{Closing, Member, Primary};
+use super::seal::Reason;
+use super::ticket::Room;
+use super::writers::Writers;
+use super::{record, refusal};
+
+/// How long the replicas of a new chunk may take to make its record durable.
+const CREATE: Duration = Duration::from_millis(3_000);
+
+/// Why a chunk was not opened.
+#[derive(Debug)]
+pub enum NotOpened {
+    /// It is not this node's to open, or its state is not known.
+    Refused(WireError),
+    /// It is this node's, and it cannot be made on every replica: it must be sealed.
+    Trouble { epoch: Epoch, reason: Reason, blame: Option<NodeId> },
+}
+
+/// Opens `chunk`, whose committed length others see in `committed`.
+pub async fn open(
+    context: &Arc<Context>,
+    chunk: ChunkId,
+    committed: Arc<AtomicU64>,
+) -> Result<Primary, NotOpened> {
+    let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
+    // A replica that is here without its primary was left by one that gave up, or by a process
+    // before this one: nobody goes on with it (R6).
+    if context.store.chunk(chunk).is_some() {
+        return Err(fenced());
+    }
+    let found =
+        context.metadata.get_chunk(chunk).await.map_err(|error| NotOpened::Refused(absent(chunk, error)))?;
+    check(context, &found).map_err(|error| NotOpened::Refused(error.into()))?;
+    let mut primary = prepare(context, &found, committed)?;
+    let epoch = primary.epoch;
+    let trouble = |reason, blame| NotOpened::Trouble { epoch, reason, blame };
+    let spec = record::spec(&found, context.store.incarnation())
+        .map_err(|bad| NotOpened::Refused(ServiceError::from(bad).into()))?;
+    // Both at once: nothing is taken before both are durable.
+    let here = context.store.create(spec);
+    let there = created_there(&mut primary, found);
+    let (here, there) = tokio::join!(here, timeout(CREATE, there));
+    if let Err(error) = here {
+        tracing::warn!(chunk = chunk.0, %error, "create a replica");
+        let refused = refusal::of_change(&error);
+        return match refused {
+            WireError::Service(ServiceError::ChunkFenced { .. }) => Err(NotOpened::Refused(refused)),
+            _ => Err(trouble(Reason::Disk, Some(context.node))),
+        };
+    }
+    match there {
+        Ok(Ok(())) => Ok(primary),
+        Ok(Err(blame)) => Err(trouble(Reason::Broken, Some(blame))),
+        Err(_) => Err(trouble(Reason::Slow, primary.members.last().map(|member| member.node))),
+    }
+}
+
+fn absent(chunk: ChunkId, error: WireError) -> WireError {
+    match error {
+        WireError::Fs(FsError::NotFound | FsError::ChunkGone { .. } | FsError::ChunkState { .. }) => {
+            ServiceError::NoSuchChunk { chunk }.into()
+        }
+        error => error,
+    }
+}
+
+/// Checks that the activation is committed and names this process as the primary.
+pub fn check(context: &Context, found: &v1::Chunk) -> Result<(), ServiceError> {
+    let chunk = ChunkId(found.chunk);
+    if found.primary != context.node.0 {
+        return Err(ServiceError::NotPrimary { chunk });
+    }
+    let own = found.replicas.iter().find(|replica| replica.node == context.node.0);
+    let same_process = own.is_some_and(|own| own.incarnation == context.store.incarnation().0);
+    let open = found.state() == v1::ChunkState::Open && found.activation.is_some();
+    let open = open && Epoch(found.epoch) == record::OPENED;
+    if open && same_process { Ok(()) } else { Err(ServiceError::ChunkFenced { chunk }) }
+}
+
+fn prepare(
+    context: &Arc<Context>,
+    found: &v1::Chunk,
+    committed: Arc<AtomicU64>,
+) -> Result<Primary, NotOpened> {
+    let chunk = ChunkId(found.chunk);
+    let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
+    let activation = found.activation.as_ref().ok_or_else(fenced)?;
+    let mut members = vec![Member { node: context.node, durable: 0, closed: false }];
+    let mut links = Vec::new();
+    let mut said: SelectAll<Said> = SelectAll::new();
+    for replica in found.replicas.iter().filter(|replica| replica.node != context.node.0) {
+        let node = NodeId(replica.node);
+        let (link, answers) =
+            Link::open(&context.peers, replica, members.len(), Room::MESSAGES_MAX).map_err(|_| {
+                NotOpened::Trouble { epoch: Epoch(found.epoch), reason: Reason::Broken, blame: Some(node) }
+            })?;
+        members.push(Member { node, durable: 0, closed: false });
+        links.push(link);
+        said.push(answers);
+    }
+    let marks: Vec<WriterMark> = found.marks.iter().map(WriterMark::from).collect();
+    Ok(Primary {
+        context: Arc::clone(context),
+        chunk,
+        epoch: Epoch(found.epoch),
+        ino: InodeId(activation.ino),
+        base: activation.base,
+        generation: Generation(activation.generation),
+        length: 0,
+        chain: Chain(0),
+        committed,
+        members,
+        links,
+        said,
+        stored: FuturesOrdered::new(),
+        writers: Writers::carried(&marks),
+        waiting: VecDeque::new(),
+        repeats: Vec::new(),
+        parked: VecDeque::new(),
+        grant_bytes: activation.grant_bytes,
+        renewal: None,
+        renew_ahead: true,
+        told: 0,
+        closing: Closing::No,
+        closers: Vec::new(),
+    })
+}
+
+/// Sends the creation to every secondary and waits until each has it durable; else whom to blame.
+async fn created_there(primary: &mut Primary, found: v1::Chunk) -> Result<(), NodeId> {
+    let incarnation_of =
+        |node: NodeId| found.replicas.iter().find(|r| r.node == node.0).map_or(0, |r| r.incarnation);
+    for link in &primary.links {
+        let create = v1::CreateReplica {
+            chunk: Some(found.clone()),
+            primary_incarnation: primary.context.store.incarnation().0,
+            replica_incarnation: incarnation_of(link.node),
+        };
+        if !link.send(v1::replicate_request::Message::Create(create)) {
+            return Err(link.node);
+        }
+    }
+    let mut missing = primary.links.len();
+    while missing > 0 {
+        match primary.said.next().await {
+            Some((_, Progress::Created)) => missing -= 1,
+            Some((place, said)) => {
+                let node = primary.members.get(place).map_or(primary.context.node, |member| member.node);
+                tracing::warn!(chunk = primary.chunk.0, node = node.0, ?said, "create a replica");
+                return Err(node);
+            }
+            None => return Err(primary.context.node),
+        }
+    }
+    Ok(())
+}

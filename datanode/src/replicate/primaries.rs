@@ -1,0 +1,254 @@
+//! [`Primaries`]: the open chunks that this node orders, and the way to each.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::{ChunkId, Epoch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::open::{self, NotOpened};
+use super::primary::{End, Mailbox, Order, Primary};
+use super::seal;
+use super::ticket::{Append, Room};
+
+/// Appends that wait in one chunk's mailbox.
+const APPENDS_MAX: usize = 1024;
+/// Other orders that wait there.
+const ORDERS_MAX: usize = 64;
+/// Chunks that a node orders at once.
+const PRIMARIES_MAX: usize = 1 << 14;
+
+/// The way to one chunk's primary.
+#[derive(Debug)]
+pub struct Handle {
+    chunk: ChunkId,
+    appends: mpsc::Sender<Append>,
+    orders: mpsc::Sender<Order>,
+    bytes: Arc<Semaphore>,
+    committed: Arc<AtomicU64>,
+    fenced: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// The primaries of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Primaries {
+    context: Arc<Context>,
+    // Invariant: at most one primary a chunk. Held for a map operation only.
+    handles: Arc<Mutex<HashMap<ChunkId, Arc<Handle>>>>,
+    bytes: Arc<Semaphore>,
+}
+
+impl Primaries {
+    /// No primaries yet.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context, handles: Arc::default(), bytes: Arc::new(Semaphore::new(Room::NODE_BYTES)) }
+    }
+
+    /// Room for `bytes` of an append of `chunk`, whose primary is started when there is none.
+    ///
+    /// # Errors
+    /// [`ServiceError::Overloaded`] when the node orders as many chunks as it may;
+    /// [`ServiceError::Stopping`].
+    pub async fn room(&self, chunk: ChunkId, bytes: usize) -> Result<(Arc<Handle>, Room), ServiceError> {
+        let handle = self.find_or_start(chunk)?;
+        let room = Room::acquire(&handle.bytes, &self.bytes, bytes).await?;
+        Ok((handle, room))
+    }
+
+    /// The committed length, by the primary that runs here (R9).
+    ///
+    /// # Errors
+    /// [`ServiceError::ChunkFenced`] when the chunk does not go on here; `None` when no primary runs.
+    pub async fn tail_length(&self, chunk: ChunkId, epoch: Epoch) -> Option<Result<u64, WireError>> {
+        let handle = self.find(chunk)?;
+        let (answer, answered) = oneshot::channel();
+        let fenced = || WireError::Service(ServiceError::ChunkFenced { chunk });
+        if handle.orders.send(Order::TailLength { epoch, answer }).await.is_err() {
+            return Some(Err(fenced()));
+        }
+        Some(answered.await.unwrap_or_else(|_| Err(fenced())))
+    }
+
+    /// Closes the chunk by plan and answers it sealed.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchChunk`] when no primary runs here; why it was not sealed.
+    pub async fn close(&self, chunk: ChunkId) -> Result<v1::Chunk, WireError> {
+        let none = || WireError::Service(ServiceError::NoSuchChunk { chunk });
+        let handle = self.find(chunk).ok_or_else(none)?;
+        let (answer, answered) = oneshot::channel();
+        handle.orders.send(Order::Close { answer }).await.map_err(|_| none())?;
+        let fenced = WireError::Service(ServiceError::ChunkFenced { chunk });
+        answered.await.unwrap_or(Err(fenced))
+    }
+
+    /// Ends the chunk's primary, if one runs: when this returns nothing more is acknowledged (R4).
+    pub async fn fence(&self, chunk: ChunkId) {
+        if let Some(handle) = self.find(chunk) {
+            handle.fenced.cancel();
+            handle.ended.cancelled().await;
+        }
+    }
+
+    /// The committed length, for readers; `None` when no primary runs here.
+    #[must_use]
+    pub fn committed(&self, chunk: ChunkId) -> Option<u64> {
+        self.find(chunk).map(|handle| handle.committed.load(Ordering::Acquire))
+    }
+
+    /// How many chunks are ordered here.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn find(&self, chunk: ChunkId) -> Option<Arc<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk).cloned()
+    }
+
+    fn find_or_start(&self, chunk: ChunkId) -> Result<Arc<Handle>, ServiceError> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = handles.get(&chunk) {
+            return Ok(Arc::clone(handle));
+        }
+        if self.context.leaving.is_cancelled() {
+            return Err(ServiceError::Stopping);
+        }
+        if handles.len() >= PRIMARIES_MAX {
+            return Err(ServiceError::Overloaded);
+        }
+        let (handle, mailbox) = Handle::new(chunk);
+        handles.insert(chunk, Arc::clone(&handle));
+        metrics::gauge!("cairn_data_primaries_chunks").set(handles.len() as f64);
+        let task = self.clone().lead(Arc::clone(&handle), mailbox);
+        self.context.tasks.spawn(task);
+        Ok(handle)
+    }
+
+    fn remove(&self, handle: &Arc<Handle>) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if handles.get(&handle.chunk).is_some_and(|other| Arc::ptr_eq(other, handle)) {
+            handles.remove(&handle.chunk);
+        }
+        metrics::gauge!("cairn_data_primaries_chunks").set(handles.len() as f64);
+    }
+
+    /// The life of one primary, from its opening to its seal.
+    #[tracing::instrument(skip_all, fields(chunk = handle.chunk.0))]
+    async fn lead(self, handle: Arc<Handle>, mut mailbox: Mailbox) {
+        let committed = Arc::clone(&handle.committed);
+        let opened = tokio::select! {
+            biased;
+            () = handle.fenced.cancelled() => Err(fenced(handle.chunk)),
+            opened = open::open(&self.context, handle.chunk, committed) => opened,
+        };
+        match opened {
+            Ok(mut primary) => {
+                let end = primary.run(&mut mailbox).await;
+                tracing::debug!(?end, length = primary.length, "a primary ended");
+                self.end(&handle, primary, mailbox, end).await;
+            }
+            Err(NotOpened::Refused(error)) => {
+                self.remove(&handle);
+                turn_away(&mut mailbox, &error);
+                handle.ended.cancel();
+            }
+            Err(NotOpened::Trouble { epoch, reason, blame }) => {
+                self.remove(&handle);
+                turn_away(&mut mailbox, &ServiceError::ChunkFenced { chunk: handle.chunk }.into());
+                handle.ended.cancel();
+                // Its outcome is logged there; the clients ask as well.
+                let _ = seal::ask(&self.context.metadata, handle.chunk, epoch, reason, blame).await;
+            }
+        }
+    }
+
+    async fn end(&self, handle: &Arc<Handle>, mut primary: Primary, mut mailbox: Mailbox, end: End) {
+        let chunk = handle.chunk;
+        primary.give_up();
+        let fenced: WireError = ServiceError::ChunkFenced { chunk }.into();
+        let sealed = match end {
+            End::Closed => {
+                let sealed = handle.fenced.run_until_cancelled(primary.seal_planned()).await;
+                self.remove(handle);
+                handle.ended.cancel();
+                sealed.unwrap_or(Err(fenced))
+            }
+            End::Fenced => {
+                self.remove(handle);
+                handle.ended.cancel();
+                Err(fenced)
+            }
+            End::Trouble { reason, blame } => {
+                self.remove(handle);
+                turn_away(&mut mailbox, &fenced);
+                handle.ended.cancel();
+                seal::ask(&self.context.metadata, chunk, primary.epoch, reason, blame).await
+            }
+        };
+        for closer in std::mem::take(&mut primary.closers) {
+            // An asker that is gone needs no answer.
+            let _ = closer.send(sealed.clone());
+        }
+        let rest: WireError = ServiceError::ChunkFenced { chunk }.into();
+        finish(&mut mailbox, &sealed, &rest);
+    }
+}
+
+fn fenced(chunk: ChunkId) -> NotOpened {
+    NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into())
+}
+
+/// Answers everything in a mailbox with `error`.
+fn turn_away(mailbox: &mut Mailbox, error: &WireError) {
+    finish(mailbox, &Err(error.clone()), error);
+}
+
+/// Answers those who asked for the close with its outcome, everyone else with `error`.
+fn finish(mailbox: &mut Mailbox, sealed: &Result<v1::Chunk, WireError>, error: &WireError) {
+    mailbox.appends.close();
+    mailbox.orders.close();
+    while let Ok(append) = mailbox.appends.try_recv() {
+        append.ticket.refuse(error, 0);
+    }
+    while let Ok(order) = mailbox.orders.try_recv() {
+        // Askers that are gone need no answer.
+        match order {
+            Order::TailLength { answer, .. } => drop(answer.send(Err(error.clone()))),
+            Order::Close { answer } => drop(answer.send(sealed.clone())),
+        }
+    }
+}
+
+impl Handle {
+    fn new(chunk: ChunkId) -> (Arc<Self>, Mailbox) {
+        let (appends, append_mail) = mpsc::channel(APPENDS_MAX);
+        let (orders, order_mail) = mpsc::channel(ORDERS_MAX);
+        let fenced = CancellationToken::new();
+        let mailbox = Mailbox { appends: append_mail, orders: order_mail, fenced: fenced.clone() };
+        let handle = Self {
+            chunk,
+            appends,
+            orders,
+            bytes: Arc::new(Semaphore::new(Room::CHUNK_BYTES)),
+            committed: Arc::default(),
+            fenced,
+            ended: CancellationToken::new(),
+        };
+        (Arc::new(handle), mailbox)
+    }
+
+    /// Hands an append to the primary. One that has ended drops its ticket, which says so.
+    pub async fn append(&self, append: Append) {
+        if let Err(unsent) = self.appends.send(append).await {
+            let fenced = ServiceError::ChunkFenced { chunk: self.chunk };
+            unsent.0.ticket.refuse(&fenced.into(), 0);
+        }
+    }
+}

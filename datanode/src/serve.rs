@@ -1,0 +1,316 @@
+//! [`serve`]: a data node from its start to its end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::WireError;
+use cairn_proto::v1::data_server::DataServer;
+use cairn_types::limits::MESSAGE_BYTES_MAX;
+use cairn_types::{Clock, ClusterId, NodeId, SystemClock, SystemRandom};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::chunk::{ChunkStore, StoreOptions};
+use crate::config::{Checked, Config, ConfigError};
+use crate::connection::{CONNECTION_WINDOW_BYTES, Connections, KEEPALIVE, Peers, STREAM_WINDOW_BYTES};
+use crate::http;
+use crate::identity::{Directory, Identity, IdentityError};
+use crate::membership::{self, Member};
+use crate::metadata::Metadata;
+use crate::node::Node;
+use crate::replicate::grant::Grants;
+use crate::replicate::seal::Seals;
+use crate::replicate::{Context, Primaries};
+use crate::service::DataService;
+use crate::work::{Worker, sealed};
+use crate::write_through::{self, WriteThrough};
+
+/// How long primaries may take to close their chunks when the node stops.
+const CLOSE: Duration = Duration::from_millis(4_000);
+/// How long open calls may take to end after that.
+const DRAIN: Duration = Duration::from_millis(2_000);
+/// Calls on one connection: a peer has one for each chunk it replicates here.
+const STREAMS_MAX: u32 = 1 << 15;
+
+/// A node that serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// Where gRPC listens.
+    pub listen: SocketAddr,
+    /// Where HTTP listens.
+    pub http: Option<SocketAddr>,
+    /// The node's id in its cluster.
+    pub node: NodeId,
+}
+
+/// Why a node does not serve, or served no more.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An address cannot be listened on.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The metadata servers belong to another cluster than the one configured.
+    #[error("the metadata servers belong to cluster {theirs}, this node to {ours}")]
+    ForeignCluster {
+        /// Theirs.
+        theirs: ClusterId,
+        /// The one configured.
+        ours: ClusterId,
+    },
+    /// The segments cannot be used.
+    #[error("open the segments: {0}")]
+    Store(#[from] crate::segments::LogError),
+    /// The disk cannot be used.
+    #[error("open the disk: {0}")]
+    Disk(#[from] crate::disk::DiskError),
+    /// The under-store cannot be used.
+    #[error("open the under-store: {0}")]
+    UnderStore(#[from] crate::understore::LocationError),
+    /// The leader does not take this node.
+    #[error("register: {0}")]
+    Register(WireError),
+    /// The server failed.
+    #[error("serve: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// A task of the node's own panicked.
+    #[error("a task of the node panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Runs a data node until `shutdown`, then leaves within 10 s: its primaries close their chunks, its
+/// calls end, its store is flushed. `ready` is told once the node is registered and serves.
+///
+/// # Errors
+/// [`ServeError`]. Nothing acknowledged is lost, whatever the error.
+pub async fn serve(
+    config: Config,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<Ready>,
+) -> Result<(), ServeError> {
+    let checked = config.check()?;
+    let directory = Directory::lock(&config.dir)?;
+    directory.identity()?;
+    let listener = listen(checked.listen).await?;
+    let address = local(&listener, checked.listen)?;
+    let stop = CancellationToken::new();
+    let _stopped_at_the_end = stop.clone().drop_guard();
+    let (known, registered) = watch::channel(false);
+    let http = serve_http(&checked, registered, stop.clone()).await?;
+    let metadata = Metadata::new(config.meta.clone(), Connections::default());
+    let Some(cluster) = membership::cluster(&metadata, &shutdown).await else { return Ok(()) };
+    if let Some(ours) = checked.cluster.filter(|ours| *ours != cluster) {
+        return Err(ServeError::ForeignCluster { theirs: cluster, ours });
+    }
+    metadata.join(cluster);
+    let mib = |mib: u64| mib << 20;
+    let identity =
+        directory.claim(cluster, mib(config.segment_mib), mib(config.capacity_mib), &SystemRandom)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let boot_id = boot_id();
+    let store = open_store(&config.dir, &identity, boot_id, Arc::clone(&clock)).await?;
+    let through = write_through::open(&config, cluster, &store, Arc::clone(&clock)).await?;
+    let member = Member {
+        metadata: metadata.clone(),
+        store: store.clone(),
+        disk: identity.disk,
+        address: if config.advertise.is_empty() { address.to_string() } else { config.advertise.clone() },
+        boot_id,
+        capacity_bytes: identity.capacity_bytes,
+        health: through.health.clone(),
+    };
+    let Some(node) = member.register(&shutdown).await else { return Ok(()) };
+    let node = node.map_err(ServeError::Register)?;
+    known.send_replace(true);
+    let parts = Parts { config, cluster, node, boot_id, store, metadata, clock, stop, listener };
+    let running = parts.start(member, through, known);
+    // Nobody needs to be waiting for it.
+    let _ = ready.send(Ready { listen: address, http, node });
+    running.until(shutdown).await
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn serve_http(
+    checked: &Checked,
+    registered: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> Result<Option<SocketAddr>, ServeError> {
+    let Some(address) = checked.http else { return Ok(None) };
+    let listener = listen(address).await?;
+    let bound = local(&listener, address)?;
+    http::recorder();
+    tokio::spawn(async move {
+        if let Err(error) = http::serve(listener, registered, stop).await {
+            tracing::error!(%error, "serve HTTP");
+        }
+    });
+    Ok(Some(bound))
+}
+
+/// Recovers the store; on a thread of its own, since it reads the disk.
+async fn open_store(
+    dir: &Path,
+    identity: &Identity,
+    boot_id: [u8; 16],
+    clock: Arc<dyn Clock>,
+) -> Result<ChunkStore, ServeError> {
+    let options = StoreOptions {
+        disk: identity.disk,
+        segment_bytes: identity.segment_bytes,
+        capacity_bytes: identity.capacity_bytes,
+        boot_id,
+        prepare_ahead: true,
+    };
+    let dir = dir.to_owned();
+    let opened = tokio::task::spawn_blocking(move || {
+        let disk = crate::disk::RealDisk::open(&dir)?;
+        let (store, report) = ChunkStore::open(Arc::new(disk), clock, options)?;
+        tracing::info!(?report, "recovered the store");
+        Ok(store)
+    });
+    opened.await?
+}
+
+/// The machine's boot id; all zero where the system gives none, so that nothing counts as clean.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.parse::<ClusterId>().map_or([0; 16], |id| id.0)
+}
+
+/// What a node is made of, before it runs.
+struct Parts {
+    config: Config,
+    cluster: ClusterId,
+    node: NodeId,
+    boot_id: [u8; 16],
+    store: ChunkStore,
+    metadata: Metadata,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+    listener: TcpListener,
+}
+
+impl Parts {
+    fn start(self, member: Member, through: WriteThrough, known: watch::Sender<bool>) -> Running {
+        let stop = self.stop;
+        let (grants, renewals) = Grants::new(self.metadata.clone(), format!("datanode-{}", self.node.0));
+        let context = Arc::new(Context {
+            node: self.node,
+            store: self.store,
+            metadata: self.metadata,
+            peers: Peers::new(self.cluster, Connections::default()),
+            grants,
+            seals: Seals::default(),
+            clock: self.clock,
+            deadline: Duration::from_millis(self.config.replica_deadline_ms),
+            leaving: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let node = Arc::new(Node {
+            cluster: self.cluster,
+            id: self.node,
+            boot_id: self.boot_id,
+            context: Arc::clone(&context),
+            primaries: Primaries::new(Arc::clone(&context)),
+            cache: through.cache,
+            health: through.health,
+            stop: stop.clone(),
+        });
+        let worker = Worker::new(Arc::clone(&node), through.uploader, through.importer);
+        tokio::spawn(renewals.run(stop.clone()));
+        tokio::spawn(member.beat(self.node, known, stop.clone()));
+        tokio::spawn(worker.run(context.leaving.clone()));
+        let restart = sealed::after_restart(Arc::clone(&context));
+        let leaving = context.leaving.clone();
+        context.tasks.spawn(async move { leaving.run_until_cancelled(restart).await });
+        let server = tokio::spawn(serve_grpc(self.listener, DataService::new(node), stop.clone()));
+        Running { context, server, stop }
+    }
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    service: DataService,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let data = DataServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(data)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        )
+        .await
+}
+
+/// A node that runs.
+struct Running {
+    context: Arc<Context>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    async fn until(mut self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = &mut self.server => Some(ended),
+        };
+        tracing::info!("the node leaves");
+        self.context.leaving.cancel();
+        self.context.tasks.close();
+        if timeout(CLOSE, self.context.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                tasks = self.context.tasks.len(),
+                "chunks are left open: their seals will be asked for"
+            );
+        }
+        self.stop.cancel();
+        let ended = match failed {
+            Some(ended) => ended?,
+            None => match timeout(DRAIN, &mut self.server).await {
+                Ok(ended) => ended?,
+                Err(_) => {
+                    self.server.abort();
+                    Ok(())
+                }
+            },
+        };
+        let store = self.context.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await?;
+        Ok(ended?)
+    }
+}

@@ -1,0 +1,78 @@
+//! One connection's appends: read in order, checked, handed to their chunks' primaries. The replies
+//! come back on one bounded way, in order for each chunk.
+
+use std::sync::Arc;
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::ChunkId;
+use cairn_types::limits::APPEND_BYTES_MAX;
+use futures::{Stream, StreamExt};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+
+use crate::replicate::Primaries;
+use crate::replicate::ticket::{Answer, Append, Ticket};
+
+/// Appends of one connection that may be unanswered.
+const UNANSWERED_MAX: usize = 4096;
+
+/// Serves one connection until the client closes its side and every append is answered.
+pub fn serve(
+    primaries: Primaries,
+    inbound: Streaming<v1::AppendRequest>,
+) -> impl Stream<Item = Result<v1::AppendReply, Status>> + Send {
+    let (replies, answers) = mpsc::channel(UNANSWERED_MAX);
+    let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries, inbound, replies)));
+    // Taking the reply out of its answer frees its seat. The reader lives as long as the stream.
+    ReceiverStream::new(answers).map(move |answer: Answer| {
+        let _reader = &reader;
+        Ok(answer.reply)
+    })
+}
+
+async fn read(
+    primaries: Primaries,
+    mut inbound: Streaming<v1::AppendRequest>,
+    replies: mpsc::Sender<Answer>,
+) {
+    let seats = Arc::new(Semaphore::new(UNANSWERED_MAX));
+    loop {
+        let request = match inbound.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a client's append stream ended");
+                return;
+            }
+        };
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+        let ticket = Ticket::new(&request, replies.clone(), seat);
+        if let Err(error) = check(&request) {
+            ticket.refuse(&WireError::Service(error), 0);
+            continue;
+        }
+        match primaries.room(ChunkId(request.chunk), request.data.len()).await {
+            Ok((handle, room)) => handle.append(Append { request, ticket, room }).await,
+            Err(error) => ticket.refuse(&WireError::Service(error), 0),
+        }
+    }
+}
+
+fn check(request: &v1::AppendRequest) -> Result<(), ServiceError> {
+    let malformed = |field: &str| Err(ServiceError::Malformed { field: field.to_owned() });
+    if request.chunk == 0 {
+        return malformed("chunk");
+    }
+    if request.writer == 0 || request.sequence == 0 {
+        return malformed("writer");
+    }
+    if request.data.is_empty() || request.data.len() > APPEND_BYTES_MAX {
+        return malformed("data");
+    }
+    if crc32c::crc32c(&request.data) != request.crc32c {
+        return Err(ServiceError::ChecksumMismatch);
+    }
+    Ok(())
+}

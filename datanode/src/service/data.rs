@@ -1,0 +1,169 @@
+//! [`DataService`]: the calls, one short method each.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cairn_proto::v1::data_server::Data;
+use cairn_proto::{ServiceError, handshake, v1};
+use cairn_types::limits::PROTOCOL_VERSION;
+use cairn_types::{ChunkId, Epoch};
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{append, fence, read};
+use crate::chunk::{ChunkView, ReplicaPhase};
+use crate::node::Node;
+use crate::replicate::{refusal, secondary};
+
+/// A stream of replies.
+pub type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Serves `Data` for one node.
+#[derive(Clone)]
+pub struct DataService {
+    pub(super) node: Arc<Node>,
+}
+
+impl DataService {
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        handshake::check(request.metadata(), Some(self.node.cluster), false)
+    }
+
+    /// A stream without an end of its own, ended when the node stops.
+    fn until_stopped<T: 'static>(
+        &self,
+        replies: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Replies<T> {
+        Box::pin(replies.take_until(self.node.stop.clone().cancelled_owned()))
+    }
+}
+
+#[tonic::async_trait]
+impl Data for DataService {
+    async fn hello(
+        &self,
+        request: Request<v1::DataHelloRequest>,
+    ) -> Result<Response<v1::DataHelloReply>, Status> {
+        handshake::check(request.metadata(), Some(self.node.cluster), true)?;
+        Ok(Response::new(v1::DataHelloReply {
+            cluster_id: self.node.cluster.0.to_vec().into(),
+            node: self.node.id.0,
+            incarnation: self.node.context.store.incarnation().0,
+            protocol: PROTOCOL_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: self.node.boot_id.to_vec().into(),
+        }))
+    }
+
+    type AppendStream = Replies<v1::AppendReply>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.check(&request)?;
+        let replies = append::serve(self.node.primaries.clone(), request.into_inner());
+        Ok(Response::new(self.until_stopped(replies)))
+    }
+
+    type ReplicateStream = Replies<v1::ReplicateReply>;
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<v1::ReplicateRequest>>,
+    ) -> Result<Response<Self::ReplicateStream>, Status> {
+        self.check(&request)?;
+        let replies = secondary::replies(Arc::clone(&self.node.context), request.into_inner());
+        Ok(Response::new(self.until_stopped(replies)))
+    }
+
+    async fn tail_length(
+        &self,
+        request: Request<v1::TailLengthRequest>,
+    ) -> Result<Response<v1::TailLengthReply>, Status> {
+        self.check(&request)?;
+        let asked = request.into_inner();
+        let committed = fence::tail_length(&self.node, ChunkId(asked.chunk), Epoch(asked.epoch)).await?;
+        Ok(Response::new(v1::TailLengthReply { committed }))
+    }
+
+    async fn close(&self, request: Request<v1::CloseRequest>) -> Result<Response<v1::CloseReply>, Status> {
+        self.check(&request)?;
+        let chunk = fence::close(&self.node, ChunkId(request.into_inner().chunk)).await?;
+        Ok(Response::new(v1::CloseReply { chunk: Some(chunk) }))
+    }
+
+    async fn fence(&self, request: Request<v1::FenceRequest>) -> Result<Response<v1::FenceReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(fence::fence(&self.node, request.into_inner()).await?))
+    }
+
+    async fn extend(&self, request: Request<v1::ExtendRequest>) -> Result<Response<v1::ExtendReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(fence::extend(&self.node, request.into_inner()).await?))
+    }
+
+    type ReadRecordsStream = Replies<v1::RecordFrame>;
+
+    async fn read_records(
+        &self,
+        request: Request<v1::ReadRecordsRequest>,
+    ) -> Result<Response<Self::ReadRecordsStream>, Status> {
+        self.check(&request)?;
+        let frames = read::records(self.node.context.store.clone(), request.into_inner())?;
+        Ok(Response::new(Box::pin(frames)))
+    }
+
+    type ReadStream = Replies<v1::ReadFrame>;
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        self.check(&request)?;
+        let frames = read::frames(Arc::clone(&self.node), request.into_inner()).await?;
+        Ok(Response::new(frames))
+    }
+
+    async fn evict(&self, request: Request<v1::EvictRequest>) -> Result<Response<v1::EvictReply>, Status> {
+        self.check(&request)?;
+        let chunk = Some(ChunkId(request.into_inner().chunk)).filter(|chunk| chunk.0 != 0);
+        let evicted = self.node.context.store.evict(chunk).await;
+        let bytes = evicted.map_err(|error| Status::from(refusal::of_change(&error)))?;
+        Ok(Response::new(v1::EvictReply { bytes }))
+    }
+
+    async fn node_status(
+        &self,
+        request: Request<v1::NodeStatusRequest>,
+    ) -> Result<Response<v1::NodeStatusReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(status(&self.node)))
+    }
+}
+
+fn status(node: &Node) -> v1::NodeStatusReply {
+    let store = &node.context.store;
+    let stats = store.stats();
+    let chunks = store.list();
+    let sealed = |view: &&ChunkView| view.phase == ReplicaPhase::Sealed;
+    let chunks_sealed = chunks.iter().filter(sealed).count() as u64;
+    v1::NodeStatusReply {
+        node: node.id.0,
+        incarnation: store.incarnation().0,
+        used_bytes: stats.used_bytes,
+        pinned_bytes: stats.pinned_bytes,
+        capacity_bytes: stats.capacity_bytes,
+        chunks_open: chunks.len() as u64 - chunks_sealed,
+        chunks_sealed,
+        cached_bytes: stats.cached_bytes,
+        retired: store.retired().is_some(),
+        segments: stats.segments,
+        fsyncs: stats.fsyncs,
+        fsync_p50_us: stats.fsync_p50_us,
+        fsync_p99_us: stats.fsync_p99_us,
+    }
+}
+
+/// An internal failure, as the caller is told; the log has the rest.
+pub(super) fn internal(what: &'static str, error: impl std::fmt::Display) -> Status {
+    tracing::error!(%error, what);
+    ServiceError::Internal.into()
+}

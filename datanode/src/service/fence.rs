@@ -1,0 +1,104 @@
+//! The calls that end a chunk or ask for its end: fence, extend, close, tail length.
+
+use std::time::Duration;
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::{Chain, ChunkId, Epoch, Incarnation, ReplicaHealth};
+
+use crate::chunk::FenceSpec;
+use crate::node::Node;
+use crate::replicate::extend::Goal;
+use crate::replicate::seal::Reason;
+use crate::replicate::{extend, open, record, refusal, seal};
+
+/// How long an append that fenced out a chunk may take to be answered before it is worth a line.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Fences this node's replica: first its primary stops acknowledging, then the store drains, then
+/// the new epoch is durable (rule R4).
+pub(super) async fn fence(node: &Node, request: v1::FenceRequest) -> Result<v1::FenceReply, WireError> {
+    let chunk = ChunkId(request.chunk);
+    let since = node.context.clock.boottime();
+    let described = request.record.as_ref().filter(|record| record.chunk == chunk.0);
+    let described = described.ok_or_else(|| malformed("record"))?;
+    let opened = Incarnation(request.opened_incarnation);
+    let spec = record::spec(described, opened).map_err(ServiceError::from)?;
+    node.primaries.fence(chunk).await;
+    let epoch = Epoch(request.epoch);
+    let fenced = node.context.store.fence(FenceSpec { spec, epoch }).await;
+    let answer = fenced.map_err(|error| refusal::of_change(&error))?;
+    let took = node.context.clock.boottime().saturating_sub(since);
+    if took > SLOW {
+        tracing::info!(chunk = chunk.0, took_ms = took.as_millis() as u64, "a slow fence");
+    }
+    tracing::debug!(chunk = chunk.0, epoch = epoch.0, length = answer.length, health = ?answer.health, "fenced");
+    Ok(v1::FenceReply {
+        length: answer.length,
+        chain: answer.chain.0,
+        marks: answer.marks.iter().map(v1::WriterMark::from).collect(),
+        health: match answer.health {
+            ReplicaHealth::Clean => 0,
+            ReplicaHealth::Limbo => 1,
+            ReplicaHealth::Damaged => 2,
+        },
+        heard_committed: answer.heard_committed,
+        incarnation: node.context.store.incarnation().0,
+        mtime_ns: u64::try_from(answer.mtime.0).unwrap_or(0),
+    })
+}
+
+/// Brings this node's replica to a decided length, durably; it is only ever extended.
+pub(super) async fn extend(node: &Node, request: v1::ExtendRequest) -> Result<v1::ExtendReply, WireError> {
+    let chunk = ChunkId(request.chunk);
+    let described = request.record.as_ref().filter(|record| record.chunk == chunk.0);
+    let described = described.ok_or_else(|| malformed("record"))?;
+    let own = described.replicas.iter().find(|replica| replica.node == node.id.0);
+    // A node that was not of the set makes its replica now, as this process.
+    let opened = own.map_or(node.context.store.incarnation(), |own| Incarnation(own.incarnation));
+    let spec = record::spec(described, opened).map_err(ServiceError::from)?;
+    node.primaries.fence(chunk).await;
+    let goal = Goal {
+        spec,
+        epoch: Epoch(request.epoch),
+        length: request.length,
+        chain: Chain(request.chain),
+        sources: &request.sources,
+    };
+    let (length, chain) = extend::extend(&node.context, goal).await?;
+    Ok(v1::ExtendReply { length, chain: chain.0 })
+}
+
+/// The committed length, while this node is the chunk's clean primary (rule R9).
+pub(super) async fn tail_length(node: &Node, chunk: ChunkId, epoch: Epoch) -> Result<u64, WireError> {
+    if let Some(answer) = node.primaries.tail_length(chunk, epoch).await {
+        return answer;
+    }
+    if node.context.store.chunk(chunk).is_some() {
+        return Err(ServiceError::ChunkFenced { chunk }.into());
+    }
+    // Nothing was taken for it here yet. If the metadata still names this process as its primary,
+    // that is its length; whatever is taken from now on comes after this answer's beginning.
+    let found = node.context.metadata.get_chunk(chunk).await?;
+    open::check(&node.context, &found)?;
+    Ok(0)
+}
+
+/// Closes a chunk by plan, or by a seal round when its primary does not run here any more.
+pub(super) async fn close(node: &Node, chunk: ChunkId) -> Result<v1::Chunk, WireError> {
+    match node.primaries.close(chunk).await {
+        Err(WireError::Service(ServiceError::NoSuchChunk { .. } | ServiceError::ChunkFenced { .. })) => {}
+        outcome => return outcome,
+    }
+    let found = node.context.metadata.get_chunk(chunk).await?;
+    if found.state() == v1::ChunkState::Sealed {
+        return Ok(found);
+    }
+    if found.primary != node.id.0 {
+        return Err(ServiceError::NotPrimary { chunk }.into());
+    }
+    seal::ask(&node.context.metadata, chunk, Epoch(found.epoch), Reason::Close, None).await
+}
+
+fn malformed(field: &'static str) -> WireError {
+    ServiceError::Malformed { field: field.to_owned() }.into()
+}
