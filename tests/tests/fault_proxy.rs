@@ -16,14 +16,9 @@ use rustix::process::{Pid, test_kill_process};
 
 // Declared here, and not taken from the library, until tests/src/lib.rs names them.
 #[allow(dead_code, unused_imports, reason = "not everything is used by this test")]
-#[path = "../src/fault_proxy/mod.rs"]
-mod fault_proxy;
 #[allow(dead_code, unused_imports, reason = "not everything is used by this test")]
-#[path = "../src/s3_server/mod.rs"]
-mod s3_server;
-
-use fault_proxy::{Fault, FaultProxy, Link, When};
-use s3_server::{S3Server, spawn_bound_to_this_process};
+use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
+use cairn_tests::s3_server::{S3Server, spawn_bound_to_this_process};
 
 /// What a client without retries sees of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,7 @@ use aws_smithy_http_client::tls;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 pub use error::S3ServerError;
+pub(crate) use process::is_stopped;
 pub use process::{free_ports, spawn_bound_to_this_process};
 
 const ACCESS_KEY: &str = "cairn-test-access";

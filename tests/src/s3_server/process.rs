@@ -35,7 +35,7 @@ pub fn free_ports(wanted: usize) -> Result<Vec<u16>, S3ServerError> {
 }
 
 /// Whether all threads of a process are stopped (state T in /proc), not only told to.
-pub(super) fn is_stopped(pid: u32) -> bool {
+pub(crate) fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     threads.flatten().all(|thread| {
         let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();

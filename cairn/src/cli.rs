@@ -1,0 +1,464 @@
+//! The command line: what `cairn --help` teaches.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A filesystem namespace over S3.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+pub struct Cli {
+    /// How to reach the cluster.
+    #[command(flatten)]
+    pub connect: Connect,
+
+    /// What to log, to standard error: error, warn, info, debug, trace, or a filter like `cairn_sdk=debug`.
+    #[arg(long, global = true, env = "CAIRN_LOG", default_value = "", hide_default_value = true)]
+    pub log: String,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "A filesystem namespace over S3: atomic rename, fast listings and durable appends.\n\n\
+    `cairn up` starts everything in one process, for a first try. `cairn meta` and `cairn data` are the\n\
+    servers of a cluster. The other commands talk to a cluster named by --connect.";
+
+const EXAMPLES: &str = "Examples:\n  \
+    cairn up                                    everything in one process, data under ~/.local/share/cairn\n  \
+    cairn fs put -r ./project /project          copy a local tree into the namespace\n  \
+    cairn fs ls -l /project                     list it\n  \
+    echo hello | cairn fs append /logs/app      append a record, durable when the command ends\n  \
+    cairn status                                servers, data nodes, lag\n\n\
+    Exit codes: 0 done; 1 refused (it says why); 2 wrong usage or configuration;\n\
+    3 the cluster or S3 cannot be reached, or the outcome is unknown; 4 damaged data; 70 a bug.";
+
+/// How to reach the cluster.
+#[derive(Clone, Debug, Args)]
+pub struct Connect {
+    /// Metadata servers, host:port, separated by commas; any one finds the others.
+    #[arg(
+        long,
+        global = true,
+        env = "CAIRN_CONNECT",
+        default_value = "127.0.0.1:7100",
+        value_delimiter = ','
+    )]
+    pub connect: Vec<String>,
+
+    /// Refuse a cluster with another id (32 hexadecimal digits).
+    #[arg(long, global = true, env = "CAIRN_CLUSTER_ID", value_name = "ID")]
+    pub cluster_id: Option<String>,
+
+    /// Seconds for which a call is retried before it gives up.
+    #[arg(long, global = true, env = "CAIRN_RETRY_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub retry_seconds: u64,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a whole CairnFS in one process, with nothing to configure
+    Up(UpArgs),
+    /// Run a metadata server
+    Meta(MetaArgs),
+    /// Run a data node
+    Data(DataArgs),
+    /// Show servers, data nodes, capacity and lag
+    Status(StatusArgs),
+    /// Work with files and directories
+    #[command(subcommand)]
+    Fs(FsCommand),
+    /// Bind paths to existing buckets (read-only for now)
+    #[command(subcommand)]
+    Mount(MountCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `cairn up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where the data is kept [default: ~/.local/share/cairn]
+    #[arg(long, env = "CAIRN_UP_DIR")]
+    pub dir: Option<PathBuf>,
+    /// Metadata servers and data nodes, of each: 1 or 3
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub nodes: u8,
+    /// The first port; a cluster of 3 + 3 uses the next 60 as well
+    #[arg(long, default_value_t = 7100)]
+    pub port: u16,
+    /// Write through to this bucket, s3://bucket/prefix; credentials come from the usual AWS chain
+    #[arg(long, value_name = "URL")]
+    pub s3: Option<String>,
+    /// The S3 endpoint, for other than AWS
+    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
+    pub s3_endpoint: String,
+    /// The S3 region
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    pub s3_region: String,
+}
+
+/// `cairn meta`.
+#[derive(Debug, Args)]
+#[command(after_help = "Every key of the TOML file can be set by the environment, as CAIRN_META_<KEY>\n\
+    (CAIRN_META_LISTEN=…), and the common ones by flags. Flags win over the environment, that over the file.\n\
+    deploy/sample/meta1.toml shows all keys.")]
+pub struct MetaArgs {
+    /// TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// This server's id, unique in the cluster, never reused
+    #[arg(long)]
+    pub id: Option<u64>,
+    /// Where the Raft log and the state are kept
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Address to listen on, host:port
+    #[arg(long)]
+    pub listen: Option<String>,
+    /// Address that others are told, when it differs
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// The first members, ID@host:port, separated by commas; used while the directory is new
+    #[arg(long, value_delimiter = ',')]
+    pub peers: Vec<String>,
+    /// Address of /metrics, /healthz and /readyz; empty turns them off
+    #[arg(long)]
+    pub http: Option<String>,
+    /// Allow an address other than loopback without TLS
+    #[arg(long)]
+    pub insecure: bool,
+    /// Print the configuration in force as TOML and leave
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// `cairn data`.
+#[derive(Debug, Args)]
+#[command(after_help = "Every key of the TOML file can be set by the environment, as CAIRN_DATA_<KEY>\n\
+    (CAIRN_DATA_LISTEN=…, CAIRN_DATA_UNDERSTORE_URL=…), and the common ones by flags. Flags win over the\n\
+    environment, that over the file. S3 credentials come from the usual AWS chain (AWS_ACCESS_KEY_ID, ~/.aws, …),\n\
+    never from flags or this file. deploy/sample/data1.toml shows all keys.")]
+pub struct DataArgs {
+    /// TOML file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the segments are kept
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Address to listen on, host:port
+    #[arg(long)]
+    pub listen: Option<String>,
+    /// Address that others are told, when it differs
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// Metadata servers, host:port, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub meta: Vec<String>,
+    /// Address of /metrics, /healthz and /readyz; empty turns them off
+    #[arg(long)]
+    pub http: Option<String>,
+    /// The under-store, s3://bucket/prefix or file:///directory
+    #[arg(long, value_name = "URL")]
+    pub understore: Option<String>,
+    /// Its S3 endpoint, for other than AWS
+    #[arg(long, value_name = "URL")]
+    pub understore_endpoint: Option<String>,
+    /// Allow an address other than loopback without TLS
+    #[arg(long)]
+    pub insecure: bool,
+    /// Print the configuration in force as TOML and leave
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// `cairn status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cairn mount`.
+#[derive(Debug, Subcommand)]
+pub enum MountCommand {
+    /// Bind a path to s3://bucket/prefix; its objects are files at once
+    Add {
+        /// s3://bucket/prefix
+        url: String,
+        /// The path, made if it is missing
+        path: OsString,
+        /// The S3 endpoint, for other than AWS
+        #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
+        endpoint: String,
+        /// The region
+        #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+        region: String,
+        /// Seconds after which a directory is read from the bucket again
+        #[arg(long, default_value_t = 60)]
+        refresh_seconds: u64,
+        /// Put the bucket in the host name, not in the path, at an endpoint of one's own
+        #[arg(long)]
+        virtual_host: bool,
+    },
+    /// Show the mounts
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Unbind a path; the bucket stays as it is
+    Rm {
+        /// The mount's path
+        path: OsString,
+    },
+}
+
+/// `cairn fs`.
+#[derive(Debug, Subcommand)]
+pub enum FsCommand {
+    /// List directories
+    Ls(LsArgs),
+    /// Show attributes
+    Stat {
+        /// Paths
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+        /// Show a symlink itself
+        #[arg(short = 'P', long)]
+        no_follow: bool,
+    },
+    /// Write files to standard output
+    Cat {
+        /// Paths
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+        /// The first byte
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+        /// Bytes at most
+        #[arg(long)]
+        length: Option<u64>,
+    },
+    /// Show the end of a file, and what is appended
+    Tail(TailArgs),
+    /// Copy local files into the namespace ("-" is standard input)
+    Put(TransferArgs),
+    /// Copy files out of the namespace ("-" is standard output)
+    Get(TransferArgs),
+    /// Append records; each is durable on every replica when its offset is printed
+    Append(AppendArgs),
+    /// Copy inside the namespace
+    Cp {
+        /// From
+        #[arg(required = true, num_args = 2.., value_name = "PATH")]
+        paths: Vec<OsString>,
+        /// Directories with all they hold
+        #[arg(short = 'r', long)]
+        recursive: bool,
+    },
+    /// Rename files and directories, each in one atomic step
+    Mv {
+        /// From … to
+        #[arg(required = true, num_args = 2.., value_name = "PATH")]
+        paths: Vec<OsString>,
+        /// Refuse to replace an existing destination
+        #[arg(short = 'n', long, conflicts_with = "exchange")]
+        no_replace: bool,
+        /// Swap the two
+        #[arg(long)]
+        exchange: bool,
+    },
+    /// Remove files, and directories with -r
+    Rm {
+        /// Paths
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+        /// Directories with all they hold
+        #[arg(short = 'r', long)]
+        recursive: bool,
+        /// Say nothing of what does not exist
+        #[arg(short = 'f', long)]
+        force: bool,
+    },
+    /// Make directories
+    Mkdir {
+        /// Paths
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+        /// Those above too; no error when it exists
+        #[arg(short = 'p', long)]
+        parents: bool,
+        /// Permission bits, octal
+        #[arg(short = 'm', long, default_value = "755", value_parser = parse_mode)]
+        mode: u32,
+    },
+    /// Make hard links, and symlinks with -s
+    Ln {
+        /// What it leads to
+        to: OsString,
+        /// The new name
+        path: OsString,
+        /// A symlink
+        #[arg(short = 's', long)]
+        symbolic: bool,
+    },
+    /// Add up sizes
+    Du {
+        /// Paths
+        #[arg(default_value = "/")]
+        paths: Vec<OsString>,
+        /// Only a total for each path
+        #[arg(short = 's', long)]
+        summarize: bool,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a tree
+    Tree {
+        /// The directory
+        #[arg(default_value = "/")]
+        path: OsString,
+        /// Levels at most
+        #[arg(short = 'L', long)]
+        depth: Option<usize>,
+    },
+    /// Wait until everything in files is in S3
+    Sync {
+        /// Paths of files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Show or set a directory's policy
+    Policy(PolicyArgs),
+}
+
+/// `cairn fs ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Paths
+    #[arg(default_value = "/")]
+    pub paths: Vec<OsString>,
+    /// With attributes
+    #[arg(short = 'l', long)]
+    pub long: bool,
+    /// With all that lies below
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Only names after this one
+    #[arg(long, value_name = "NAME")]
+    pub start_after: Option<OsString>,
+    /// Entries at most
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub limit: u64,
+}
+
+/// `cairn fs tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The file
+    pub path: OsString,
+    /// Go on as it grows
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Lines from the end
+    #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
+    pub lines: usize,
+    /// Bytes from the end
+    #[arg(short = 'c', long)]
+    pub bytes: Option<u64>,
+}
+
+/// `cairn fs put` and `cairn fs get`.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// From … to
+    #[arg(required = true, num_args = 2.., value_name = "PATH")]
+    pub paths: Vec<OsString>,
+    /// Directories with all they hold
+    #[arg(short = 'r', long)]
+    pub recursive: bool,
+    /// Files at once
+    #[arg(short = 'j', long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// No progress bar
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Print a summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cairn fs append`.
+#[derive(Debug, Args)]
+pub struct AppendArgs {
+    /// The file, made if it is missing
+    pub path: OsString,
+    /// The record; without it standard input is one record (up to 1 MiB)
+    pub data: Option<OsString>,
+    /// Each line of standard input is a record
+    #[arg(short = 'l', long, conflicts_with = "data")]
+    pub lines: bool,
+    /// Fence off every earlier writer first
+    #[arg(long)]
+    pub exclusive: bool,
+    /// Only if the file ends here
+    #[arg(long, value_name = "OFFSET", conflicts_with = "lines")]
+    pub expect: Option<u64>,
+}
+
+/// `cairn fs policy`.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// The directory
+    pub path: OsString,
+    /// Copies of each chunk, 1–7
+    #[arg(long)]
+    pub replicas: Option<u8>,
+    /// Copies without which nothing is written
+    #[arg(long)]
+    pub min_replicas: Option<u8>,
+    /// fsync or memory
+    #[arg(long, value_parser = ["fsync", "memory"])]
+    pub ack: Option<String>,
+    /// async, sync or never
+    #[arg(long, value_parser = ["async", "sync", "never"])]
+    pub persist: Option<String>,
+    /// Age of unpersisted bytes that is aimed at, in milliseconds
+    #[arg(long)]
+    pub max_lag_ms: Option<u64>,
+    /// Inherit from the directory above again
+    #[arg(long)]
+    pub inherit: bool,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("a mode is octal, 0 to 7777".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

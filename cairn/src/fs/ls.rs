@@ -1,0 +1,85 @@
+//! `cairn fs ls`.
+
+use std::os::unix::ffi::OsStrExt;
+
+use cairn_sdk::types::{FsPath, Inode};
+use cairn_sdk::{Client, ListingOptions};
+
+use super::remote;
+use crate::cli::LsArgs;
+use crate::exit::CliError;
+use crate::output::{inode_json, line, mode_text, time_text};
+
+pub async fn run(client: &Client, args: LsArgs) -> Result<(), CliError> {
+    let several = args.paths.len() > 1 || args.recursive;
+    for (n, path) in args.paths.iter().enumerate() {
+        let path = remote(path)?;
+        let inode = client.stat(&path).await?;
+        if !inode.is_dir() {
+            let name = path.name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+            show(&args, &path, &name, &inode, false)?;
+            continue;
+        }
+        if several && !args.json {
+            let gap = if n > 0 { "\n" } else { "" };
+            line(format!("{gap}{path}:"))?;
+        }
+        list(client, &args, &path).await?;
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, args: &LsArgs, directory: &FsPath) -> Result<(), CliError> {
+    let mut waiting = vec![directory.clone()];
+    let mut first = true;
+    while let Some(directory) = waiting.pop() {
+        if !first && !args.json {
+            line(format!("\n{directory}:"))?;
+        }
+        let options = ListingOptions {
+            start_after: args.start_after.as_ref().filter(|_| first).map(|n| n.as_bytes().to_vec()),
+            limit: args.limit,
+        };
+        first = false;
+        let mut below = Vec::new();
+        let mut listing = client.list(&directory, options);
+        while let Some(entry) = listing.next().await? {
+            let path = directory.join(entry.name.clone());
+            show(args, &path, entry.name.as_bytes(), &entry.inode, entry.growing)?;
+            if args.recursive && entry.inode.is_dir() {
+                below.push(path);
+            }
+        }
+        below.reverse();
+        waiting.append(&mut below);
+    }
+    Ok(())
+}
+
+fn show(args: &LsArgs, path: &FsPath, name: &[u8], inode: &Inode, growing: bool) -> Result<(), CliError> {
+    if args.json {
+        return line(inode_json(&path.to_bytes(), inode, growing).to_string());
+    }
+    if !args.long {
+        return line(name);
+    }
+    let mut text = format!(
+        "{} {:>4} {:>6} {:>6} {:>14} {} ",
+        mode_text(inode),
+        inode.nlink,
+        inode.uid,
+        inode.gid,
+        inode.size,
+        time_text(inode.mtime),
+    )
+    .into_bytes();
+    text.extend_from_slice(name);
+    if let Some(target) = &inode.target {
+        text.extend_from_slice(b" -> ");
+        text.extend_from_slice(target);
+    }
+    if growing {
+        text.extend_from_slice(b" (growing)");
+    }
+    line(text)
+}

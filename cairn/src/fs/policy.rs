@@ -1,0 +1,36 @@
+//! `cairn fs policy`.
+
+use cairn_sdk::Client;
+use cairn_sdk::types::{Ack, Persist};
+
+use super::remote;
+use crate::cli::PolicyArgs;
+use crate::exit::CliError;
+use crate::output::line;
+
+pub async fn run(client: &Client, args: PolicyArgs) -> Result<(), CliError> {
+    let path = remote(&args.path)?;
+    if args.inherit {
+        return Ok(client.set_policy(&path, None).await?);
+    }
+    let now = client.policy(&path).await?;
+    let mut policy = now;
+    policy.replicas = args.replicas.unwrap_or(now.replicas);
+    policy.min_replicas = args.min_replicas.unwrap_or(now.min_replicas.min(policy.replicas));
+    policy.max_lag_ms = args.max_lag_ms.unwrap_or(now.max_lag_ms);
+    match args.ack.as_deref() {
+        Some("memory") => policy.ack = Ack::Memory,
+        Some(_) => policy.ack = Ack::Fsync,
+        None => {}
+    }
+    match args.persist.as_deref() {
+        Some("sync") => policy.persist = Persist::Sync,
+        Some("never") => policy.persist = Persist::Never,
+        Some(_) => policy.persist = Persist::Async,
+        None => {}
+    }
+    if policy != now {
+        client.set_policy(&path, Some(policy)).await?;
+    }
+    line(serde_json::to_string_pretty(&policy).unwrap_or_default())
+}

@@ -1,0 +1,138 @@
+//! `cairn meta` and `cairn data`: one role a process.
+
+use std::error::Error;
+
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{DataArgs, MetaArgs};
+use crate::config::{Flag, layered, show};
+use crate::exit::CliError;
+use crate::output::line;
+
+/// Starts logging to standard error. Servers log at `info`, commands at `error`, unless told.
+pub fn start_logging(server: bool, filter: &str) {
+    let default = if server { "info" } else { "error" };
+    let filter = if filter.is_empty() { default } else { filter };
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default));
+    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    if let Err(error) = started {
+        eprintln!("cairn: logging did not start: {error}");
+    }
+}
+
+/// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
+pub fn stop_on_signals() -> Result<CancellationToken, CliError> {
+    let failed = |e| CliError::io("watch for", "signals", e);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping");
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+fn text(value: Option<impl Into<String>>) -> Option<Value> {
+    value.map(|v| Value::String(v.into()))
+}
+
+fn path(value: Option<std::path::PathBuf>) -> Option<Value> {
+    text(value.map(|p| p.to_string_lossy().into_owned()))
+}
+
+fn list(values: Vec<String>) -> Option<Value> {
+    (!values.is_empty()).then(|| Value::Array(values.into_iter().map(Value::String).collect()))
+}
+
+fn flag(value: bool) -> Option<Value> {
+    value.then_some(Value::Boolean(true))
+}
+
+fn print<T: Serialize>(config: &T) -> Result<(), CliError> {
+    line(show(config)?.trim_end())
+}
+
+/// Runs a metadata server until it is told to stop.
+pub async fn meta(args: MetaArgs) -> Result<(), CliError> {
+    let flags: Vec<Flag> = vec![
+        ("id", args.id.map(|id| Value::Integer(i64::try_from(id).unwrap_or(i64::MAX)))),
+        ("dir", path(args.dir)),
+        ("listen", text(args.listen)),
+        ("advertise", text(args.advertise)),
+        ("peers", list(args.peers)),
+        ("http", text(args.http)),
+        ("insecure", flag(args.insecure)),
+    ];
+    let config: cairn_meta::Config = layered(args.config.as_deref(), "CAIRN_META", &[], flags)?;
+    if args.print_config {
+        return print(&config);
+    }
+    let stop = stop_on_signals()?;
+    let (ready, is_ready) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Ok(ready) = is_ready.await {
+            let ready: cairn_meta::Ready = ready;
+            tracing::info!(listen = %ready.listen, http = ?ready.http, "metadata server serves");
+        }
+    });
+    cairn_meta::serve(config, stop, ready).await.map_err(|e| server_error("metadata server", e))
+}
+
+/// The keys of the optional `[understore]` table, for the environment.
+const UNDERSTORE_KEYS: [(&str, Value); 5] = [
+    ("understore.url", Value::String(String::new())),
+    ("understore.endpoint", Value::String(String::new())),
+    ("understore.region", Value::String(String::new())),
+    ("understore.force_path_style", Value::Boolean(true)),
+    ("understore.timeout_ms", Value::Integer(0)),
+];
+
+/// Runs a data node until it is told to stop.
+pub async fn data(args: DataArgs) -> Result<(), CliError> {
+    let flags: Vec<Flag> = vec![
+        ("dir", path(args.dir)),
+        ("listen", text(args.listen)),
+        ("advertise", text(args.advertise)),
+        ("meta", list(args.meta)),
+        ("http", text(args.http)),
+        ("understore.url", text(args.understore)),
+        ("understore.endpoint", text(args.understore_endpoint)),
+        ("insecure", flag(args.insecure)),
+    ];
+    let config: cairn_datanode::Config =
+        layered(args.config.as_deref(), "CAIRN_DATA", &UNDERSTORE_KEYS, flags)?;
+    if args.print_config {
+        return print(&config);
+    }
+    let stop = stop_on_signals()?;
+    let (ready, is_ready) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Ok(ready) = is_ready.await {
+            let ready: cairn_datanode::Ready = ready;
+            tracing::info!(listen = %ready.listen, http = ?ready.http, "data node serves");
+        }
+    });
+    cairn_datanode::serve(config, stop, ready).await.map_err(|e| server_error("data node", e))
+}
+
+/// A server's end as this binary's error. Servers fail before they serve for what the
+/// administrator set up, and that is worth another exit code.
+pub fn server_error(role: &'static str, error: impl Error + Send + Sync + 'static) -> CliError {
+    CliError::Server { role, source: Box::new(error) }
+}

@@ -1,0 +1,131 @@
+//! `cairn status`.
+
+use cairn_sdk::StatusReply;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use crate::cli::{Connect, StatusArgs};
+use crate::exit::CliError;
+use crate::fs::connect;
+use crate::output::{human_bytes, line};
+
+pub async fn run(at: &Connect, args: StatusArgs) -> Result<(), CliError> {
+    let client = connect(at).await?;
+    let status = client.status().await;
+    let closed = client.close().await;
+    let status = status?;
+    if args.json {
+        line(as_json(&status).to_string())?;
+    } else {
+        show(&status)?;
+    }
+    Ok(closed?)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn show(s: &StatusReply) -> Result<(), CliError> {
+    line(format!("cluster {}", hex(&s.cluster_id)))?;
+    line(format!(
+        "raft    term {}, last log {}, applied {}, snapshot {}",
+        s.term, s.last_log_index, s.applied_index, s.snapshot_index
+    ))?;
+    let mut servers = Table::new();
+    servers.load_preset(presets::UTF8_BORDERS_ONLY).set_header([
+        "metadata server",
+        "address",
+        "role",
+        "matched",
+        "",
+    ]);
+    for m in &s.servers {
+        let role = if m.leader {
+            "leader"
+        } else if m.voter {
+            "follower"
+        } else {
+            "learner"
+        };
+        let reach = if m.reachable { "" } else { "not reachable" };
+        servers.add_row([
+            m.node.to_string(),
+            m.address.clone(),
+            role.into(),
+            m.matched_index.to_string(),
+            reach.into(),
+        ]);
+    }
+    line(servers.to_string())?;
+    let mut nodes = Table::new();
+    nodes.load_preset(presets::UTF8_BORDERS_ONLY).set_header([
+        "data node",
+        "address",
+        "state",
+        "disk",
+        "used",
+        "unpersisted",
+        "capacity",
+        "chunks",
+    ]);
+    for n in &s.nodes {
+        let state = if n.retired {
+            "disk retired"
+        } else if n.alive {
+            "alive"
+        } else {
+            "silent"
+        };
+        nodes.add_row([
+            n.node.to_string(),
+            n.address.clone(),
+            state.into(),
+            hex(n.disk.get(..4).unwrap_or_default()),
+            human_bytes(n.used_bytes),
+            human_bytes(n.pinned_bytes),
+            human_bytes(n.capacity_bytes),
+            n.chunks.to_string(),
+        ]);
+    }
+    line(nodes.to_string())?;
+    line(format!(
+        "inodes  {}; chunks {} open, {} sealing, {} sealed, {} under-replicated; packs {}; sessions {}; intents {}",
+        s.inodes,
+        s.chunks_open,
+        s.chunks_sealing,
+        s.chunks_sealed,
+        s.chunks_under_replicated,
+        s.packs,
+        s.sessions,
+        s.intents
+    ))?;
+    line(format!("lag     {}, oldest {} ms", human_bytes(s.lag_bytes), s.lag_age_ms))?;
+    if !s.under_store_error.is_empty() {
+        line(format!("under-store: {}", s.under_store_error))?;
+    }
+    Ok(())
+}
+
+/// The status as JSON.
+pub fn as_json(s: &StatusReply) -> Value {
+    let server = |m: &cairn_sdk::MetaServer| {
+        json!({"node": m.node, "address": m.address, "leader": m.leader, "voter": m.voter,
+               "matched_index": m.matched_index, "reachable": m.reachable})
+    };
+    let node = |n: &cairn_sdk::DataNode| {
+        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "disk": hex(&n.disk),
+               "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
+               "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation})
+    };
+    json!({
+        "cluster_id": hex(&s.cluster_id), "leader": s.leader, "term": s.term, "last_log_index": s.last_log_index,
+        "applied_index": s.applied_index, "snapshot_index": s.snapshot_index,
+        "servers": s.servers.iter().map(server).collect::<Vec<_>>(),
+        "nodes": s.nodes.iter().map(node).collect::<Vec<_>>(),
+        "inodes": s.inodes, "chunks_open": s.chunks_open, "chunks_sealing": s.chunks_sealing,
+        "chunks_sealed": s.chunks_sealed, "chunks_under_replicated": s.chunks_under_replicated,
+        "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
+        "intents": s.intents, "under_store_error": s.under_store_error,
+    })
+}
