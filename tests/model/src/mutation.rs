@@ -1,0 +1,126 @@
+//! Deliberate bugs: each is one rule left out, and each must be caught.
+
+/// One bug put into the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    // One chunk.
+    /// An append is acknowledged when two of three replicas have it (against R3).
+    AckTwoOfThree,
+    /// An answer is taken from a replica that goes on accepting (against R4).
+    LengthWithoutFence,
+    /// A restart forgets the fence, and the old epoch is accepted again (against R4, R6).
+    FenceNotDurable,
+    /// What was accepted before the fence is finished after the answer (against R4).
+    FenceWithoutDrain,
+    /// A replica confirms what it has not made safe (against R3).
+    AckBeforeSync,
+    /// The shortest answer becomes the length (against R5).
+    SealShortest,
+    /// One restarted replica decides alone (against R5).
+    LoneLimboDecides,
+    /// A restarted primary goes on (against R6).
+    PrimaryGoesOn,
+    /// Two restarted replicas decide a `memory` chunk (against R5).
+    TwoLimboDecideMemory,
+    /// All replicas, each restarted, decide a `memory` chunk (against R5).
+    AllLimboDecideMemory,
+    /// A replica that lacks the chunk answers 0 without making a fenced empty one (against R4).
+    LateCreate,
+    /// A planned roll counts a close record that two of three replicas have (against R5).
+    CloseTwoOfThree,
+    /// A reader is served all that the replica holds (against R9).
+    ReadUncommitted,
+    /// Forwards carry the primary's own length instead of the committed one (against R3).
+    ForwardCarriesLength,
+    /// A damaged replica is taken as proof of the length (against R5).
+    DamagedDecides,
+    /// The length may lie below a committed length that was heard (against R5).
+    DecideBelowHeard,
+    /// A repeated create makes a restarted, emptied replica clean again (against the definition
+    /// of clean: the create must name the incarnation it is for).
+    CreateForgetsRestart,
+    /// A replica is counted as brought up before its bytes are safe (against R5).
+    BringUpNotSafe,
+    /// A fence answers the length it has in its index, without reading the records back, and so
+    /// does not see that one is rotten (against R4: the length is that of a valid prefix).
+    FenceUnverified,
+    /// A `memory` replica that cut a bad last record at its process's restart still calls itself
+    /// clean (against R5 and the failure table: cut, and limbo).
+    CutStaysClean,
+    /// A restarted replica answers what its page cache kept and its disk may not have (against R4:
+    /// drain means that what recovery found is synced before the answer).
+    RecoveryNotSynced,
+    /// A round cuts what is longer than its own length before the end is decided (against R5).
+    CutBeforeSealed,
+    /// A second round overwrites the decision of the first (against R5).
+    SealWithoutCompare,
+    /// Who learned of the seal can still be extended by a slower round (against R5).
+    ExtendAfterSealed,
+    /// Who deletes the chunk after the seal deletes its fence too, and a late create makes an
+    /// empty, willing one (against R4, R8).
+    DeleteForgetsFence,
+
+    // The file.
+    /// A repeat is answered before the first one is committed (against R10).
+    RepeatAnsweredEarly,
+    /// A primary takes a sequence whose predecessor it never had (against R2).
+    GapTaken,
+    /// A primary accepts before it holds its activation (against R1).
+    AcceptBeforeActivation,
+    /// A new chunk knows no sequences (against R1).
+    ForgetSequences,
+    /// A new chunk knows only the sequences of those who wrote in the chunk before (against R1).
+    ForgetAbsentWriters,
+    /// The sequences of a sealed chunk are those its replicas answered, without what its
+    /// activation carried (against R1, where the activation never arrived).
+    CarryOnlyAnswered,
+    /// A primary does not look at the generation (against R11).
+    GenerationUnchecked,
+    /// The activation names the generation its proposer knew (against R1).
+    GenerationFromProposer,
+    /// The next chunk is activated while the end of the last is undecided (against R1, R5).
+    ActivateBeforeDecided,
+    /// An `open_exclusive` that was overtaken is told that it succeeded (against R11).
+    RivalNotFenced,
+}
+
+impl Mutation {
+    /// Every one of them, so that a test can see that none was left out.
+    pub const ALL: &[Self] = &[
+        Self::AckTwoOfThree,
+        Self::LengthWithoutFence,
+        Self::FenceNotDurable,
+        Self::FenceWithoutDrain,
+        Self::AckBeforeSync,
+        Self::SealShortest,
+        Self::LoneLimboDecides,
+        Self::PrimaryGoesOn,
+        Self::TwoLimboDecideMemory,
+        Self::AllLimboDecideMemory,
+        Self::LateCreate,
+        Self::CloseTwoOfThree,
+        Self::ReadUncommitted,
+        Self::ForwardCarriesLength,
+        Self::DamagedDecides,
+        Self::DecideBelowHeard,
+        Self::CreateForgetsRestart,
+        Self::BringUpNotSafe,
+        Self::FenceUnverified,
+        Self::CutStaysClean,
+        Self::RecoveryNotSynced,
+        Self::CutBeforeSealed,
+        Self::SealWithoutCompare,
+        Self::ExtendAfterSealed,
+        Self::DeleteForgetsFence,
+        Self::RepeatAnsweredEarly,
+        Self::GapTaken,
+        Self::AcceptBeforeActivation,
+        Self::ForgetSequences,
+        Self::ForgetAbsentWriters,
+        Self::CarryOnlyAnswered,
+        Self::GenerationUnchecked,
+        Self::GenerationFromProposer,
+        Self::ActivateBeforeDecided,
+        Self::RivalNotFenced,
+    ];
+}
