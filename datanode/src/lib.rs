@@ -4,10 +4,13 @@
 //! `service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
 //! reached through [`metadata`] alone.
 
+pub mod cache;
 pub mod config;
 pub mod connection;
 pub mod http;
+pub mod import;
 pub mod metadata;
 pub mod understore;
+pub mod upload;
 
 pub use config::{Config, ConfigError};

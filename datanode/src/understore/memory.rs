@@ -10,8 +10,8 @@ use cairn_types::Timestamp;
 
 use super::object::PartReader;
 use super::{
-    BodyFailed, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead,
-    PutOutcome, UnderStore, UnderStoreError, probe,
+    BodyFailed, Capabilities, Fetched, GET_BYTES_MAX, ListPage, ListRequest, ListedObject, NewObject,
+    ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe,
 };
 
 /// What the next request meets.
@@ -122,6 +122,9 @@ impl UnderStore for MemoryStore {
         range: Range<u64>,
         if_match: Option<&str>,
     ) -> Result<Fetched, UnderStoreError> {
+        if range.is_empty() || range.end - range.start > GET_BYTES_MAX {
+            return Err(UnderStoreError::Other { code: "InvalidRange".to_owned(), status: 0 });
+        }
         let fault = self.begin(format!("get {key} {}..{}", range.start, range.end))?;
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();

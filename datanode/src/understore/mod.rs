@@ -37,13 +37,13 @@ pub use directory::DirectoryStore;
 pub use error::{BodyFailed, UnderStoreError};
 pub use location::{Location, LocationError, open};
 pub use metered::MeteredStore;
-pub use mounts::{MountBucket, MountStores};
+pub use mounts::{Buckets, MountBucket, MountStores};
 pub use object::{
     Body, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead, PutOutcome,
 };
 pub use s3::S3Store;
 pub use s3_client::S3Clients;
-pub use verify::checksum_of;
+pub use verify::has_checksum;
 
 /// Bytes that one [`UnderStore::get_range`] may ask for, at most.
 pub const GET_BYTES_MAX: u64 = 8 << 20;

@@ -23,6 +23,12 @@ pub struct MountBucket {
     pub force_path_style: bool,
 }
 
+/// Where the stores of mounted buckets come from.
+pub trait Buckets: Send + Sync + 'static {
+    /// The store of a mounted bucket, by whole keys. Asks nothing of the network.
+    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore>;
+}
+
 /// The stores of mounted buckets, at most 64 at once. Cheap to clone.
 #[derive(Clone)]
 pub struct MountStores {
@@ -45,10 +51,10 @@ impl MountStores {
     pub fn new(clients: S3Clients, clock: Arc<dyn Clock>) -> Self {
         Self { clients, clock, kept: Arc::default() }
     }
+}
 
-    /// The store of a mounted bucket, by whole keys. Asks nothing of the network.
-    #[must_use]
-    pub fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore> {
+impl Buckets for MountStores {
+    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let now = kept.uses;

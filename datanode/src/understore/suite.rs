@@ -74,8 +74,8 @@ async fn what_is_written_is_read_back(store: &dyn UnderStore, key: &str, length:
     let head = store.head(key).await.unwrap();
     assert_eq!((head.size, &head.etag), (length as u64, &etag), "{key}");
     assert!(!etag.is_empty() && !etag.contains('"'), "{etag}");
-    let checksum = checksum_of(store, key, &head).await.unwrap();
-    assert_eq!(checksum, crc32c::crc32c(&bytes), "{key}");
+    assert!(has_checksum(store, key, &head, crc32c::crc32c(&bytes)).await.unwrap(), "{key}");
+    assert!(!has_checksum(store, key, &head, crc32c::crc32c(&bytes) ^ 1).await.unwrap(), "{key}");
     assert!(read_all(store, key).await == bytes, "{key}");
 }
 
@@ -130,7 +130,8 @@ async fn ranges_are_exact_and_conditional(store: &dyn UnderStore) {
     assert_eq!(past_the_end.bytes, bytes.slice(9_000..));
     let changed = store.get_range("ranges", 0..1, Some("0123")).await.unwrap_err();
     assert_eq!(changed, UnderStoreError::PreconditionFailed { key: "ranges".to_owned() });
-    assert!(store.get_range("ranges", 0..GET_BYTES_MAX + 1, None).await.is_err() || bytes.len() < 1);
+    assert!(store.get_range("ranges", 0..GET_BYTES_MAX + 1, None).await.is_err());
+    assert!(store.get_range("ranges", 5..5, None).await.is_err());
 }
 
 async fn what_is_missing_is_said(store: &dyn UnderStore) {
@@ -262,9 +263,9 @@ async fn an_s3_that_cannot_be_used_says_why() {
     let mut nowhere = store.clone();
     nowhere.bucket = "cairn-no-such-bucket".to_owned();
     let missing = UnderStoreError::NoSuchBucket { bucket: nowhere.bucket.clone() };
-    assert_eq!(nowhere.put_new("x", object(&random_bytes(10))).await.unwrap_err(), missing);
+    // Not by a PUT: SeaweedFS makes a bucket that is missing.
     assert_eq!(nowhere.list(&ListRequest::default()).await.unwrap_err(), missing);
-    let wrong = aws_credential_types::Credentials::from_keys("AKIAWRONG", "wrong", None);
+    let wrong = aws_credential_types::Credentials::new("AKIAWRONG", "wrong", None, None, "test");
     let mut stranger = store.clone();
     let config = store.client.config().to_builder().credentials_provider(wrong).build();
     stranger.client = aws_sdk_s3::Client::from_conf(config);
@@ -282,7 +283,7 @@ async fn an_endpoint_that_does_not_answer_is_unreachable() {
     let bucket =
         MountBucket { bucket: "b".to_owned(), endpoint, force_path_style: true, ..Default::default() };
     let mut store = S3Clients::load(Duration::from_millis(500)).await.store(&bucket, "");
-    let keys = aws_credential_types::Credentials::from_keys("a", "b", None);
+    let keys = aws_credential_types::Credentials::new("a", "b", None, None, "test");
     let config = store.client.config().to_builder().credentials_provider(keys).build();
     store.client = aws_sdk_s3::Client::from_conf(config);
     assert_eq!(store.head("x").await.unwrap_err(), UnderStoreError::Unreachable);

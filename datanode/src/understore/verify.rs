@@ -1,19 +1,22 @@
-//! The checksum of an object as it really is, by reading it.
+//! Whether an object is really there as it was written.
 
 use super::{GET_BYTES_MAX, ObjectHead, UnderStore, UnderStoreError};
 
-/// CRC32C of the whole object `key` that `head` describes: the store's own where it keeps one,
-/// else by reading all its bytes back, 8 MiB at a time.
+/// True when the object `key` that `head` describes has this CRC32C over all its bytes: by the
+/// store's own checksum when that agrees, else by reading all of it back, 8 MiB at a time. (Some
+/// endpoints tell a checksum of the parts' checksums and do not say so: theirs proves nothing when
+/// it differs.)
 ///
 /// # Errors
 /// [`UnderStoreError::PreconditionFailed`] when the object changed meanwhile.
-pub async fn checksum_of(
+pub async fn has_checksum(
     store: &dyn UnderStore,
     key: &str,
     head: &ObjectHead,
-) -> Result<u32, UnderStoreError> {
-    if let Some(crc32c) = head.crc32c {
-        return Ok(crc32c);
+    expected_crc32c: u32,
+) -> Result<bool, UnderStoreError> {
+    if head.crc32c == Some(expected_crc32c) {
+        return Ok(true);
     }
     let (mut at, mut crc32c) = (0, 0);
     while at < head.size {
@@ -25,5 +28,5 @@ pub async fn checksum_of(
         crc32c = crc32c::crc32c_append(crc32c, &fetched.bytes);
         at = end;
     }
-    Ok(crc32c)
+    Ok(crc32c == expected_crc32c)
 }

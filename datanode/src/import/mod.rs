@@ -1,0 +1,30 @@
+//! Reading a directory of a mounted bucket: a listing with delimiter `/` becomes names, in name
+//! order whatever the endpoint's order, and goes out in batches.
+//!
+//! What becomes of keys (`docs/FORMAT.md`, "Names of objects", has the same table):
+//!
+//! | keys below the directory's prefix | becomes |
+//! |---|---|
+//! | `a` | the file `a` |
+//! | `a/…` | the directory `a` |
+//! | `a` and `a/…` | the directory `a`; the object is the file `a.cairn-object`, counted as shadowed |
+//! | … and `a.cairn-object` exists too | the object is left out, counted as skipped |
+//! | the prefix itself (a directory marker) | nothing |
+//! | an empty name (`//`), `.`, `..`, NUL in it, over 255 bytes | left out, counted as skipped |
+
+mod directory;
+mod error;
+#[cfg(test)]
+mod import_tests;
+mod importer;
+mod names;
+
+pub use directory::{ImportSummary, import};
+pub use error::ImportError;
+pub use importer::Importer;
+pub use names::SHADOWED_SUFFIX;
+
+/// Entries in one batch, at most.
+pub const BATCH_ENTRIES_MAX: usize = 1000;
+/// Names in one directory, at most.
+pub const NAMES_MAX: usize = 1_000_000;

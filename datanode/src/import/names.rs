@@ -1,0 +1,159 @@
+//! [`Names`]: a directory's names, gathered in any order and handed out in order.
+
+use cairn_types::{Name, Timestamp};
+
+use super::{ImportError, NAMES_MAX};
+use crate::understore::ListedObject;
+
+/// What is added to the name of an object whose name a directory has.
+pub const SHADOWED_SUFFIX: &str = ".cairn-object";
+/// Bytes of names and ETags, at most.
+const TEXT_BYTES_MAX: usize = 128 << 20;
+
+/// One name; its texts lie in [`Names::text`].
+#[derive(Clone, Copy)]
+struct Entry {
+    at: u32,
+    name_bytes: u16,
+    etag_bytes: u16,
+    directory: bool,
+    // The name has the suffix that the key lacks.
+    shadowed: bool,
+    size: u64,
+    mtime: Timestamp,
+}
+
+/// A directory's names. 32 bytes each, and their texts.
+#[derive(Default)]
+pub(super) struct Names {
+    entries: Vec<Entry>,
+    text: Vec<u8>,
+    /// Keys that are no names.
+    pub(super) skipped: u64,
+    /// Objects whose name a directory has.
+    pub(super) shadowed: u64,
+}
+
+/// A name as it is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) directory: bool,
+    /// What follows the directory's prefix in the key, without a directory's `/`.
+    pub(super) key: &'a [u8],
+    pub(super) etag: &'a [u8],
+    pub(super) size: u64,
+    pub(super) mtime: Timestamp,
+}
+
+impl Names {
+    /// Takes an object; `rest` is its key behind the directory's prefix.
+    pub(super) fn add_object(&mut self, rest: &str, object: &ListedObject) -> Result<(), ImportError> {
+        if rest.is_empty() {
+            // The directory's own marker.
+            return Ok(());
+        }
+        self.add(rest, false, &object.etag, object.size, object.mtime)
+    }
+
+    /// Takes a common prefix; `rest` is what follows the directory's prefix, with the final `/`.
+    pub(super) fn add_directory(&mut self, rest: &str) -> Result<(), ImportError> {
+        self.add(rest.strip_suffix('/').unwrap_or(rest), true, "", 0, Timestamp(0))
+    }
+
+    fn add(
+        &mut self,
+        name: &str,
+        directory: bool,
+        etag: &str,
+        size: u64,
+        mtime: Timestamp,
+    ) -> Result<(), ImportError> {
+        let valid = Name::new(name).is_ok();
+        let (Ok(name_bytes), Ok(etag_bytes), true) =
+            (u16::try_from(name.len()), u16::try_from(etag.len()), valid)
+        else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        let entry = Entry { at: 0, name_bytes, etag_bytes, directory, shadowed: false, size, mtime };
+        self.push(entry, name.as_bytes(), etag.as_bytes())
+    }
+
+    fn push(&mut self, entry: Entry, name: &[u8], etag: &[u8]) -> Result<(), ImportError> {
+        let full = ImportError::TooManyNames { names_max: NAMES_MAX };
+        if self.entries.len() >= NAMES_MAX || self.text.len() + name.len() + etag.len() > TEXT_BYTES_MAX {
+            return Err(full);
+        }
+        let at = u32::try_from(self.text.len()).map_err(|_| full)?;
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(etag);
+        self.entries.push(Entry { at, ..entry });
+        Ok(())
+    }
+
+    fn name_of<'a>(text: &'a [u8], entry: &Entry) -> &'a [u8] {
+        &text[entry.at as usize..][..usize::from(entry.name_bytes)]
+    }
+
+    /// Puts the names in order and settles which of two with one name keeps it.
+    pub(super) fn settle(&mut self) -> Result<(), ImportError> {
+        self.sort();
+        let mut homeless = Vec::new();
+        let (text, entries) = (&self.text, &mut self.entries);
+        entries.dedup_by(|later, kept| {
+            let same = Self::name_of(text, later) == Self::name_of(text, kept);
+            // Directories sort first, so what goes is an object, or what a page repeated.
+            if same && kept.directory && !later.directory {
+                homeless.push(*later);
+            }
+            same
+        });
+        for entry in homeless {
+            self.rehouse(entry)?;
+        }
+        self.sort();
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        let text = &self.text;
+        self.entries.sort_unstable_by(|a, b| {
+            let by_name = Self::name_of(text, a).cmp(Self::name_of(text, b));
+            by_name.then(b.directory.cmp(&a.directory))
+        });
+    }
+
+    /// Gives an object whose name a directory has its longer name, if that is free.
+    fn rehouse(&mut self, entry: Entry) -> Result<(), ImportError> {
+        let text = &self.text;
+        let name = [Self::name_of(text, &entry), SHADOWED_SUFFIX.as_bytes()].concat();
+        // Only the settled names are searched; what is rehoused cannot fall together, since the
+        // names it comes from differ.
+        let settled = self.entries.partition_point(|other| !other.shadowed);
+        let taken = self.entries[..settled].binary_search_by(|other| Self::name_of(text, other).cmp(&name));
+        let (Ok(name_bytes), Err(_), true) =
+            (u16::try_from(name.len()), taken, Name::new(name.as_slice()).is_ok())
+        else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        let etag_at = entry.at as usize + usize::from(entry.name_bytes);
+        let etag = self.text[etag_at..][..usize::from(entry.etag_bytes)].to_vec();
+        self.shadowed += 1;
+        self.push(Entry { name_bytes, shadowed: true, ..entry }, &name, &etag)
+    }
+
+    /// The names after `start_after` (all when empty), in order, once settled.
+    pub(super) fn after<'a>(&'a self, start_after: &'a [u8]) -> impl ExactSizeIterator<Item = Named<'a>> {
+        let text = &self.text;
+        let first = self.entries.partition_point(|entry| Self::name_of(text, entry) <= start_after);
+        self.entries[first..].iter().map(move |entry| {
+            let name = Self::name_of(text, entry);
+            let key = if entry.shadowed { &name[..name.len() - SHADOWED_SUFFIX.len()] } else { name };
+            let etag = &text[entry.at as usize + name.len()..][..usize::from(entry.etag_bytes)];
+            let Entry { directory, size, mtime, .. } = *entry;
+            Named { name, directory, key, etag, size, mtime }
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! Write-through: sealed chunks go up in packs, self-describing objects of the cluster's own bucket.
+//!
+//! ```text
+//! uploader.rs  one piece of work: survey, put, verify, answer
+//! ├── survey.rs   reads the chunks once, for lengths and checksums: a Plan
+//! ├── body.rs     reads them again, as the pack's bytes
+//! ├── adopt.rs    is a pack that exists already what we would have written?
+//! ├── pack.rs     the bytes of a pack (docs/FORMAT.md, "Packs")
+//! └── source.rs   where the chunks are read from
+//! ```
+
+mod adopt;
+mod body;
+mod error;
+pub mod pack;
+#[cfg(test)]
+mod pack_tests;
+mod source;
+mod survey;
+mod uploader;
+#[cfg(test)]
+mod uploader_tests;
+
+pub use error::UploadError;
+pub use source::{ReadFailed, SealedChunk, SealedChunks};
+pub use survey::Plan;
+pub use uploader::Uploader;
