@@ -1,5 +1,16 @@
 //! The CairnFS metadata server: one Raft group over RocksDB.
 
+pub mod config;
+pub mod http;
+pub mod identity;
 pub mod keys;
+pub mod leader;
 pub mod namespace;
+pub mod node;
+pub mod raft;
+pub mod serve;
+pub mod service;
 pub mod store;
+
+pub use config::{Config, ConfigError};
+pub use serve::{Ready, ServeError, serve};

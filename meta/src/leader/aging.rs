@@ -1,0 +1,99 @@
+//! Closes open chunks whose bytes have waited for half of their policy's lag, so that a slow
+//! writer's bytes reach S3 in time. Not while the under-store fails: a closed chunk would gain
+//! nothing then.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::v1;
+use cairn_types::{ChunkId, Persist};
+use futures::StreamExt;
+
+use super::persist::age_ms;
+use super::tenure::{JobFault, Tenure};
+use super::turns::Turns;
+use super::{rows, sweep};
+use crate::keys::chunks::{ChunkRecord, ChunkState};
+use crate::keys::queues::Queue;
+
+/// Open chunks looked at in one turn, at most.
+const OPEN_PER_TURN: usize = 16_384;
+/// Questions and closes in flight, at most.
+const IN_FLIGHT_MAX: usize = 16;
+/// How long a primary may take to tell its length.
+const ASK: Duration = Duration::from_secs(1);
+/// How long a primary may take to close a chunk.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// Runs until the tenure ends.
+pub async fn run(tenure: Arc<Tenure>) {
+    let mut turns = Turns::new(&tenure, "aging", Duration::from_secs(1));
+    // When an old chunk that had no bytes is to be asked again.
+    let mut empty: HashMap<ChunkId, Duration> = HashMap::new();
+    while turns.next().await {
+        turns.ended(turn(&tenure, &mut empty).await);
+    }
+}
+
+async fn turn(tenure: &Arc<Tenure>, empty: &mut HashMap<ChunkId, Duration>) -> Result<(), JobFault> {
+    if !tenure.under_store_error().is_empty() {
+        return Ok(());
+    }
+    let view = tenure.local()?;
+    let read = move || rows::queued_chunks(&*view.store, Queue::Open, OPEN_PER_TURN);
+    let open = tokio::task::spawn_blocking(read).await??;
+    let (wall, boot) = (tenure.clock.wall(), tenure.clock.boottime());
+    empty.retain(|_, again| *again > boot);
+    let old = open.into_iter().filter(|r| {
+        r.policy.persist != Persist::Never
+            && age_ms(r.activation.time, wall) >= r.policy.max_lag_ms / 2
+            && !empty.contains_key(&r.chunk)
+    });
+    let asked: Vec<(ChunkId, Duration, bool)> = futures::stream::iter(old)
+        .map(|record| async move {
+            let again = Duration::from_millis((record.policy.max_lag_ms / 8).max(100));
+            (record.chunk, again, close_unless_empty(tenure, &record).await)
+        })
+        .buffer_unordered(IN_FLIGHT_MAX)
+        .collect()
+        .await;
+    for (chunk, again, _) in asked.into_iter().filter(|(_, _, closed)| !closed) {
+        empty.insert(chunk, boot + again);
+    }
+    Ok(())
+}
+
+/// Closes a chunk that has bytes; false when it has none.
+async fn close_unless_empty(tenure: &Arc<Tenure>, record: &ChunkRecord) -> bool {
+    let Some(address) = tenure.address(record.primary) else { return false };
+    let ask = v1::TailLengthRequest { chunk: record.chunk.0, epoch: record.epoch.0 };
+    match tenure.data.tail_length(&address, ask, ASK).await {
+        Ok(0) => false,
+        Ok(_) => {
+            close(tenure, record).await;
+            true
+        }
+        Err(error) => {
+            // A primary that does not know the chunk has no bytes of it; one that is away is the
+            // sweep's business.
+            tracing::debug!(chunk = %record.chunk, %error, "the length of an old chunk is unknown");
+            false
+        }
+    }
+}
+
+/// Closes an open chunk by a planned roll, or seals it when its primary does not answer.
+pub async fn close(tenure: &Tenure, record: &ChunkRecord) {
+    if record.state == ChunkState::Open
+        && let Some(address) = tenure.address(record.primary)
+    {
+        match tenure.data.close(&address, record.chunk, CLOSE).await {
+            Ok(()) => return,
+            Err(error) => tracing::info!(chunk = %record.chunk, %error, "not closed: it is sealed instead"),
+        }
+    }
+    if let Err(error) = sweep::begin_seal(tenure, record).await {
+        tracing::warn!(chunk = %record.chunk, %error, "an old chunk was not sealed");
+    }
+}

@@ -1,0 +1,128 @@
+//! Offers the intents' work to the nodes they are assigned to, and takes it from those that are
+//! gone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_types::{IntentId, NodeId};
+
+use super::board::WorkKey;
+use super::tenure::{JobFault, Tenure};
+use super::turns::Turns;
+use super::{notice, rows};
+use crate::keys;
+use crate::keys::intents::{IntentRecord, UploadChunk, Work};
+use crate::keys::mounts::{MountRecord, MountSource};
+use crate::namespace::Command;
+
+/// Intents looked at in one turn, at most.
+const PER_TURN: usize = 16_384;
+/// How long a node may keep an intent before another one gets it.
+const LEASE: Duration = Duration::from_secs(180);
+
+/// Runs until the tenure ends.
+pub async fn run(tenure: Arc<Tenure>) {
+    let mut turns = Turns::new(&tenure, "intents", Duration::from_secs(1));
+    let mut given: HashMap<(IntentId, NodeId), Duration> = HashMap::new();
+    while turns.next().await {
+        turns.ended(turn(&tenure, &mut given).await);
+    }
+}
+
+type Given = HashMap<(IntentId, NodeId), Duration>;
+
+async fn turn(tenure: &Arc<Tenure>, given: &mut Given) -> Result<(), JobFault> {
+    let view = tenure.local()?;
+    let read = move || {
+        let intents = rows::intents(&*view.store, PER_TURN)?;
+        let mut found = Vec::with_capacity(intents.len());
+        for record in intents.into_iter().filter(|i| !i.failed) {
+            let source = mount_source(&*view.store, &record.work)?;
+            found.push((record, source));
+        }
+        Ok::<_, keys::RowFault>(found)
+    };
+    let found = tokio::task::spawn_blocking(read).await??;
+    metrics::gauge!("cairn_meta_intents_count").set(found.len() as f64);
+    let now = tenure.clock.boottime();
+    let current: HashSet<(IntentId, NodeId)> = found.iter().map(|(r, _)| (r.intent, r.assignee)).collect();
+    given.retain(|key, _| current.contains(key));
+    tenure.board.retain(|node, key| match key {
+        WorkKey::Intent(intent) => current.contains(&(intent, node)),
+        WorkKey::Delete(_) | WorkKey::Copy(_) => true,
+    });
+    for (record, source) in found {
+        let since = *given.entry((record.intent, record.assignee)).or_insert(now);
+        let live = tenure.registry.get(record.assignee).is_some_and(|v| v.is_live());
+        if !live || now.saturating_sub(since) > LEASE {
+            reassign(tenure, &record, live).await?;
+        } else if let Some(work) = notice::intent(&record, source) {
+            tenure.board.offer(record.assignee, WorkKey::Intent(record.intent), work);
+        }
+    }
+    Ok(())
+}
+
+fn mount_source(
+    rows: &(impl crate::store::Rows + ?Sized),
+    work: &Work,
+) -> Result<Option<MountSource>, keys::RowFault> {
+    let Work::Import { mount, .. } = work else { return Ok(None) };
+    let record: Option<MountRecord> = keys::get(rows, &keys::mounts::key(*mount))?;
+    Ok(record.map(|m| m.source))
+}
+
+/// Gives an intent to another node, if there is one that can do it.
+async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<(), JobFault> {
+    let able: Vec<NodeId> = match &record.work {
+        Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
+        Work::Import { .. } | Work::DeletePack { .. } => live_nodes(tenure),
+    };
+    let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
+    let command = match pick(tenure, &others) {
+        Some(node) => Command::Reassign { intent: record.intent, node },
+        None if live || able.contains(&record.assignee) => return Ok(()),
+        // No node holds all of the pack any more: its chunks are grouped anew.
+        None if matches!(record.work, Work::Upload { .. }) && some_node_is_live(tenure) => {
+            let message = "no live node holds all chunks of the pack".to_owned();
+            Command::FailIntent { intent: record.intent, permanent: true, message }
+        }
+        None => return Ok(()),
+    };
+    tracing::info!(intent = %record.intent, from = %record.assignee, ?command, "an intent is given away");
+    metrics::counter!("cairn_meta_intents_reassigned_total").increment(1);
+    tenure.propose(command).await?;
+    tenure.board.done(record.assignee, WorkKey::Intent(record.intent));
+    tenure.stir();
+    Ok(())
+}
+
+/// Live nodes that hold every one of `chunks`.
+fn holders_of_all(tenure: &Tenure, chunks: &[UploadChunk]) -> Result<Vec<NodeId>, JobFault> {
+    let mut able = live_nodes(tenure);
+    for upload in chunks {
+        let record = tenure.chunk(upload.chunk)?;
+        able.retain(|node| record.as_ref().is_some_and(|r| r.is_holder(*node)));
+    }
+    Ok(able)
+}
+
+/// The nodes that are not silent.
+#[must_use]
+pub fn live_nodes(tenure: &Tenure) -> Vec<NodeId> {
+    let live = tenure.registry.all().into_iter().filter(super::nodes::View::is_live);
+    live.map(|v| v.registered.node).collect()
+}
+
+fn some_node_is_live(tenure: &Tenure) -> bool {
+    !live_nodes(tenure).is_empty()
+}
+
+/// One of `nodes` by chance, preferring those with less work.
+#[must_use]
+pub fn pick(tenure: &Tenure, nodes: &[NodeId]) -> Option<NodeId> {
+    let start = usize::try_from(tenure.random.next_u64() % nodes.len().max(1) as u64).unwrap_or(0);
+    let turned = nodes[start..].iter().chain(&nodes[..start]);
+    turned.min_by_key(|n| tenure.board.offered(**n)).copied()
+}

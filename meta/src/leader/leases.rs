@@ -1,0 +1,135 @@
+//! [`Leases`]: how long each session may still be silent. Counted on the boot clock, in
+//! memory: a new leader grants every session a full term.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_types::limits::SESSION_LEASE_MS;
+use cairn_types::{Clock, Sequence, SessionId};
+
+/// What the server adds to the lease that the client was promised, for clocks that differ
+/// and answers on their way.
+pub const MARGIN: Duration = Duration::from_millis(SESSION_LEASE_MS / 10);
+
+/// The sessions' leases of one term of leadership.
+pub struct Leases {
+    clock: Arc<dyn Clock>,
+    term: Duration,
+    // Guards: one end a session, which only moves forward. Never held across an await.
+    ends: Mutex<HashMap<SessionId, Lease>>,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    end: Duration,
+    acknowledged_below: Sequence,
+}
+
+impl Lease {
+    fn until(end: Duration) -> Self {
+        Self { end, acknowledged_below: Sequence(0) }
+    }
+}
+
+impl Leases {
+    /// Grants a full term to every session that the state knows.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, known: impl IntoIterator<Item = SessionId>) -> Self {
+        let term = Duration::from_millis(SESSION_LEASE_MS) + MARGIN;
+        let end = clock.boottime() + term;
+        Self { clock, term, ends: Mutex::new(known.into_iter().map(|s| (s, Lease::until(end))).collect()) }
+    }
+
+    fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Lease>> {
+        // Every change under the lock is a single assignment: a panic leaves nothing half done.
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the lease of a session that is committed.
+    pub fn grant(&self, session: SessionId) {
+        let end = self.clock.boottime() + self.term;
+        self.ends().insert(session, Lease::until(end));
+    }
+
+    /// Renews a session's lease; false when this leader has no such session.
+    pub fn renew(&self, session: SessionId) -> bool {
+        let end = self.clock.boottime() + self.term;
+        self.ends().get_mut(&session).map(|l| l.end = end).is_some()
+    }
+
+    /// Notes what a client acknowledged; true when that is more than it did before in this term.
+    pub fn acknowledges(&self, session: SessionId, below: Sequence) -> bool {
+        let mut ends = self.ends();
+        let Some(lease) = ends.get_mut(&session).filter(|l| l.acknowledged_below < below) else {
+            return false;
+        };
+        lease.acknowledged_below = below;
+        true
+    }
+
+    /// Forgets a session that was closed or expired by an entry.
+    pub fn forget(&self, session: SessionId) {
+        self.ends().remove(&session);
+    }
+
+    /// Sessions whose lease is over, at most `limit`, by id.
+    #[must_use]
+    pub fn overdue(&self, limit: usize) -> Vec<SessionId> {
+        let now = self.clock.boottime();
+        let mut over: Vec<SessionId> =
+            self.ends().iter().filter(|(_, lease)| lease.end < now).map(|(s, _)| *s).collect();
+        over.sort_unstable();
+        over.truncate(limit);
+        over
+    }
+
+    /// Sessions that have a lease.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.ends().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::hand_clock::HandClock;
+
+    const TERM: Duration = Duration::from_millis(SESSION_LEASE_MS);
+
+    #[test]
+    fn a_new_leader_grants_a_full_term_and_a_keep_alive_another() {
+        let clock = Arc::new(HandClock::default());
+        clock.advance(Duration::from_secs(1000));
+        let leases = Leases::new(clock.clone(), [SessionId(1), SessionId(2)]);
+        clock.advance(TERM);
+        assert!(leases.overdue(9).is_empty(), "the margin is the server's");
+        assert!(leases.renew(SessionId(1)));
+        clock.advance(MARGIN + Duration::from_millis(1));
+        assert_eq!(leases.overdue(9), [SessionId(2)]);
+        leases.forget(SessionId(2));
+        assert!(!leases.renew(SessionId(2)), "an expired lease is not revived");
+        clock.advance(TERM);
+        assert_eq!(leases.overdue(9), [SessionId(1)]);
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_once() {
+        let leases = Leases::new(Arc::new(HandClock::default()), [SessionId(1)]);
+        assert!(!leases.acknowledges(SessionId(1), Sequence(0)));
+        assert!(leases.acknowledges(SessionId(1), Sequence(5)));
+        assert!(!leases.acknowledges(SessionId(1), Sequence(5)));
+        assert!(!leases.acknowledges(SessionId(2), Sequence(5)), "no such session");
+    }
+
+    #[test]
+    fn what_is_overdue_is_taken_in_bounded_steps() {
+        let clock = Arc::new(HandClock::default());
+        let leases = Leases::new(clock.clone(), []);
+        (1..=5).for_each(|s| leases.grant(SessionId(s)));
+        clock.advance(TERM * 2);
+        assert_eq!(leases.overdue(2), [SessionId(1), SessionId(2)]);
+        assert_eq!(leases.count(), 5);
+    }
+}

@@ -1,0 +1,355 @@
+//! [`Registry`]: the data nodes as this leader hears them. In memory; a new leader starts
+//! from the nodes that the state knows and gives each a grace of `node_timeout` to report.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_types::{Clock, DiskId, Incarnation, NodeId};
+
+use super::placement::Candidate;
+use crate::keys::chunks::PlacedReplica;
+
+/// How long a node that was blamed for a seal gets no new chunks while others suffice.
+pub const BLAME: Duration = Duration::from_secs(10);
+
+/// What the state knows of a data node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The node.
+    pub node: NodeId,
+    /// Its disk.
+    pub disk: DiskId,
+    /// `host:port`.
+    pub address: String,
+    /// The incarnation that it registered last.
+    pub incarnation: Incarnation,
+    /// Bytes its disk holds.
+    pub capacity_bytes: u64,
+    /// True once its disk takes no more writes.
+    pub retired: bool,
+    /// Its build.
+    pub version: String,
+}
+
+/// One heartbeat's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Bytes in use, cached copies included.
+    pub used_bytes: u64,
+    /// Bytes that may not be evicted.
+    pub pinned_bytes: u64,
+    /// Bytes its disk holds.
+    pub capacity_bytes: u64,
+    /// True once its disk takes no more writes.
+    pub retired: bool,
+    /// Replicas it holds.
+    pub chunks: u64,
+    /// Its newest failure with the under-store, empty after a success.
+    pub under_store_error: String,
+}
+
+/// How much is known of a node's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Heard within `node_timeout`.
+    Alive,
+    /// Not heard in this term, and the grace is not over.
+    Grace,
+    /// Not heard for this long.
+    Silent(Duration),
+}
+
+/// A node as the registry has it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What it registered.
+    pub registered: Registered,
+    /// Its last heartbeat in this term.
+    pub heartbeat: Option<Heartbeat>,
+    /// Since it was last heard of (or since the term began).
+    pub age: Duration,
+    /// Whether it lives.
+    pub liveness: Liveness,
+}
+
+impl View {
+    /// True unless it is silent.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !matches!(self.liveness, Liveness::Silent(_))
+    }
+
+    /// True when its disk takes no more writes.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.registered.retired || self.heartbeat.as_ref().is_some_and(|h| h.retired)
+    }
+
+    /// Bytes that could be had for new chunks: what is cached can go.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        let (capacity, pinned) = match &self.heartbeat {
+            Some(h) => (h.capacity_bytes, h.pinned_bytes),
+            None => (self.registered.capacity_bytes, 0),
+        };
+        capacity.saturating_sub(pinned)
+    }
+}
+
+/// A heartbeat was refused: the node must register first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{node} is not registered with that incarnation")]
+pub struct NotRegistered {
+    /// The node.
+    pub node: NodeId,
+}
+
+struct Entry {
+    registered: Registered,
+    heartbeat: Option<Heartbeat>,
+    heard: Option<Duration>,
+    blamed_until: Duration,
+}
+
+/// The data nodes of one term of leadership.
+pub struct Registry {
+    clock: Arc<dyn Clock>,
+    node_timeout: Duration,
+    began: Duration,
+    restarts: AtomicU64,
+    // Guards: an entry's heartbeat is of the incarnation registered last. Never held across an await.
+    entries: Mutex<HashMap<NodeId, Entry>>,
+}
+
+impl Registry {
+    /// A registry for a term that begins now, with the nodes that the state knows.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, node_timeout: Duration, known: Vec<Registered>) -> Self {
+        let began = clock.boottime();
+        let entry = |registered| Entry { registered, heartbeat: None, heard: None, blamed_until: Duration::ZERO };
+        let entries = known.into_iter().map(|r| (r.node, entry(r))).collect();
+        Self { clock, node_timeout, began, restarts: AtomicU64::new(0), entries: Mutex::new(entries) }
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Entry>> {
+        // Every change under the lock is a single assignment: a panic leaves nothing half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a registration that is committed. True when it is another incarnation of a known
+    /// node: its open chunks must be sealed (append protocol R6).
+    pub fn register(&self, registered: Registered) -> bool {
+        let heard = Some(self.clock.boottime());
+        let mut entries = self.entries();
+        let old = entries.remove(&registered.node);
+        let restarted = old.as_ref().is_some_and(|o| o.registered.incarnation != registered.incarnation);
+        let blamed_until = old.map_or(Duration::ZERO, |o| o.blamed_until);
+        let node = registered.node;
+        entries.insert(node, Entry { registered, heartbeat: None, heard, blamed_until });
+        if restarted {
+            self.restarts.fetch_add(1, Ordering::Release);
+        }
+        restarted
+    }
+
+    /// How many restarts of known nodes this term has seen.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Acquire)
+    }
+
+    /// Takes a heartbeat.
+    ///
+    /// # Errors
+    /// [`NotRegistered`] when the node or its incarnation is unknown.
+    pub fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), NotRegistered> {
+        let now = self.clock.boottime();
+        let mut entries = self.entries();
+        let node = heartbeat.node;
+        let entry = entries
+            .get_mut(&node)
+            .filter(|e| e.registered.incarnation == heartbeat.incarnation)
+            .ok_or(NotRegistered { node })?;
+        entry.heard = Some(now);
+        entry.heartbeat = Some(heartbeat);
+        Ok(())
+    }
+
+    /// Notes that `node` was the reason for a seal: it gets no new chunks for [`BLAME`] while
+    /// others suffice.
+    pub fn blame(&self, node: NodeId) {
+        let until = self.clock.boottime() + BLAME;
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.blamed_until = until;
+            metrics::counter!("cairn_meta_nodes_blamed_total").increment(1);
+        }
+    }
+
+    fn view(&self, entry: &Entry, now: Duration) -> View {
+        let age = now.saturating_sub(entry.heard.unwrap_or(self.began));
+        let liveness = match (age <= self.node_timeout, entry.heard) {
+            (true, Some(_)) => Liveness::Alive,
+            (true, None) => Liveness::Grace,
+            (false, _) => Liveness::Silent(age),
+        };
+        View { registered: entry.registered.clone(), heartbeat: entry.heartbeat.clone(), age, liveness }
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<View> {
+        let now = self.clock.boottime();
+        self.entries().get(&node).map(|e| self.view(e, now))
+    }
+
+    /// A node as a new chunk's placement names it.
+    #[must_use]
+    pub fn placed(&self, node: NodeId) -> Option<PlacedReplica> {
+        let registered = self.get(node)?.registered;
+        Some(PlacedReplica { node, disk: registered.disk, incarnation: registered.incarnation })
+    }
+
+    /// All nodes, by id.
+    #[must_use]
+    pub fn all(&self) -> Vec<View> {
+        let now = self.clock.boottime();
+        let mut views: Vec<View> = self.entries().values().map(|e| self.view(e, now)).collect();
+        views.sort_unstable_by_key(|v| v.registered.node);
+        views
+    }
+
+    /// True when the node is known, not silent and not retired.
+    #[must_use]
+    pub fn is_healthy(&self, node: NodeId) -> bool {
+        self.get(node).is_some_and(|v| v.is_live() && !v.is_retired())
+    }
+
+    /// Nodes that may take new chunks; `avoid` and the recently blamed are marked as shunned.
+    #[must_use]
+    pub fn candidates(&self, avoid: &[NodeId]) -> Vec<Candidate> {
+        let now = self.clock.boottime();
+        let entries = self.entries();
+        let mut candidates: Vec<Candidate> = entries
+            .values()
+            .map(|e| (self.view(e, now), e.blamed_until > now))
+            .filter(|(v, _)| v.is_live() && !v.is_retired())
+            .map(|(v, blamed)| {
+                let node = v.registered.node;
+                Candidate { node, free_bytes: v.free_bytes(), shunned: blamed || avoid.contains(&node) }
+            })
+            .collect();
+        candidates.sort_unstable_by_key(|c| c.node);
+        candidates
+    }
+
+    /// The newest failure that any live node reports of its under-store; empty when none does.
+    #[must_use]
+    pub fn under_store_error(&self) -> String {
+        self.all()
+            .into_iter()
+            .filter(View::is_live)
+            .filter_map(|v| v.heartbeat)
+            .map(|h| h.under_store_error)
+            .find(|e| !e.is_empty())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leader::hand_clock::HandClock;
+
+    fn registered(node: u64, incarnation: u64) -> Registered {
+        Registered {
+            node: NodeId(node),
+            disk: DiskId([node as u8; 16]),
+            address: format!("127.0.0.1:{node}"),
+            incarnation: Incarnation(incarnation),
+            capacity_bytes: 1 << 30,
+            retired: false,
+            version: String::new(),
+        }
+    }
+
+    fn beat(node: u64, incarnation: u64) -> Heartbeat {
+        Heartbeat {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+            capacity_bytes: 1 << 30,
+            ..Heartbeat::default()
+        }
+    }
+
+    fn registry(known: Vec<Registered>) -> (Arc<HandClock>, Registry) {
+        let clock = Arc::new(HandClock::default());
+        let registry = Registry::new(clock.clone(), Duration::from_secs(3), known);
+        (clock, registry)
+    }
+
+    #[test]
+    fn a_new_leader_gives_every_node_a_grace_to_report() {
+        let (clock, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        assert_eq!(registry.candidates(&[]).len(), 2);
+        assert_eq!(registry.get(NodeId(1)).map(|v| v.liveness), Some(Liveness::Grace));
+        clock.advance(Duration::from_secs(2));
+        registry.heartbeat(beat(2, 1)).expect("registered");
+        clock.advance(Duration::from_secs(2));
+        assert!(!registry.is_healthy(NodeId(1)));
+        assert!(registry.is_healthy(NodeId(2)));
+        clock.advance(Duration::from_secs(2));
+        assert!(registry.candidates(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_stranger_or_another_incarnation_is_refused() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        assert_eq!(registry.heartbeat(beat(9, 1)), Err(NotRegistered { node: NodeId(9) }));
+        assert_eq!(registry.heartbeat(beat(1, 2)), Err(NotRegistered { node: NodeId(1) }));
+        assert!(registry.register(registered(1, 2)), "it restarted");
+        assert!(!registry.register(registered(1, 2)), "it only repeated itself");
+        assert_eq!(registry.heartbeat(beat(1, 2)), Ok(()));
+        assert!(!registry.register(registered(3, 1)), "it is new");
+    }
+
+    #[test]
+    fn blame_passes() {
+        let (clock, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        registry.blame(NodeId(1));
+        let shunned = |avoid: &[NodeId]| -> Vec<bool> {
+            registry.candidates(avoid).into_iter().map(|c| c.shunned).collect()
+        };
+        assert_eq!(shunned(&[]), [true, false]);
+        assert_eq!(shunned(&[NodeId(2)]), [true, true]);
+        clock.advance(BLAME);
+        registry.heartbeat(beat(1, 1)).expect("registered");
+        registry.heartbeat(beat(2, 1)).expect("registered");
+        assert_eq!(shunned(&[]), [false, false]);
+    }
+
+    #[test]
+    fn a_retired_disk_takes_no_chunks_and_pinned_bytes_are_not_free() {
+        let (_, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        registry.heartbeat(Heartbeat { retired: true, ..beat(1, 1) }).expect("registered");
+        let mut used = beat(2, 1);
+        (used.pinned_bytes, used.used_bytes) = (1 << 29, 1 << 30);
+        registry.heartbeat(used).expect("registered");
+        let free = Candidate { node: NodeId(2), free_bytes: 1 << 29, shunned: false };
+        assert_eq!(registry.candidates(&[]), [free]);
+    }
+
+    #[test]
+    fn the_under_stores_failure_is_seen() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        assert_eq!(registry.under_store_error(), "");
+        let failing = Heartbeat { under_store_error: "no route".into(), ..beat(1, 1) };
+        registry.heartbeat(failing).expect("registered");
+        assert_eq!(registry.under_store_error(), "no route");
+    }
+}

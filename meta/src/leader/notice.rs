@@ -1,0 +1,114 @@
+//! The leader's words to data nodes and about them.
+
+use cairn_proto::v1::{self, work};
+use cairn_types::{ChunkId, ClusterId, NodeId};
+
+use super::nodes::{Liveness, View};
+use super::wire;
+use crate::keys::chunks::ChunkRecord;
+use crate::keys::intents::{IntentRecord, Work};
+use crate::keys::mounts::MountSource;
+
+fn work(work: work::Work) -> v1::Work {
+    v1::Work { work: Some(work) }
+}
+
+/// Tells `node` how a chunk ended; `None` unless it is sealed.
+#[must_use]
+pub fn sealed(record: &ChunkRecord, node: NodeId) -> Option<v1::Work> {
+    let sealed = record.sealed.as_ref()?;
+    Some(work(work::Work::Sealed(v1::SealedNotice {
+        chunk: record.chunk.0,
+        epoch: record.epoch.0,
+        length: sealed.length,
+        chain: sealed.chain.0,
+        holder: sealed.holders.contains(&node),
+    })))
+}
+
+/// Tells a holder that its replica may be evicted; `None` unless the chunk is in S3.
+#[must_use]
+pub fn persisted(cluster: ClusterId, record: &ChunkRecord) -> Option<v1::Work> {
+    let place = wire::place(cluster, record.place.as_ref()?);
+    Some(work(work::Work::Persisted(v1::PersistedNotice { chunk: record.chunk.0, place: Some(place) })))
+}
+
+/// Tells a node to delete its replica.
+#[must_use]
+pub fn delete(chunk: ChunkId) -> v1::Work {
+    work(work::Work::Delete(v1::DeleteReplica { chunk: chunk.0 }))
+}
+
+/// Tells a node to become a holder; `None` unless the chunk is sealed.
+#[must_use]
+pub fn copy(
+    cluster: ClusterId,
+    record: &ChunkRecord,
+    address: &dyn Fn(NodeId) -> Option<String>,
+) -> Option<v1::Work> {
+    let sealed = record.sealed.as_ref()?;
+    let holders = record.replicas.iter().filter(|r| sealed.holders.contains(&r.node));
+    Some(work(work::Work::Copy(v1::CopyReplica {
+        chunk: record.chunk.0,
+        length: sealed.length,
+        chain: sealed.chain.0,
+        sources: holders.map(|r| wire::replica(r, address(r.node))).collect(),
+        place: record.place.as_ref().map(|p| wire::place(cluster, p)),
+        intent: 0,
+    })))
+}
+
+/// The work of an intent. An import needs its mount's `source`; `None` without it.
+#[must_use]
+pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::Work> {
+    let intent = record.intent.0;
+    Some(work(match &record.work {
+        Work::Upload { pack, key, chunks } => {
+            let chunks = chunks.iter().map(|c| v1::UploadChunk {
+                chunk: c.chunk.0,
+                length: c.length,
+                chain: c.chain.0,
+            });
+            work::Work::Upload(v1::Upload { intent, pack: pack.0, key: key.clone(), chunks: chunks.collect() })
+        }
+        Work::DeletePack { pack, key } => {
+            work::Work::DeletePack(v1::DeletePack { intent, pack: pack.0, key: key.clone() })
+        }
+        Work::Import { mount, directory, prefix, start_after } => {
+            let source = source?;
+            work::Work::Import(v1::Import {
+                intent,
+                mount: mount.0,
+                directory: directory.0,
+                prefix: prefix.clone().into(),
+                bucket: source.bucket,
+                endpoint: source.endpoint,
+                region: source.region,
+                force_path_style: source.force_path_style,
+                start_after: start_after.clone().into(),
+            })
+        }
+    }))
+}
+
+/// A data node for `cairn status`.
+#[must_use]
+pub fn node_status(view: &View) -> v1::DataNode {
+    let beat = view.heartbeat.clone().unwrap_or_default();
+    let registered = &view.registered;
+    let reported = view.heartbeat.is_some();
+    v1::DataNode {
+        node: registered.node.0,
+        address: registered.address.clone(),
+        alive: view.liveness == Liveness::Alive,
+        disk: registered.disk.0.to_vec().into(),
+        capacity_bytes: if reported { beat.capacity_bytes } else { registered.capacity_bytes },
+        used_bytes: beat.used_bytes,
+        pinned_bytes: beat.pinned_bytes,
+        heartbeat_age_ms: u64::try_from(view.age.as_millis()).unwrap_or(u64::MAX),
+        retired: view.is_retired(),
+        chunks: beat.chunks,
+        incarnation: registered.incarnation.0,
+        version: registered.version.clone(),
+    }
+}

@@ -1,0 +1,88 @@
+//! Finds chunks to seal: those whose seal an earlier leader began, and open ones whose nodes have
+//! restarted (append protocol R6) or are silent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_types::ChunkId;
+
+use super::nodes::Liveness;
+use super::rows;
+use super::tenure::{JobFault, Refused, Tenure};
+use super::turns::Turns;
+use crate::keys::chunks::ChunkRecord;
+use crate::keys::queues::Queue;
+use crate::namespace::Command;
+
+/// Chunks in `Sealing` that are asked for in one turn, at most.
+const SEALING_PER_TURN: usize = 2048;
+/// Open chunks looked at in one turn, at most.
+const OPEN_PER_TURN: usize = 65_536;
+/// A node silent for this many times `node_timeout` loses its open chunks.
+const SILENT_TIMEOUTS: u32 = 4;
+
+/// Runs until the tenure ends.
+pub async fn run(tenure: Arc<Tenure>) {
+    let mut turns = Turns::new(&tenure, "sweep", Duration::from_secs(1));
+    let mut seen = None;
+    while turns.next().await {
+        turns.ended(sealing(&tenure).await);
+        let restarts = tenure.registry.restarts();
+        if seen != Some(restarts) || !lost(&tenure).is_empty() {
+            let result = orphaned(&tenure).await;
+            if result.is_ok() {
+                seen = Some(restarts);
+            }
+            turns.ended(result);
+        }
+    }
+}
+
+/// Asks for every chunk whose seal is undecided.
+async fn sealing(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
+    let view = tenure.local()?;
+    let read = move || rows::queue(&*view.store, Queue::Sealing, SEALING_PER_TURN);
+    let found = tokio::task::spawn_blocking(read).await??;
+    metrics::gauge!("cairn_meta_chunks_sealing_count").set(found.len() as f64);
+    for (_, id) in found {
+        tenure.seals.ask(ChunkId(id));
+    }
+    Ok(())
+}
+
+/// Nodes that have been silent for too long for their open chunks.
+fn lost(tenure: &Tenure) -> Vec<cairn_types::NodeId> {
+    let limit = tenure.node_timeout * SILENT_TIMEOUTS;
+    let silent = |l| matches!(l, Liveness::Silent(age) if age > limit);
+    tenure.registry.all().iter().filter(|v| silent(v.liveness)).map(|v| v.registered.node).collect()
+}
+
+/// Begins the seal of open chunks that have lost a member.
+async fn orphaned(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
+    let view = tenure.local()?;
+    let read = move || rows::queued_chunks(&*view.store, Queue::Open, OPEN_PER_TURN);
+    let open = tokio::task::spawn_blocking(read).await??;
+    let lost = lost(tenure);
+    for record in open.iter().filter(|r| has_lost_a_member(tenure, r, &lost)) {
+        begin_seal(tenure, record).await?;
+    }
+    Ok(())
+}
+
+fn has_lost_a_member(tenure: &Tenure, record: &ChunkRecord, lost: &[cairn_types::NodeId]) -> bool {
+    record.replicas.iter().any(|r| {
+        let restarted = |v: super::nodes::View| v.registered.incarnation != r.incarnation;
+        lost.contains(&r.node) || tenure.registry.get(r.node).is_some_and(restarted)
+    })
+}
+
+/// Open → Sealing, and on to the seal job.
+///
+/// # Errors
+/// [`Refused`] when the entry did not get into the log.
+pub async fn begin_seal(tenure: &Tenure, record: &ChunkRecord) -> Result<ChunkRecord, Refused> {
+    let command = Command::BeginSeal { chunk: record.chunk, epoch: record.epoch };
+    let answer = tenure.propose(command).await?;
+    tenure.seals.ask(record.chunk);
+    Ok(answer.chunk.unwrap_or_else(|| record.clone()))
+}

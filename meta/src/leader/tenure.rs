@@ -1,0 +1,254 @@
+//! [`Tenure`]: what a leader keeps in memory for as long as it leads, and how its jobs act.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cairn_proto::v1;
+use cairn_types::{ChunkId, Clock, ClusterId, FsError, NodeId, Random};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::data::DataNodes;
+use super::leases::Leases;
+use super::nodes::Registry;
+use super::rows;
+use super::seal::{SealAsks, Seals};
+use crate::keys::RowFault;
+use crate::keys::chunks::ChunkRecord;
+use crate::namespace::read;
+use crate::namespace::{Answer, Command};
+use crate::node::{Node, NodeError, ReadView, Term};
+
+/// How long the cluster's own proposals may take.
+const PROPOSE: Duration = Duration::from_secs(5);
+/// Chunks that someone waits to see in S3, at most; beyond that they go in their turn.
+const URGENT_MAX: usize = 65_536;
+/// How long a chunk stays urgent without being asked for again.
+const URGENT: Duration = Duration::from_secs(120);
+
+/// Why a proposal of the leader's came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The state machine refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// It was not applied, or that is unknown.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Why a job's run broke off; it is tried again at its next turn.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFault {
+    /// A proposal was refused.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The state is closed.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The state could not be read.
+    #[error(transparent)]
+    Rows(#[from] RowFault),
+    /// A reading task was cancelled or broke off.
+    #[error("reading the state broke off")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What every tenure needs from its server.
+#[derive(Clone)]
+pub struct Ground {
+    /// The replicated state.
+    pub node: Node,
+    /// The machine's clocks, or a test's.
+    pub clock: Arc<dyn Clock>,
+    /// The machine's random source, or a test's.
+    pub random: Arc<dyn Random>,
+    /// A data node silent that long is not placed on and its work is given away.
+    pub node_timeout: Duration,
+}
+
+/// One term of leadership.
+pub struct Tenure {
+    /// The replicated state.
+    pub node: Node,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The Raft term in which it began.
+    pub term: Term,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The machine's random source.
+    pub random: Arc<dyn Random>,
+    /// A data node silent that long is not placed on and its work is given away.
+    pub node_timeout: Duration,
+    /// The data nodes.
+    pub registry: Registry,
+    /// The sessions' leases.
+    pub leases: Leases,
+    /// The data nodes' work.
+    pub board: Board,
+    /// Connections to data nodes.
+    pub data: DataNodes,
+    /// The seal job's door.
+    pub seals: Seals,
+    /// Cancelled when leadership ends.
+    pub stop: CancellationToken,
+    stir: watch::Sender<u64>,
+    // Guards: nothing beyond the map itself. Never held across an await.
+    urgent: Mutex<HashMap<ChunkId, Duration>>,
+    // Guards: nothing beyond the value itself. Never held across an await.
+    upload_error: Mutex<String>,
+}
+
+impl Tenure {
+    /// Begins a term from the state as it is applied here.
+    ///
+    /// # Errors
+    /// [`JobFault`] when the state cannot be read.
+    pub fn begin(
+        ground: Ground,
+        cluster: ClusterId,
+        term: Term,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Self>, SealAsks), JobFault> {
+        let Ground { node, clock, random, node_timeout } = ground;
+        let view = node.read_local()?;
+        let registry = Registry::new(clock.clone(), node_timeout, rows::nodes(&*view.store)?);
+        let leases = Leases::new(clock.clone(), rows::sessions(&*view.store)?);
+        let (seals, asks) = Seals::new();
+        let (stir, _) = watch::channel(0);
+        let tenure = Self {
+            cluster,
+            term,
+            registry,
+            leases,
+            board: Board::new(clock.clone()),
+            data: DataNodes::new(cluster),
+            seals,
+            stop,
+            stir,
+            urgent: Mutex::new(HashMap::new()),
+            upload_error: Mutex::new(String::new()),
+            node,
+            clock,
+            random,
+            node_timeout,
+        };
+        Ok((Arc::new(tenure), asks))
+    }
+
+    /// Proposes one of the cluster's own commands.
+    ///
+    /// # Errors
+    /// [`Refused`]; every such command is safe to repeat.
+    pub async fn propose(&self, command: Command) -> Result<Answer, Refused> {
+        let (_, reply) = self.node.propose_internal(command, PROPOSE).await?;
+        Ok(reply?)
+    }
+
+    /// The state as it is applied here.
+    ///
+    /// # Errors
+    /// [`NodeError`] when the server stops.
+    pub fn local(&self) -> Result<ReadView, NodeError> {
+        self.node.read_local()
+    }
+
+    /// A chunk's record as it is applied here.
+    ///
+    /// # Errors
+    /// [`JobFault`] when the state cannot be read.
+    pub fn chunk(&self, chunk: ChunkId) -> Result<Option<ChunkRecord>, JobFault> {
+        Ok(read::chunk(&*self.local()?.store, chunk)?)
+    }
+
+    /// Where a data node listens.
+    #[must_use]
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        self.registry.get(node).map(|v| v.registered.address)
+    }
+
+    /// Wakes the jobs: there is something for them in the state.
+    pub fn stir(&self) {
+        self.stir.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Changes whenever [`Self::stir`] is called.
+    #[must_use]
+    pub fn stirred(&self) -> watch::Receiver<u64> {
+        self.stir.subscribe()
+    }
+
+    /// A chunk was sealed: those who wait are told, and its replicas of their new standing.
+    pub fn announce_sealed(&self, record: &ChunkRecord) {
+        self.seals.tell(record.chunk);
+        for replica in record.replicas.iter().filter(|r| record.is_holder(r.node)) {
+            if let Some(work) = super::notice::sealed(record, replica.node) {
+                self.board.notify(replica.node, work);
+            }
+        }
+        self.stir();
+    }
+
+    /// A chunk is in S3: its holders may evict it.
+    pub fn announce_persisted(&self, record: &ChunkRecord) {
+        for replica in record.replicas.iter().filter(|r| record.is_holder(r.node)) {
+            if let Some(work) = super::notice::persisted(self.cluster, record) {
+                self.board.notify(replica.node, work);
+            }
+        }
+    }
+
+    fn urgent(&self) -> std::sync::MutexGuard<'_, HashMap<ChunkId, Duration>> {
+        self.urgent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Someone waits for these chunks to be in S3: they go at once.
+    pub fn urge(&self, chunks: impl IntoIterator<Item = ChunkId>) {
+        let now = self.clock.boottime();
+        let mut urgent = self.urgent();
+        if urgent.len() >= URGENT_MAX {
+            urgent.retain(|_, until| *until > now);
+        }
+        for chunk in chunks {
+            if urgent.len() < URGENT_MAX {
+                urgent.insert(chunk, now + URGENT);
+            }
+        }
+        drop(urgent);
+        self.stir();
+    }
+
+    /// True while someone waits for the chunk to be in S3.
+    #[must_use]
+    pub fn is_urgent(&self, chunk: ChunkId) -> bool {
+        let now = self.clock.boottime();
+        self.urgent().get(&chunk).is_some_and(|until| *until > now)
+    }
+
+    /// Nobody needs to wait for the chunk any more.
+    pub fn settled(&self, chunk: ChunkId) {
+        self.urgent().remove(&chunk);
+    }
+
+    /// Notes the outcome of the newest upload: the failure, or empty after a success.
+    pub fn note_upload(&self, failure: &str) {
+        let mut error = self.upload_error.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone_into(&mut error);
+    }
+
+    /// The newest failure of the under-store, empty when all is well.
+    #[must_use]
+    pub fn under_store_error(&self) -> String {
+        let own = self.upload_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if own.is_empty() { self.registry.under_store_error() } else { own }
+    }
+
+    /// A data node as the wire has it.
+    #[must_use]
+    pub fn node_status(&self) -> Vec<v1::DataNode> {
+        self.registry.all().iter().map(super::notice::node_status).collect()
+    }
+}

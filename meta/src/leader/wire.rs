@@ -1,0 +1,75 @@
+//! Chunk records as the wire has them, for clients and for data nodes alike.
+
+use cairn_proto::v1;
+use cairn_types::{ClusterId, NodeId};
+
+use crate::keys::packs;
+use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica};
+
+
+/// Where a chunk is in S3.
+#[must_use]
+pub fn place(cluster: ClusterId, place: &PackPlace) -> v1::PackPlace {
+    v1::PackPlace {
+        pack: place.pack.0,
+        key: packs::object_key(cluster, place.pack),
+        offset: place.offset,
+        length: place.length,
+    }
+}
+
+/// One replica; `address` is empty when the node is unknown.
+#[must_use]
+pub fn replica(placed: &PlacedReplica, address: Option<String>) -> v1::Replica {
+    v1::Replica {
+        node: placed.node.0,
+        address: address.unwrap_or_default(),
+        incarnation: placed.incarnation.0,
+        disk: placed.disk.0.to_vec().into(),
+    }
+}
+
+/// A chunk with its replicas' addresses: the set while it is open or sealing, the holders once
+/// it is sealed.
+#[must_use]
+pub fn chunk(
+    cluster: ClusterId,
+    record: &ChunkRecord,
+    address: &dyn Fn(NodeId) -> Option<String>,
+) -> v1::Chunk {
+    let state = match record.state {
+        ChunkState::Open => v1::ChunkState::Open,
+        ChunkState::Sealing => v1::ChunkState::Sealing,
+        ChunkState::Sealed => v1::ChunkState::Sealed,
+    };
+    let shown = |r: &&PlacedReplica| record.sealed.is_none() || record.is_holder(r.node);
+    let marks = record.sealed.as_ref().map_or(&record.activation.marks, |s| &s.marks);
+    v1::Chunk {
+        chunk: record.chunk.0,
+        state: state.into(),
+        epoch: record.epoch.0,
+        replicas: record.replicas.iter().filter(shown).map(|r| replica(r, address(r.node))).collect(),
+        primary: record.primary.0,
+        policy: Some(v1::Policy::from(&record.policy)),
+        length: record.sealed.as_ref().map_or(0, |s| s.length),
+        chain: record.sealed.as_ref().map_or(0, |s| s.chain.0),
+        marks: marks.iter().map(v1::WriterMark::from).collect(),
+        activation: Some(activation(record)),
+        place: record.place.as_ref().map(|p| place(cluster, p)),
+    }
+}
+
+fn activation(record: &ChunkRecord) -> v1::Activation {
+    let (ino, base, session) = match record.owner {
+        ChunkOwner::Session(session) => (0, 0, session.0),
+        ChunkOwner::Tail { ino, base } => (ino.0, base, 0),
+    };
+    v1::Activation {
+        log_index: record.activation.log_index.0,
+        ino,
+        base,
+        generation: record.activation.generation.0,
+        session,
+        grant_bytes: record.activation.grant_bytes,
+    }
+}

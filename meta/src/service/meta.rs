@@ -1,0 +1,166 @@
+//! The services' verbs, each handed to its file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::v1::meta_server::Meta;
+use cairn_proto::v1::nodes_server::Nodes;
+use cairn_proto::{ServiceError, WireError, handshake, v1};
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use super::call::admit;
+use super::{
+    Context, extents, list, mutate, nodes, pull, report, seal, session, stat, status, wait,
+};
+
+type Answered<R> = Result<Response<R>, Status>;
+
+/// What all verbs have in common: the handshake, the deadline, the span, the metrics.
+#[derive(Clone)]
+struct Verbs {
+    context: Arc<Context>,
+}
+
+impl Verbs {
+    async fn call<T, R, F, Fut>(&self, verb: &'static str, request: Request<T>, act: F) -> Answered<R>
+    where
+        F: FnOnce(Arc<Context>, T, Duration) -> Fut,
+        Fut: Future<Output = Result<R, WireError>>,
+    {
+        let deadline = admit(request.metadata(), self.context.node.cluster_id())?;
+        let began = self.context.clock.boottime();
+        let span = tracing::debug_span!("rpc", verb);
+        let acting = act(self.context.clone(), request.into_inner(), deadline).instrument(span);
+        let result = match tokio::time::timeout(deadline, acting).await {
+            Ok(result) => result,
+            Err(_) => Err(ServiceError::Deadline.into()),
+        };
+        let took = self.context.clock.boottime().saturating_sub(began);
+        metrics::histogram!("cairn_meta_rpc_seconds", "verb" => verb).record(took.as_secs_f64());
+        result.map(Response::new).map_err(|error| {
+            metrics::counter!("cairn_meta_rpc_errors_total", "verb" => verb).increment(1);
+            tracing::debug!(verb, %error, "refused");
+            error.into()
+        })
+    }
+}
+
+/// The `Meta` service.
+#[derive(Clone)]
+pub struct MetaService(Verbs);
+
+impl MetaService {
+    /// Serves clients.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self(Verbs { context })
+    }
+}
+
+#[tonic::async_trait]
+impl Meta for MetaService {
+    type ListStream = list::ListStream;
+
+    async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
+        let context = &self.0.context;
+        handshake::check(request.metadata(), context.node.cluster_id(), true)?;
+        Ok(Response::new(session::hello(context)))
+    }
+
+    async fn open_session(&self, r: Request<v1::OpenSessionRequest>) -> Answered<v1::OpenSessionReply> {
+        self.0.call("OpenSession", r, async |ctx, m, d| session::open(&ctx, m, d).await).await
+    }
+
+    async fn keep_alive(&self, r: Request<v1::KeepAliveRequest>) -> Answered<v1::KeepAliveReply> {
+        self.0.call("KeepAlive", r, async |ctx, m, d| session::keep_alive(&ctx, m, d).await).await
+    }
+
+    async fn close_session(&self, r: Request<v1::CloseSessionRequest>) -> Answered<v1::CloseSessionReply> {
+        self.0.call("CloseSession", r, async |ctx, m, d| session::close(&ctx, m, d).await).await
+    }
+
+    async fn mutate(&self, r: Request<v1::MutateRequest>) -> Answered<v1::MutateReply> {
+        self.0.call("Mutate", r, async |ctx, m, d| mutate::mutate(&ctx, m, d).await).await
+    }
+
+    async fn stat(&self, r: Request<v1::StatRequest>) -> Answered<v1::StatReply> {
+        self.0.call("Stat", r, async |ctx, m, d| stat::stat(&ctx, m, d).await).await
+    }
+
+    async fn extents(&self, r: Request<v1::ExtentsRequest>) -> Answered<v1::ExtentsReply> {
+        self.0.call("Extents", r, async |ctx, m, d| extents::extents(&ctx, m, d).await).await
+    }
+
+    async fn list(&self, r: Request<v1::ListRequest>) -> Answered<Self::ListStream> {
+        self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
+    }
+
+    async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {
+        self.0.call("GetChunk", r, async |ctx, m, _| stat::chunk(&ctx, m).await).await
+    }
+
+    async fn seal_chunk(&self, r: Request<v1::SealChunkRequest>) -> Answered<v1::Chunk> {
+        self.0.call("SealChunk", r, async |ctx, m, d| seal::seal(&ctx, m, d).await).await
+    }
+
+    async fn wait_intent(&self, r: Request<v1::WaitIntentRequest>) -> Answered<v1::WaitIntentReply> {
+        self.0.call("WaitIntent", r, async |ctx, m, d| wait::intent(&ctx, m, d).await).await
+    }
+
+    async fn wait_persisted(&self, r: Request<v1::WaitPersistedRequest>) -> Answered<v1::WaitPersistedReply> {
+        self.0.call("WaitPersisted", r, async |ctx, m, d| wait::persisted(&ctx, m, d).await).await
+    }
+
+    async fn list_mounts(&self, r: Request<v1::ListMountsRequest>) -> Answered<v1::ListMountsReply> {
+        self.0.call("ListMounts", r, async |ctx, _, _| status::mounts(&ctx).await).await
+    }
+
+    async fn status(&self, r: Request<v1::StatusRequest>) -> Answered<v1::StatusReply> {
+        self.0.call("Status", r, async |ctx, _, _| status::status(&ctx)).await
+    }
+
+    async fn transfer_leader(
+        &self,
+        r: Request<v1::TransferLeaderRequest>,
+    ) -> Answered<v1::TransferLeaderReply> {
+        self.0.call("TransferLeader", r, async |ctx, m, d| status::transfer(&ctx, m, d).await).await
+    }
+}
+
+/// The `Nodes` service.
+#[derive(Clone)]
+pub struct NodesService(Verbs);
+
+impl NodesService {
+    /// Serves data nodes.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self(Verbs { context })
+    }
+}
+
+#[tonic::async_trait]
+impl Nodes for NodesService {
+    type PullWorkStream = pull::WorkStream;
+
+    async fn register(&self, r: Request<v1::RegisterRequest>) -> Answered<v1::RegisterReply> {
+        self.0.call("Register", r, async |ctx, m, d| nodes::register(&ctx, m, d).await).await
+    }
+
+    async fn heartbeat(&self, r: Request<v1::HeartbeatRequest>) -> Answered<v1::HeartbeatReply> {
+        self.0.call("Heartbeat", r, async |ctx, m, d| nodes::heartbeat(&ctx, m, d).await).await
+    }
+
+    async fn pull_work(&self, r: Request<v1::PullWorkRequest>) -> Answered<Self::PullWorkStream> {
+        self.0.call("PullWork", r, async |ctx, m, _| pull::pull(&ctx, m)).await
+    }
+
+    async fn report_work(&self, r: Request<v1::ReportWorkRequest>) -> Answered<v1::ReportWorkReply> {
+        self.0.call("ReportWork", r, async |ctx, m, d| report::report(&ctx, m, d).await).await
+    }
+
+    async fn seal_planned(&self, r: Request<v1::SealPlannedRequest>) -> Answered<v1::Chunk> {
+        self.0.call("SealPlanned", r, async |ctx, m, d| nodes::seal_planned(&ctx, m, d).await).await
+    }
+}

@@ -1,0 +1,123 @@
+//! The gRPC services: decode, call, encode. One file a group of verbs.
+
+pub mod call;
+mod decode;
+mod extents;
+mod list;
+pub mod meta;
+mod mutate;
+mod nodes;
+mod pull;
+mod report;
+mod seal;
+mod session;
+mod stat;
+mod status;
+mod wait;
+
+use std::sync::Arc;
+
+use cairn_proto::v1::meta_server::MetaServer;
+use cairn_proto::v1::nodes_server::NodesServer;
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::limits::MESSAGE_BYTES_MAX;
+use cairn_types::{Clock, ClusterId, NodeId, Random};
+use tokio_util::sync::CancellationToken;
+
+use crate::keys::chunks::ChunkRecord;
+use crate::leader::tenure::JobFault;
+use crate::leader::{Ground, Leader, Tenure, wire};
+use crate::namespace::NamespaceError;
+use crate::node::Node;
+use crate::store::Rows;
+
+/// What every service call may use.
+pub struct Context {
+    /// The replicated state.
+    pub node: Node,
+    /// The leader's jobs, while this server leads.
+    pub leader: Leader,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The machine's random source.
+    pub random: Arc<dyn Random>,
+}
+
+impl Context {
+    /// The tenure, while this server leads.
+    ///
+    /// # Errors
+    /// `NotLeader` with the leader's address, when known.
+    pub fn tenure(&self) -> Result<Arc<Tenure>, ServiceError> {
+        self.leader.tenure().ok_or_else(|| self.not_leader())
+    }
+
+    fn not_leader(&self) -> ServiceError {
+        let leader = self.node.status().leader.filter(|(id, _)| *id != self.node.id());
+        ServiceError::NotLeader { leader_address: leader.map(|(_, address)| address).unwrap_or_default() }
+    }
+
+    fn cluster(&self) -> Result<ClusterId, ServiceError> {
+        self.node.cluster_id().ok_or_else(|| self.not_leader())
+    }
+
+    /// A chunk as the wire has it, with addresses from the same point in time.
+    fn wire_chunk(&self, rows: &dyn Rows, record: &ChunkRecord) -> Result<v1::Chunk, WireError> {
+        let mut chunks = self.wire_chunks(rows, [record])?;
+        Ok(chunks.pop().ok_or(ServiceError::Internal)?)
+    }
+
+    fn wire_chunks<'r>(
+        &self,
+        rows: &dyn Rows,
+        records: impl IntoIterator<Item = &'r ChunkRecord>,
+    ) -> Result<Vec<v1::Chunk>, WireError> {
+        let mut records = records.into_iter().peekable();
+        if records.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let cluster = self.cluster()?;
+        let known = crate::leader::rows::nodes(rows).map_err(fault)?;
+        let address = |node: NodeId| known.iter().find(|n| n.node == node).map(|n| n.address.clone());
+        Ok(records.map(|record| wire::chunk(cluster, record, &address)).collect())
+    }
+}
+
+/// The state could not be read: logged here, `Internal` outside.
+fn fault(error: impl Into<JobFault>) -> WireError {
+    match error.into() {
+        JobFault::Node(error) => error.into(),
+        error => {
+            tracing::error!(%error, "a request met a fault of the state");
+            metrics::counter!("cairn_meta_state_faults_total").increment(1);
+            ServiceError::Internal.into()
+        }
+    }
+}
+
+/// What the namespace refused, or could not read.
+fn refusal(error: NamespaceError) -> WireError {
+    match error {
+        NamespaceError::Refused(error) => error.into(),
+        NamespaceError::Fault(error) => fault(error),
+    }
+}
+
+/// Both services of a metadata server, with their limits.
+pub type Servers = (MetaServer<meta::MetaService>, NodesServer<meta::NodesService>);
+
+/// The services on `ground`, and the future that runs the leader's jobs until `shutdown`.
+///
+/// The services answer on followers too: with the leader's address.
+pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Future<Output = ()> + Send) {
+    let (node, clock, random) = (ground.node.clone(), ground.clock.clone(), ground.random.clone());
+    let (leader, jobs) = Leader::start(ground, shutdown);
+    let context = Arc::new(Context { node, leader, clock, random });
+    let meta = MetaServer::new(meta::MetaService::new(context.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let nodes = NodesServer::new(meta::NodesService::new(context))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    ((meta, nodes), jobs)
+}

@@ -1,0 +1,113 @@
+//! `Mutate`: every change of the namespace, once for each (session, sequence).
+
+use std::time::Duration;
+
+use cairn_proto::{WireError, v1};
+use cairn_types::{FsError, InodeId, NodeId, Policy};
+
+use super::Context;
+use super::decode::{self, Mutation};
+use crate::keys::sessions;
+use crate::leader::{Tenure, lag, placement};
+use crate::namespace::{Answer, Command, Operation, Placement, read};
+use crate::store::{Rows, Table};
+
+/// Decodes, places, proposes, answers.
+pub async fn mutate(
+    ctx: &Context,
+    request: v1::MutateRequest,
+    deadline: Duration,
+) -> Result<v1::MutateReply, WireError> {
+    let mut mutation = decode::mutation(request)?;
+    let tenure = ctx.tenure()?;
+    tenure.leases.renew(mutation.session);
+    place(&tenure, &mut mutation)?;
+    let Mutation { session, sequence, acknowledged_below, operation, .. } = mutation;
+    let command = Command::Request { session, sequence, acknowledged_below, operation };
+    let (index, reply) = ctx.node.propose(command, deadline).await?;
+    let answer = reply?;
+    follow(&tenure, &answer);
+    encode(ctx, &tenure, index, answer)
+}
+
+/// What the leader does at once about an answer: a chunk that is to be sealed is sealed.
+fn follow(tenure: &Tenure, answer: &Answer) {
+    use crate::keys::chunks::ChunkState;
+    if let Some(chunk) = answer.chunk.as_ref().filter(|c| c.state == ChunkState::Sealing) {
+        tenure.seals.ask(chunk.chunk);
+    }
+}
+
+/// Fills in the placement of a chunk that is to be opened.
+///
+/// A refusal here is not the state's and is not kept: the same sequence may be sent again. So a
+/// sequence that has its reply already, or a tail that is open, is never refused here.
+fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
+    let (of, tail) = match &mutation.operation {
+        Operation::OpenChunk { policy_of, .. } => (*policy_of, false),
+        Operation::OpenTail { ino, .. } => (*ino, true),
+        _ => return Ok(()),
+    };
+    let view = tenure.local()?;
+    let store = &*view.store;
+    let reply = sessions::reply_key(mutation.session, mutation.sequence);
+    if store.get(Table::Replies, &reply).map_err(|e| super::fault(crate::keys::RowFault::from(e)))?.is_some() {
+        return Ok(());
+    }
+    // What is wrong with the inode the state machine says itself.
+    let Some(ground) = ground(store, of)? else { return Ok(()) };
+    if tail && ground.has_tail {
+        return Ok(());
+    }
+    if let Some(refused) = lag::bound(tenure, &ground.policy, tail.then_some(of)).map_err(super::fault)? {
+        metrics::counter!("cairn_meta_lag_refusals_total").increment(1);
+        return Err(refused.into());
+    }
+    let chosen = choose(tenure, &ground.policy, &mutation.avoid)?;
+    if let Operation::OpenChunk { placement, .. } | Operation::OpenTail { placement, .. } =
+        &mut mutation.operation
+    {
+        *placement = chosen;
+    }
+    Ok(())
+}
+
+struct Ground {
+    policy: Policy,
+    has_tail: bool,
+}
+
+/// The policy in force at an inode; `None` when the inode is gone.
+fn ground(rows: &dyn Rows, ino: InodeId) -> Result<Option<Ground>, WireError> {
+    let found = read::stat(rows, &crate::namespace::Target::ino(ino));
+    match found {
+        Ok(stat) => Ok(Some(Ground { policy: stat.policy, has_tail: stat.inode.tail.is_some() })),
+        Err(crate::namespace::NamespaceError::Refused(_)) => Ok(None),
+        Err(error) => Err(super::refusal(error)),
+    }
+}
+
+fn choose(tenure: &Tenure, policy: &Policy, avoid: &[NodeId]) -> Result<Option<Placement>, FsError> {
+    let candidates = tenure.registry.candidates(avoid);
+    let nodes = placement::choose(&candidates, policy, tenure.random.next_u64())?;
+    let replicas: Vec<_> = nodes.iter().filter_map(|n| tenure.registry.placed(*n)).collect();
+    Ok(nodes.first().map(|primary| Placement { replicas, primary: *primary }))
+}
+
+fn encode(
+    ctx: &Context,
+    tenure: &Tenure,
+    index: cairn_types::LogIndex,
+    answer: Answer,
+) -> Result<v1::MutateReply, WireError> {
+    let view = tenure.local()?;
+    let store = &*view.store;
+    Ok(v1::MutateReply {
+        log_index: index.0,
+        inode: answer.inode.as_ref().map(v1::Inode::from),
+        chunk: answer.chunk.as_ref().map(|c| ctx.wire_chunk(store, c)).transpose()?,
+        generation: answer.generation.map(|g| g.0),
+        intent: answer.intent.map(|i| i.0),
+        mount: answer.mount.map(|m| m.0),
+    })
+}

@@ -1,0 +1,99 @@
+//! Hello, and sessions: opened, kept alive, closed.
+
+use std::time::Duration;
+
+use cairn_proto::{WireError, v1};
+use cairn_types::limits::{PROTOCOL_VERSION, SESSION_LEASE_MS};
+use cairn_types::{FsError, Sequence, SessionId};
+
+use super::Context;
+use super::call::malformed;
+use crate::leader::tenure::Refused;
+use crate::namespace::Command;
+
+/// Bytes of a client's name, at most.
+const CLIENT_BYTES_MAX: usize = 256;
+/// Entries that closing one session may take.
+const CLOSE_STEPS_MAX: usize = 64;
+
+/// Who this is and who leads. Never fails, on any server.
+pub fn hello(ctx: &Context) -> v1::HelloReply {
+    let status = ctx.node.status();
+    let (leader, leader_address) = status.leader.map_or((0, String::new()), |(id, a)| (id.0, a));
+    let member = |m: crate::node::MemberStatus| v1::MetaMember { node: m.node.0, address: m.address };
+    v1::HelloReply {
+        cluster_id: ctx.node.cluster_id().map(|id| id.0.to_vec()).unwrap_or_default().into(),
+        node: status.node.0,
+        leader,
+        leader_address,
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        members: status.members.into_iter().map(member).collect(),
+        wall_ns: ctx.clock.wall().0,
+    }
+}
+
+/// Opens a session; its lease begins when the entry is committed.
+pub async fn open(
+    ctx: &Context,
+    request: v1::OpenSessionRequest,
+    deadline: Duration,
+) -> Result<v1::OpenSessionReply, WireError> {
+    if request.client.len() > CLIENT_BYTES_MAX {
+        return Err(malformed("client"));
+    }
+    let tenure = ctx.tenure()?;
+    let command = Command::OpenSession { client: request.client };
+    let (_, reply) = ctx.node.propose(command, deadline).await?;
+    let session = reply?.session.ok_or(cairn_proto::ServiceError::Internal)?;
+    tenure.leases.grant(session);
+    Ok(v1::OpenSessionReply { session: session.0, lease_ms: SESSION_LEASE_MS })
+}
+
+/// Renews a lease and drops acknowledged replies.
+pub async fn keep_alive(
+    ctx: &Context,
+    request: v1::KeepAliveRequest,
+    deadline: Duration,
+) -> Result<v1::KeepAliveReply, WireError> {
+    let tenure = ctx.tenure()?;
+    let session = SessionId(request.session);
+    if !tenure.leases.renew(session) {
+        return Err(FsError::SessionExpired.into());
+    }
+    let below = Sequence(request.acknowledged_below);
+    if tenure.leases.acknowledges(session, below) {
+        let command = Command::Acknowledge { session, below };
+        let (_, reply) = ctx.node.propose(command, deadline).await?;
+        reply?;
+    }
+    Ok(v1::KeepAliveReply { lease_ms: SESSION_LEASE_MS })
+}
+
+/// Ends a session; its open chunks begin their seal.
+pub async fn close(
+    ctx: &Context,
+    request: v1::CloseSessionRequest,
+    deadline: Duration,
+) -> Result<v1::CloseSessionReply, WireError> {
+    let tenure = ctx.tenure()?;
+    let session = SessionId(request.session);
+    if session.0 == 0 {
+        return Err(malformed("session"));
+    }
+    let (_, reply) = ctx.node.propose(Command::CloseSession { session }, deadline).await?;
+    let mut more = reply?.session.is_some();
+    tenure.leases.forget(session);
+    for _ in 0..CLOSE_STEPS_MAX {
+        if !more {
+            break;
+        }
+        more = match tenure.propose(Command::ExpireSession { session }).await {
+            Ok(answer) => answer.session.is_some(),
+            Err(Refused::Fs(_)) => false,
+            Err(Refused::Node(error)) => return Err(error.into()),
+        };
+    }
+    tenure.stir();
+    Ok(v1::CloseSessionReply {})
+}

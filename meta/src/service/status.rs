@@ -1,0 +1,79 @@
+//! `Status`, `ListMounts`, `TransferLeader`.
+
+use std::time::Duration;
+
+use cairn_proto::{WireError, v1};
+use cairn_types::NodeId;
+
+use super::Context;
+use crate::keys::queues::Queue;
+use crate::leader::persist::age_ms;
+use crate::leader::rows;
+use crate::namespace::read;
+use crate::node::{Consistency, MemberStatus};
+
+/// A member that answered within this time is reachable.
+const REACHABLE_MS: u64 = 3000;
+
+/// What the leader knows of the cluster.
+pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
+    let tenure = ctx.tenure()?;
+    let raft = ctx.node.status();
+    let view = ctx.node.read_local()?;
+    let state = read::cluster(&*view.store).map_err(super::fault)?;
+    let oldest = rows::queue(&*view.store, Queue::Unpersisted, 1).map_err(super::fault)?;
+    let lag_age_ms = oldest.first().map_or(0, |(since, _)| age_ms(*since, ctx.clock.wall()));
+    let leader = raft.leader.as_ref().map_or(0, |(id, _)| id.0);
+    let server = |m: MemberStatus| {
+        let itself = m.node == raft.node;
+        v1::MetaServer {
+            node: m.node.0,
+            address: m.address,
+            leader: m.node.0 == leader,
+            voter: m.voter,
+            matched_index: if itself { raft.last_log.0 } else { m.matched.map_or(0, |i| i.0) },
+            reachable: itself || m.silent_ms.is_some_and(|ms| ms <= REACHABLE_MS),
+        }
+    };
+    Ok(v1::StatusReply {
+        cluster_id: tenure.cluster.0.to_vec().into(),
+        leader,
+        term: raft.term.0,
+        last_log_index: raft.last_log.0,
+        applied_index: view.applied.0,
+        snapshot_index: raft.snapshot.0,
+        servers: raft.members.into_iter().map(server).collect(),
+        nodes: tenure.node_status(),
+        inodes: state.counts.inodes,
+        chunks_open: state.counts.chunks_open,
+        chunks_sealing: state.counts.chunks_sealing,
+        chunks_sealed: state.counts.chunks_sealed,
+        chunks_under_replicated: state.counts.under_replicated,
+        lag_bytes: state.counts.unpersisted_bytes,
+        lag_age_ms,
+        packs: state.counts.packs,
+        sessions: state.counts.sessions,
+        intents: state.counts.intents,
+        under_store_error: tenure.under_store_error(),
+    })
+}
+
+/// All mounts.
+pub async fn mounts(ctx: &Context) -> Result<v1::ListMountsReply, WireError> {
+    let view = ctx.node.read(Consistency::Linearizable).await?;
+    let mounts = read::mounts(&*view.store).map_err(super::fault)?;
+    let wire = |m| super::extents::mount(&*view.store, m);
+    Ok(v1::ListMountsReply { mounts: mounts.iter().map(wire).collect::<Result<_, _>>()? })
+}
+
+/// Hands leadership over.
+pub async fn transfer(
+    ctx: &Context,
+    request: v1::TransferLeaderRequest,
+    deadline: Duration,
+) -> Result<v1::TransferLeaderReply, WireError> {
+    let to = (request.to != 0).then_some(NodeId(request.to));
+    ctx.node.transfer_leader(to, deadline).await?;
+    let leader = ctx.node.status().leader.map_or(0, |(id, _)| id.0);
+    Ok(v1::TransferLeaderReply { leader })
+}

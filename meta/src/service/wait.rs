@@ -1,0 +1,142 @@
+//! `WaitIntent` and `WaitPersisted`: answered when the state says so, or when the time is up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cairn_proto::{WireError, v1};
+use cairn_types::{ChunkId, FsError, Inode, IntentId, Persist};
+
+use super::Context;
+use super::call::malformed;
+use crate::keys::chunks::{ChunkRecord, ChunkState};
+use crate::keys::RowFault;
+use crate::leader::{Tenure, aging};
+use crate::namespace::read;
+use crate::node::Consistency;
+use crate::store::Rows;
+
+/// The longest that one call waits.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The shortest time between two looks at the state: under load it changes all the time.
+const PACE: Duration = Duration::from_millis(10);
+
+/// How long a call may wait: what it asks for, within its deadline.
+fn patience(timeout_ms: u64, deadline: Duration) -> Duration {
+    // Answered a little before the deadline: "not yet" says more than a deadline that passed.
+    let most = deadline.saturating_sub(deadline / 10).min(WAIT_MAX);
+    if timeout_ms == 0 { most } else { Duration::from_millis(timeout_ms).min(most) }
+}
+
+/// Looks at the state at each change until `done` answers, or `patience` is over.
+async fn until<T>(
+    ctx: &Context,
+    patience: Duration,
+    mut done: impl FnMut() -> Result<Option<T>, WireError>,
+) -> Result<Option<T>, WireError> {
+    let mut applied = ctx.node.applied();
+    let watching = async {
+        loop {
+            if let Some(answer) = done()? {
+                return Ok(Some(answer));
+            }
+            if applied.changed().await.is_err() {
+                return Err(cairn_proto::ServiceError::Stopping.into());
+            }
+            tokio::time::sleep(PACE).await;
+        }
+    };
+    tokio::time::timeout(patience, watching).await.unwrap_or(Ok(None))
+}
+
+/// Waits until an intent is done. It is done when it is gone; one that failed for good is kept
+/// and says why.
+pub async fn intent(
+    ctx: &Context,
+    request: v1::WaitIntentRequest,
+    deadline: Duration,
+) -> Result<v1::WaitIntentReply, WireError> {
+    if request.intent == 0 {
+        return Err(malformed("intent"));
+    }
+    let intent = IntentId(request.intent);
+    ctx.node.read(Consistency::Linearizable).await?;
+    let look = || {
+        let record = read::intent(&*ctx.node.read_local()?.store, intent).map_err(super::fault)?;
+        Ok(match record {
+            None => Some(v1::WaitIntentReply { done: true, failure: String::new() }),
+            Some(r) if r.failed => Some(v1::WaitIntentReply { done: true, failure: r.message }),
+            Some(_) => None,
+        })
+    };
+    let waited = until(ctx, patience(request.timeout_ms, deadline), look).await?;
+    Ok(waited.unwrap_or_default())
+}
+
+/// Waits until every byte of a file below its present end is in S3.
+pub async fn persisted(
+    ctx: &Context,
+    request: v1::WaitPersistedRequest,
+    deadline: Duration,
+) -> Result<v1::WaitPersistedReply, WireError> {
+    let target = super::decode::target(request.target)?;
+    let patience = patience(request.timeout_ms, deadline);
+    let tenure = ctx.tenure()?;
+    let view = ctx.node.read(Consistency::Linearizable).await?;
+    super::stat::imported(ctx, &view, &target, false).await?;
+    let stat = read::stat(&*view.store, &target).map_err(super::refusal)?;
+    if !stat.inode.is_file() {
+        return Err(FsError::NotFile.into());
+    }
+    if stat.policy.persist == Persist::Never && stat.inode.mount.is_none() {
+        return Err(FsError::NotSupported.into());
+    }
+    let ino = stat.inode.ino;
+    let settle = async {
+        let open = open_chunks(&*view.store, &stat.inode).map_err(super::fault)?;
+        futures::future::join_all(open.iter().map(|c| close(&tenure, c))).await;
+        Ok::<_, WireError>(())
+    };
+    drop(tokio::time::timeout(patience, settle).await);
+    // What is written from now on need not be waited for.
+    let (_, wanted) = read::unpersisted(&*tenure.local()?.store, ino).map_err(super::fault)?;
+    tenure.urge(wanted.iter().copied());
+    let look = || {
+        let left = left_of(ctx, &wanted)?;
+        Ok((left == 0).then_some(()))
+    };
+    let done = until(ctx, patience, look).await?.is_some();
+    Ok(v1::WaitPersistedReply { done, unpersisted_bytes: left_of(ctx, &wanted)? })
+}
+
+/// Bytes of those of `wanted` that are not in S3 yet. One that is gone needs no copy there.
+fn left_of(ctx: &Context, wanted: &BTreeSet<ChunkId>) -> Result<u64, WireError> {
+    let view = ctx.node.read_local()?;
+    let mut left = 0;
+    for chunk in wanted {
+        let record = read::chunk(&*view.store, *chunk).map_err(super::fault)?;
+        if let Some(record) = record.filter(|r| r.place.is_none() && !r.is_dead()) {
+            left += record.sealed_length().unwrap_or(record.extent_end).max(1);
+        }
+    }
+    Ok(left)
+}
+
+/// Closes a chunk and waits until it is sealed.
+async fn close(tenure: &Tenure, record: &ChunkRecord) {
+    if record.state == ChunkState::Open {
+        aging::close(tenure, record).await;
+    }
+    if let Ok(Some(now)) = tenure.chunk(record.chunk) {
+        // A failure shows as bytes that are not persisted.
+        drop(super::seal::decided(tenure, now).await);
+    }
+}
+
+/// The chunks of a file that are not sealed: its tail, and shared ones.
+fn open_chunks(rows: &dyn Rows, inode: &Inode) -> Result<Vec<ChunkRecord>, RowFault> {
+    let (_, mut ids) = read::unpersisted(rows, inode.ino)?;
+    ids.extend(inode.tail.map(|t| t.chunk));
+    let records = ids.into_iter().filter_map(|c| read::chunk(rows, c).transpose());
+    let records: Vec<ChunkRecord> = records.collect::<Result<_, _>>()?;
+    Ok(records.into_iter().filter(|r| r.state != ChunkState::Sealed).collect())
+}
