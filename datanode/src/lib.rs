@@ -5,11 +5,14 @@
 //! reached through [`metadata`] alone.
 
 pub mod cache;
+pub mod chunk;
 pub mod config;
 pub mod connection;
+pub mod disk;
 pub mod http;
 pub mod import;
 pub mod metadata;
+pub mod segments;
 pub mod understore;
 pub mod upload;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use cairn_types::{ChunkId, Epoch};
 
 use super::completion::Callback;
+use super::error::StoreError;
 use super::spec::{AppendRecord, ChunkSpec, Durable, FenceAnswer, FenceSpec, SealedOutcome, SealedSpec};
 use crate::segments::BlockSums;
 
@@ -42,5 +43,23 @@ impl Request {
             _ => 0,
         };
         256 + payload
+    }
+}
+
+impl Request {
+    /// Answers without doing anything.
+    pub(crate) fn refuse(self, error: StoreError) {
+        match self {
+            Self::Create(_, callback)
+            | Self::Delete(_, callback)
+            | Self::Persisted(_, _, callback)
+            | Self::CachePut(_, _, _, callback)
+            | Self::Flush(callback) => callback(Err(error)),
+            Self::Append(_, _, _, callback) => callback(Err(error)),
+            Self::Fence(_, callback) => callback(Err(error)),
+            Self::Sealed(_, callback) => callback(Err(error)),
+            Self::Evict(_, callback) => callback(Err(error)),
+            Self::MarkDamaged(_) => {}
+        }
     }
 }

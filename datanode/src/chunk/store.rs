@@ -8,7 +8,7 @@ use cairn_types::{ChunkId, Clock, DiskId, Epoch, Incarnation};
 
 use super::completion::{Callback, Completion};
 use super::engine::Engine;
-use super::error::{ReadError, Retired, StoreError};
+use super::error::{ReadError, Retired};
 use super::queue::Queue;
 use super::recover::OpenReport;
 use super::request::{CacheKey, Request};

@@ -1,0 +1,113 @@
+//! The bounded queue between the handles and the writer's thread.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::error::StoreError;
+use super::request::Request;
+
+/// Requests and bytes above which [`Queue::ready`] waits.
+const SOFT: (usize, usize) = (8 << 10, 32 << 20);
+/// Requests and bytes above which [`Queue::push`] refuses.
+const HARD: (usize, usize) = (32 << 10, 128 << 20);
+
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+    writer_sleeps: bool,
+}
+
+impl Waiting {
+    fn over(&self, bound: (usize, usize)) -> bool {
+        self.requests.len() >= bound.0 || self.bytes >= bound.1
+    }
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Guards the order of submission: what is pushed first is taken first. Held for a push or a
+    /// drain only, never over I/O or an await.
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+    drained: Notify,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // A panic while pushing leaves a whole queue behind: every step is a single push or drain.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues `request`, or gives it back with the reason.
+    pub(crate) fn push(&self, request: Request) -> Result<(), (Request, StoreError)> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err((request, StoreError::Stopped));
+        }
+        if waiting.over(HARD) {
+            return Err((request, StoreError::Busy));
+        }
+        waiting.bytes += request.weight();
+        waiting.requests.push_back(request);
+        let wake = waiting.writer_sleeps;
+        drop(waiting);
+        if wake {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until a push is welcome.
+    pub(crate) async fn ready(&self) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            let welcome = {
+                let waiting = self.lock();
+                waiting.closed || !waiting.over(SOFT)
+            };
+            if welcome {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Takes up to `count` requests of about `bytes` in all. With `wait` it sleeps until there is
+    /// one; `None` when the queue is closed and empty.
+    pub(crate) fn take(&self, count: usize, bytes: usize, wait: bool) -> Option<Vec<Request>> {
+        let mut waiting = self.lock();
+        while wait && waiting.requests.is_empty() && !waiting.closed {
+            waiting.writer_sleeps = true;
+            waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.writer_sleeps = false;
+        }
+        if waiting.requests.is_empty() && waiting.closed {
+            return None;
+        }
+        let mut taken = Vec::new();
+        let mut taken_bytes = 0;
+        while taken.len() < count && taken_bytes < bytes {
+            let Some(request) = waiting.requests.pop_front() else { break };
+            taken_bytes += request.weight();
+            taken.push(request);
+        }
+        waiting.bytes -= taken_bytes;
+        drop(waiting);
+        self.drained.notify_waiters();
+        Some(taken)
+    }
+
+    /// Refuses everything from now on; what waits is still taken.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+        self.drained.notify_waiters();
+    }
+}

@@ -1,0 +1,25 @@
+//! The log-structured store of one disk: records in batches in preallocated, recycled segments.
+//!
+//! [`SegmentLog`] writes: one owner, no thread of its own. [`SegmentReader`] reads, from any thread.
+//! Bytes are described in docs/FORMAT.md, section "Segments".
+
+pub mod batch;
+pub mod error;
+pub mod footer;
+pub mod log;
+mod open;
+mod prepare;
+pub mod reader;
+pub mod record;
+pub mod replay;
+mod scan;
+pub mod segment;
+
+#[cfg(test)]
+mod log_tests;
+
+pub use error::{LogError, WriteFailure};
+pub use log::{LogOptions, Privilege, SegmentLog};
+pub use reader::{RecordError, SegmentReader, StoredRecord};
+pub use record::{BlockSums, Location, RecordHeader, RecordKind};
+pub use replay::{Entry, Replay};

@@ -1,0 +1,66 @@
+//! Makes the next segment's file ahead of time, so that a full segment costs its writer no wait.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::segment::file_name;
+use crate::disk::{Disk, DiskError, DiskFile};
+
+type Made = (u32, Result<Arc<dyn DiskFile>, DiskError>);
+
+/// Makes segment files, one ahead when it has a thread.
+pub(crate) struct Preparer {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    thread: Option<(SyncSender<u32>, Receiver<Made>)>,
+    /// Asked of the thread and not yet taken.
+    pending: Option<u32>,
+}
+
+impl Preparer {
+    pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, ahead: bool) -> Self {
+        let thread = ahead.then(|| Self::start(Arc::clone(&disk), segment_bytes)).flatten();
+        Self { disk, segment_bytes, thread, pending: None }
+    }
+
+    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Option<(SyncSender<u32>, Receiver<Made>)> {
+        let (wanted, requests) = sync_channel::<u32>(1);
+        let (made, ready) = sync_channel(1);
+        // It ends when the preparer and with it the sender goes.
+        let thread = std::thread::Builder::new().name("cairn-prepare".to_owned()).spawn(move || {
+            while let Ok(slot) = requests.recv() {
+                if made.send((slot, disk.create(&file_name(slot), segment_bytes))).is_err() {
+                    return;
+                }
+            }
+        });
+        match thread {
+            Ok(_detached) => Some((wanted, ready)),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to prepare segments: the writer makes them itself");
+                None
+            }
+        }
+    }
+
+    /// Begins to make `slot`'s file, unless one is being made.
+    pub(crate) fn want(&mut self, slot: u32) {
+        if let (None, Some((wanted, _))) = (self.pending, &self.thread)
+            && wanted.try_send(slot).is_ok()
+        {
+            self.pending = Some(slot);
+        }
+    }
+
+    /// The file of `slot`: the prepared one, or one made now.
+    pub(crate) fn take(&mut self, slot: u32) -> Result<Arc<dyn DiskFile>, DiskError> {
+        if let (Some(pending), Some((_, ready))) = (self.pending.take(), &self.thread)
+            && let Ok((made, outcome)) = ready.recv()
+            && pending == slot
+            && made == slot
+        {
+            return outcome;
+        }
+        self.disk.create(&file_name(slot), self.segment_bytes)
+    }
+}
