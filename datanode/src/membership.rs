@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chunk::ChunkStore;
 use crate::metadata::Metadata;
-use crate::write_through::Health;
+use crate::health::Health;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);

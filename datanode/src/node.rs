@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::replicate::{Context, Primaries};
-use crate::write_through::Health;
+use crate::health::Health;
 
 /// A data node's parts. Shared by all its tasks.
 pub struct Node {

@@ -127,7 +127,7 @@ pub async fn serve(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let boot_id = boot_id();
     let store = open_store(&config.dir, &identity, boot_id, Arc::clone(&clock)).await?;
-    let through = write_through::open(&config, cluster, &store, Arc::clone(&clock)).await?;
+    let through = write_through::open(&config, cluster, identity.disk, &store, Arc::clone(&clock)).await?;
     let member = Member {
         metadata: metadata.clone(),
         store: store.clone(),
@@ -242,7 +242,7 @@ impl Parts {
             health: through.health,
             stop: stop.clone(),
         });
-        let worker = Worker::new(Arc::clone(&node), through.uploader, through.importer);
+        let worker = Worker::new(Arc::clone(&node), through.uploader, through.buckets);
         tokio::spawn(renewals.run(stop.clone()));
         tokio::spawn(member.beat(self.node, known, stop.clone()));
         tokio::spawn(worker.run(context.leaving.clone()));

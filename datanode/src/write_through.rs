@@ -1,45 +1,74 @@
 //! [`WriteThrough`]: what a node needs of its under-store, put together from its configuration.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use cairn_types::{Clock, ClusterId, SystemRandom};
+use async_trait::async_trait;
+use bytes::Bytes;
+use cairn_types::{Clock, ClusterId, DiskId, SystemRandom};
 
-use crate::cache::Cache;
-use crate::chunk::ChunkStore;
-use crate::config::Config;
-use crate::import::Importer;
-use crate::understore::{self, LocationError, MountStores, S3Clients};
+use crate::cache::{BlockKey, Blocks, Cache};
+use crate::chunk::{CacheKey, ChunkStore};
+use crate::config::{Config, UnderStoreConfig};
+use crate::health::Health;
+use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients};
 use crate::upload::Uploader;
-
-/// The newest failure of the under-store. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Health {
-    // Invariant: what the last finished piece of work said. Held to read or write the text.
-    failure: Arc<Mutex<String>>,
-}
-
-impl Health {
-    /// Notes how a piece of work ended.
-    pub fn note(&self, failure: Option<&dyn std::error::Error>) {
-        let text = failure.map(ToString::to_string).unwrap_or_default();
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = text;
-    }
-
-    /// The newest failure; empty when the last piece of work succeeded.
-    #[must_use]
-    pub fn failure(&self) -> String {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// The parts that reach S3.
 pub struct WriteThrough {
     /// Writes packs; absent without an under-store.
     pub uploader: Option<Uploader>,
-    /// Lists buckets.
-    pub importer: Importer,
+    /// The buckets of mounts.
+    pub buckets: Arc<dyn Buckets>,
     /// Reads objects through the cache.
     pub cache: Cache,
     /// How the under-store does.
     pub health: Health,
+}
+
+/// Puts the parts together. Nothing is asked of S3 yet.
+///
+/// # Errors
+/// [`LocationError`] when the under-store's URL or directory cannot be used.
+pub async fn open(
+    config: &Config,
+    cluster: ClusterId,
+    disk: DiskId,
+    store: &ChunkStore,
+    clock: Arc<dyn Clock>,
+) -> Result<WriteThrough, LocationError> {
+    let timeout_ms = config.understore.as_ref().map_or_else(
+        || UnderStoreConfig::default().timeout_ms,
+        |understore| understore.timeout_ms,
+    );
+    let clients = S3Clients::load(Duration::from_millis(timeout_ms)).await;
+    let packs = match &config.understore {
+        Some(under) => {
+            Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?)
+        }
+        None => None,
+    };
+    let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, clock));
+    let uploader =
+        packs.as_ref().map(|packs| Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster));
+    let cache = Cache::new(Arc::new(store.clone()), packs, Arc::clone(&buckets), disk);
+    Ok(WriteThrough { uploader, buckets, cache, health: Health::default() })
+}
+
+/// The store's own segments as the cache's place.
+#[async_trait]
+impl Blocks for ChunkStore {
+    async fn get(&self, key: BlockKey) -> Option<Bytes> {
+        let store = self.clone();
+        let key = CacheKey { object: key.object, block: key.block };
+        tokio::task::spawn_blocking(move || store.cache_get(key)).await.ok().flatten()
+    }
+
+    async fn put(&self, key: BlockKey, block: Bytes) {
+        self.ready().await;
+        let key = CacheKey { object: key.object, block: key.block };
+        if let Err(error) = self.cache_put(key, block).await {
+            tracing::debug!(%error, "a block is not kept");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The work that the metadata leader gives this node: pulled as a stream, done a bounded number at
 //! a time, reported.
 
+mod import;
 pub mod sealed;
 mod source;
 
@@ -17,8 +18,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::chunk::StoreError;
-use crate::import::Importer;
 use crate::node::Node;
+use crate::understore::Buckets;
 use crate::upload::Uploader;
 
 /// Pieces that move bytes or ask S3, at once.
@@ -34,7 +35,7 @@ const PAUSE_MOST: Duration = Duration::from_millis(2_000);
 pub struct Worker {
     node: Arc<Node>,
     uploader: Option<Uploader>,
-    importer: Importer,
+    buckets: Arc<dyn Buckets>,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
 }
@@ -42,9 +43,9 @@ pub struct Worker {
 impl Worker {
     /// A worker of `node`; without an uploader packs are not written.
     #[must_use]
-    pub fn new(node: Arc<Node>, uploader: Option<Uploader>, importer: Importer) -> Self {
+    pub fn new(node: Arc<Node>, uploader: Option<Uploader>, buckets: Arc<dyn Buckets>) -> Self {
         let (heavy, light) = (Semaphore::new(HEAVY_MAX), Semaphore::new(LIGHT_MAX));
-        Self { node, uploader, importer, heavy: Arc::new(heavy), light: Arc::new(light) }
+        Self { node, uploader, buckets, heavy: Arc::new(heavy), light: Arc::new(light) }
     }
 
     /// Pulls and does work until `stop`. A stream that ends is pulled again from the leader.
@@ -105,12 +106,15 @@ impl Worker {
         }
     }
 
-    async fn report(&self, intent: u64, outcome: Outcome) {
+    /// True when the leader has it.
+    async fn report(&self, intent: u64, outcome: Outcome) -> bool {
         let report = v1::ReportWorkRequest { node: self.node.id.0, intent, outcome: Some(outcome) };
-        if let Err(error) = self.node.context.metadata.report_work(report).await {
+        let reported = self.node.context.metadata.report_work(report).await;
+        if let Err(error) = &reported {
             // The leader offers it again, and doing it again has the same effect.
             tracing::warn!(%error, "report work");
         }
+        reported.is_ok()
     }
 
     async fn upload(&self, work: &v1::Upload) -> Outcome {
