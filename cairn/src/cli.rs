@@ -74,6 +74,8 @@ pub enum Command {
     /// Bind paths to existing buckets (read-only for now)
     #[command(subcommand)]
     Mount(MountCommand),
+    /// Measure, beside the limit of the same run; without a name, list what can be measured
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -184,6 +186,31 @@ pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `cairn bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Names, or "all"
+    pub names: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Runs, of which the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub runs: u16,
+    /// Seconds of a timed run
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Entries of the large directory
+    #[arg(long, default_value_t = 1_000_000)]
+    pub entries: u64,
+    /// Measure the cluster named by --connect, not one of the bench's own
+    #[arg(long)]
+    pub connected: bool,
+    /// Where the bench's cluster and limits keep their files [default: the temporary directory]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
 }
 
 /// `cairn mount`.

@@ -14,10 +14,6 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use rustix::process::{Pid, test_kill_process};
 
-// Declared here, and not taken from the library, until tests/src/lib.rs names them.
-#[allow(dead_code, unused_imports, reason = "not everything is used by this test")]
-#[allow(dead_code, unused_imports, reason = "not everything is used by this test")]
-use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
 use cairn_tests::s3_server::{S3Server, spawn_bound_to_this_process};
 
 /// What a client without retries sees of a request.

@@ -19,6 +19,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+pub use cat::copy_out;
+
 use cairn_sdk::types::FsPath;
 use cairn_sdk::{Client, ConnectOptions};
 

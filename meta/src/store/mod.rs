@@ -4,6 +4,7 @@
 //! folder and `raft/` know RocksDB.
 
 pub mod batch;
+mod iteration;
 pub mod memory;
 pub mod rocks;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 pub use batch::{Change, WriteBatch};
+pub use iteration::iteration_rate;
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;
 pub use table::Table;

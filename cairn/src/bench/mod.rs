@@ -1,0 +1,109 @@
+//! `cairn bench`: measures, and measures the limit in the same run.
+
+mod cases;
+mod cluster;
+mod echo;
+mod limit;
+mod measure;
+mod report;
+
+use cairn_sdk::{Client, ConnectOptions};
+
+use crate::cli::{BenchArgs, Connect};
+use crate::exit::CliError;
+use cases::CASES;
+use cluster::BenchCluster;
+use measure::{Measured, Run, median};
+
+/// What a case says of itself.
+#[derive(Clone, Copy)]
+pub struct Case {
+    name: &'static str,
+    /// `us` for latencies, `1/s` or `MB/s` for rates.
+    unit: Unit,
+    metas: usize,
+    datas: usize,
+    /// Replicas, and as many at least.
+    replicas: u8,
+    about: &'static str,
+}
+
+/// What a case's ratio compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds: smaller is better.
+    Micros,
+    /// Operations a second: larger is better.
+    PerSecond,
+    /// 10⁶ bytes a second: larger is better.
+    MegabytesPerSecond,
+}
+
+impl Unit {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Micros => "us",
+            Self::PerSecond => "1/s",
+            Self::MegabytesPerSecond => "MB/s",
+        }
+    }
+}
+
+/// Runs the named cases.
+pub async fn run(connect: &Connect, args: BenchArgs) -> Result<(), CliError> {
+    if args.names.is_empty() {
+        for case in CASES {
+            println!("{:22} {:5} {}", case.name, case.unit.text(), case.about);
+        }
+        return Ok(());
+    }
+    let all = args.names.iter().any(|n| n == "all");
+    let unknown = args.names.iter().find(|n| *n != "all" && CASES.iter().all(|c| c.name != n.as_str()));
+    if let Some(name) = unknown {
+        return Err(CliError::Usage(format!("no bench is named '{name}'; `cairn bench` lists them")));
+    }
+    let mut measured = Vec::new();
+    for case in CASES.iter().filter(|c| all || args.names.iter().any(|n| n == c.name)) {
+        eprintln!("{}: {} runs", case.name, args.runs);
+        measured.push(run_case(case, connect, &args).await?);
+    }
+    if args.json { report::json(&measured) } else { report::table(&measured) }
+}
+
+async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Measured, CliError> {
+    if args.connected {
+        let client = crate::fs::connect(connect).await?;
+        let outcome = run_on(case, &client, std::env::temp_dir().as_path(), args).await;
+        client.close().await?;
+        return outcome;
+    }
+    let cluster = BenchCluster::start(case.metas, case.datas, case.replicas, args.dir.as_deref()).await?;
+    let client = Client::connect(ConnectOptions::new(cluster.meta_addresses())).await?;
+    let outcome = run_on(case, &client, cluster.directory(), args).await;
+    client.close().await?;
+    outcome
+}
+
+async fn run_on(
+    case: &Case,
+    client: &Client,
+    directory: &std::path::Path,
+    args: &BenchArgs,
+) -> Result<Measured, CliError> {
+    let mut runs: Vec<(Run, Run)> = Vec::new();
+    let mut limit_name = "";
+    let root = format!("/bench-{}-{}", case.name, std::process::id());
+    client.mkdir_all(root.as_str(), 0o755).await?;
+    let scale = cases::Scale { seconds: args.seconds, entries: args.entries };
+    let prepared = cases::prepare(case.name, client, &root, &scale).await?;
+    for n in 0..args.runs {
+        let run_root = format!("{root}/run{n}");
+        client.mkdir_all(run_root.as_str(), 0o755).await?;
+        let measured = cases::measure(case.name, client, &run_root, &prepared, &scale).await?;
+        let (name, limit) = cases::limit(case.name, directory, &prepared, &scale).await?;
+        limit_name = name;
+        eprintln!("  run {}: {}, limit {}", n + 1, measured.short(case.unit), limit.short(case.unit));
+        runs.push((measured, limit));
+    }
+    Ok(median(case, limit_name, runs))
+}
