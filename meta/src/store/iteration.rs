@@ -40,7 +40,7 @@ fn measure(directory: &Path, entries: u64) -> Result<f64, StoreFault> {
             let value: Vec<u8> = (0..VALUE_BYTES as u64).map(|i| (n.wrapping_mul(31) >> (i % 8)) as u8).collect();
             batch.put(key, value);
         }
-        db.write_opt(&batch, &unlogged).map_err(fault)?;
+        db.write_opt(batch, &unlogged).map_err(fault)?;
     }
     db.flush().map_err(fault)?;
     let mut reading = ReadOptions::default();
