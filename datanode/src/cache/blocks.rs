@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_types::DiskId;
 
+use crate::chunk::{CacheKey, ChunkStore};
+
 /// A block of an object's version, or of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockKey {
@@ -28,6 +30,25 @@ pub trait Blocks: Send + Sync + 'static {
 
     /// Keeps a block of at most 1 MiB, or does not.
     async fn put(&self, key: BlockKey, block: Bytes);
+}
+
+#[async_trait]
+impl Blocks for ChunkStore {
+    async fn get(&self, key: BlockKey) -> Option<Bytes> {
+        let (store, key) = (self.clone(), CacheKey { object: key.object, block: key.block });
+        // Reads from the disk what the page cache lacks.
+        tokio::task::spawn_blocking(move || store.cache_get(key)).await.ok().flatten()
+    }
+
+    async fn put(&self, key: BlockKey, block: Bytes) {
+        self.ready().await;
+        let key = CacheKey { object: key.object, block: key.block };
+        if let Err(error) = self.cache_put(key, block).await {
+            // A full or retired disk caches nothing; reads go on from S3.
+            metrics::counter!("cairn_data_cache_put_failures_total").increment(1);
+            tracing::debug!(%error, "a block was not kept");
+        }
+    }
 }
 
 /// Hashes identities to 128 bits. Keyed by the disk's id, which nobody who can write to a mounted

@@ -17,6 +17,7 @@ use super::flights::Flights;
 use super::origin::{Kind, Origin};
 use super::{BLOCK_BYTES, Blocks, ReadError};
 use crate::understore::{Buckets, MountBucket, UnderStore};
+use crate::upload::pack::frame_header_bytes;
 
 /// Blocks being fetched at once: bounds their memory to 32 MiB.
 const FETCHES_MAX: usize = 32;
@@ -75,7 +76,8 @@ impl Cache {
         offset: u64,
         length: usize,
     ) -> Result<Bytes, ReadError> {
-        if place.length > CHUNK_BYTES_MAX || place.offset > u64::MAX / 2 || place.key.is_empty() {
+        let room = place.offset <= u64::MAX / 2 && place.offset >= frame_header_bytes(place.length);
+        if place.length > CHUNK_BYTES_MAX || !room || place.key.is_empty() {
             return Err(ReadError::Malformed { field: "place" });
         }
         let store = self.packs.clone().ok_or(ReadError::NoUnderStore)?;

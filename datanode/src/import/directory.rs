@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use cairn_proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::names::{Named, Names};
 use super::{BATCH_ENTRIES_MAX, ImportError};
 use crate::understore::{ListRequest, UnderStore};
+
+/// Imports in this process at once: bounds the names held to some 200 MiB, whoever asks.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// What an import found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub struct ImportSummary {
 /// has an empty `end`. An empty directory gives one empty batch.
 ///
 /// All names are gathered and sorted before the first batch goes out (at most a million: some
-/// 100 MiB), so that the ranges hold whatever the endpoint's order is. Run few at a time.
+/// 100 MiB), so that the ranges hold whatever the endpoint's order is. Two run at once in a process,
+/// others wait.
 ///
 /// # Errors
 /// [`ImportError`]; `Stopped` when `batches` is closed. Asking again begins anew, or after
@@ -35,6 +39,8 @@ pub async fn import(
     batches: &mpsc::Sender<v1::ImportedBatch>,
 ) -> Result<ImportSummary, ImportError> {
     let prefix = prefix(work)?;
+    // Never closed.
+    let _turn = TURNS.acquire().await.ok();
     let names = gather(store, &prefix, batches).await?;
     let mut start_after = work.start_after.clone();
     let mut rest = names.after(&work.start_after).peekable();

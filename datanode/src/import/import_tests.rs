@@ -234,7 +234,7 @@ async fn a_listing_that_does_not_end_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the order and the cut of the pages, with repeats: each name once, in order.
     #[test]

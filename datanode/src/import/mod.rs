@@ -16,12 +16,10 @@ mod directory;
 mod error;
 #[cfg(test)]
 mod import_tests;
-mod importer;
 mod names;
 
 pub use directory::{ImportSummary, import};
 pub use error::ImportError;
-pub use importer::Importer;
 pub use names::SHADOWED_SUFFIX;
 
 /// Entries in one batch, at most.

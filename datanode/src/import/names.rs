@@ -99,13 +99,16 @@ impl Names {
     /// Puts the names in order and settles which of two with one name keeps it.
     pub(super) fn settle(&mut self) -> Result<(), ImportError> {
         self.sort();
-        let mut homeless = Vec::new();
+        let mut homeless: Vec<Entry> = Vec::new();
         let (text, entries) = (&self.text, &mut self.entries);
         entries.dedup_by(|later, kept| {
             let same = Self::name_of(text, later) == Self::name_of(text, kept);
             // Directories sort first, so what goes is an object, or what a page repeated.
             if same && kept.directory && !later.directory {
-                homeless.push(*later);
+                let repeated = homeless.last().map(|last| Self::name_of(text, last));
+                if repeated != Some(Self::name_of(text, later)) {
+                    homeless.push(*later);
+                }
             }
             same
         });

@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     Unreachable,
     /// Is done, then fails.
     AnswerLost,
-    /// A GET answers wrong bytes.
+    /// A GET answers, or a PUT keeps, wrong bytes.
     WrongBytes,
 }
 
@@ -73,6 +73,11 @@ impl MemoryStore {
         etag
     }
 
+    /// The GETs so far.
+    pub(crate) fn gets(&self) -> usize {
+        self.requests().iter().filter(|request| request.starts_with("get ")).count()
+    }
+
     fn begin(&self, request: String) -> Result<Option<Fault>, UnderStoreError> {
         let mut state = self.state.lock().unwrap();
         state.requests.push(request);
@@ -86,6 +91,10 @@ impl MemoryStore {
         let found = self.state.lock().unwrap().objects.get(key).cloned();
         found.ok_or_else(|| UnderStoreError::NoSuchKey { key: key.to_owned() })
     }
+}
+
+fn flipped(bytes: &Bytes) -> Bytes {
+    bytes.iter().map(|byte| byte ^ 1).collect()
 }
 
 fn end<T>(fault: Option<Fault>, answer: T) -> Result<T, UnderStoreError> {
@@ -104,7 +113,7 @@ impl UnderStore for MemoryStore {
         if self.object(key).is_some() {
             return end(fault, PutOutcome::Exists);
         }
-        let etag = self.replace(key, bytes);
+        let etag = self.replace(key, if fault == Some(Fault::WrongBytes) { flipped(&bytes) } else { bytes });
         end(fault, PutOutcome::Created { etag })
     }
 
@@ -136,7 +145,7 @@ impl UnderStore for MemoryStore {
         let size = bytes.len() as u64;
         let mut part = bytes.slice(range.start as usize..range.end.min(size) as usize);
         if fault == Some(Fault::WrongBytes) {
-            part = part.iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
+            part = flipped(&part);
         }
         end(fault, Fetched { bytes: part, etag, size })
     }

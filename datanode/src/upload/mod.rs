@@ -19,7 +19,7 @@ mod source;
 mod survey;
 mod uploader;
 #[cfg(test)]
-mod uploader_tests;
+pub(crate) mod uploader_tests;
 
 pub use error::UploadError;
 pub use source::{ReadFailed, SealedChunk, SealedChunks};
