@@ -42,7 +42,16 @@ pub enum ClusterError {
         /// How long.
         seconds: u64,
     },
+    /// A server refused a bare gRPC call.
+    #[error("{0}")]
+    Rpc(Box<tonic::Status>),
     /// The client could not do it.
     #[error(transparent)]
     Client(#[from] cairn_sdk::Error),
+}
+
+impl From<tonic::Status> for ClusterError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Rpc(Box::new(status))
+    }
 }

@@ -2,8 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "waits for real processes in real time")]
 
+mod command;
 mod error;
 mod process;
+mod pump;
+mod records;
+mod wire;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,8 +16,12 @@ use std::time::{Duration, Instant};
 use cairn_sdk::types::{NodeId, Policy};
 use cairn_sdk::{Client, ConnectOptions, StatusReply};
 
+pub use command::{Outcome, run};
 pub use error::ClusterError;
 pub use process::Server;
+pub use pump::Pump;
+pub use records::{Found, Ledger, record, records, verify};
+pub use wire::{Wire, target};
 
 use crate::s3_server::free_ports;
 
