@@ -47,10 +47,25 @@ pub(crate) enum Pending {
         callback: Callback<Durable>,
     },
     /// A replica's state was written: `view` replaces what readers see.
-    State { chunk: ChunkId, cell: Arc<Cell>, view: Box<ChunkView>, notify: Notify },
+    State {
+        chunk: ChunkId,
+        cell: Arc<Cell>,
+        view: Box<ChunkView>,
+        notify: Notify,
+    },
     /// A record of a chunk was written again.
-    Moved { cell: Arc<Cell>, offset: u32, old: Location, new: Location },
-    Cached { key: CacheKey, location: Location, length: u32, notify: Notify },
+    Moved {
+        cell: Arc<Cell>,
+        offset: u32,
+        old: Location,
+        new: Location,
+    },
+    Cached {
+        key: CacheKey,
+        location: Location,
+        length: u32,
+        notify: Notify,
+    },
     Other(Notify),
 }
 

@@ -41,6 +41,10 @@ pub(crate) struct Engine {
     /// Drop records that older segments still need.
     pub(crate) tombstones: HashMap<ChunkId, Location>,
     pub(crate) victim: Option<Victim>,
+    /// A step of recycling is under way: its own records start no other.
+    pub(crate) emptying: bool,
+    /// Full segments and live bytes when no segment was worth emptying.
+    pub(crate) barren: Option<(usize, u64)>,
     /// With each: must it be fsynced first?
     pending: Vec<(bool, Pending)>,
     batch: u64,
@@ -81,6 +85,8 @@ impl Engine {
             replicas: rebuilt.replicas,
             tombstones: rebuilt.tombstones,
             victim: None,
+            emptying: false,
+            barren: None,
             pending: Vec::new(),
             batch: 1,
         };
@@ -214,7 +220,7 @@ impl Engine {
         privilege: Privilege,
     ) -> Result<Location, StoreError> {
         let mut outcome = self.log.push(header, sums, payload, privilege);
-        if outcome == Err(LogError::NoSpace) && privilege != Privilege::Move && self.make_room(privilege) {
+        if outcome == Err(LogError::NoSpace) && self.make_room(privilege) {
             outcome = self.log.push(header, sums, payload, privilege);
         }
         match outcome {
@@ -393,6 +399,7 @@ impl Engine {
             Some(_) if place.len() > OPAQUE_BYTES_MAX => Some(StoreError::BadRecord { chunk }),
             Some(replica) => {
                 replica.state.place = Some(place.to_vec());
+                self.barren = None;
                 None
             }
         };

@@ -27,9 +27,9 @@ mod fault_tests;
 #[cfg(test)]
 mod history_tests;
 #[cfg(test)]
-mod replica_tests;
-#[cfg(test)]
 mod recycle_tests;
+#[cfg(test)]
+mod replica_tests;
 #[cfg(test)]
 mod scaffold;
 

@@ -53,7 +53,10 @@ struct Found {
     epoch: Epoch,
     /// Records may be missing since.
     suspect: bool,
+    /// Something did not fit since the newest state record, which speaks for what was before it.
     damaged: bool,
+    /// A copy that is in use is bad.
+    rotten: bool,
 }
 
 /// Collects what the log tells.
@@ -162,6 +165,7 @@ impl Found {
             *self = Self::default();
         }
         self.suspect = false;
+        self.damaged = false;
         self.state = Some((state, entry.location, entry.segment, entry.header.length));
     }
 
@@ -172,6 +176,7 @@ impl Found {
         if entry.header.kind.is_data() && covered {
             // A copy: it may be the only one, and reads will say what is wrong with it.
             self.keep(entry);
+            self.rotten = true;
         }
     }
 
@@ -236,7 +241,7 @@ impl Found {
         let (mut state, at, segment, bytes) = self.state.take().unwrap_or_else(lost);
         let (refs, end, chain) = self.prefix(state.length);
         let before = known && state.damaged;
-        state.damaged |= self.damaged || self.suspect || end < state.length;
+        state.damaged |= self.damaged || self.rotten || self.suspect || end < state.length;
         if end < state.length && state.phase != Phase::Sealed {
             state.length = end;
             state.chain = chain;

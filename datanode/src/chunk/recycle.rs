@@ -56,6 +56,9 @@ impl Engine {
 
     /// Empties segments until a record of `privilege` may take a new one. False when none can be.
     pub(crate) fn make_room(&mut self, privilege: Privilege) -> bool {
+        if self.emptying {
+            return false;
+        }
         self.commit();
         while self.log.free_segments() <= privilege.leaves() {
             if self.table.retired().is_some() {
@@ -80,7 +83,9 @@ impl Engine {
     fn choose(&mut self) {
         self.commit();
         let full = self.log.full_segments();
-        if full.is_empty() {
+        let figures = (full.len(), self.log.live_bytes());
+        let no_better = |(segments, live)| figures.0 <= segments && figures.1 >= live;
+        if full.is_empty() || self.barren.is_some_and(no_better) {
             return;
         }
         let pinned = self.pinned_bytes();
@@ -88,7 +93,9 @@ impl Engine {
         let pinned_in = |slot: u32| pinned.get(&slot).copied().unwrap_or(0);
         let empty = full.iter().find(|(_, _, live)| *live == 0);
         let coldest = full.iter().find(|(slot, _, _)| pinned_in(*slot) <= bound);
-        let Some((slot, sequence, _)) = empty.or(coldest).copied() else { return };
+        let chosen = empty.or(coldest).copied();
+        self.barren = chosen.is_none().then_some(figures);
+        let Some((slot, sequence, _)) = chosen else { return };
         match self.log.entries(slot) {
             Ok(entries) => {
                 let (entries, kept) = (entries.into(), HashMap::new());
@@ -114,6 +121,13 @@ impl Engine {
     }
 
     fn step(&mut self, budget: u64) -> Result<(), StoreError> {
+        self.emptying = true;
+        let outcome = self.empty_some(budget);
+        self.emptying = false;
+        outcome
+    }
+
+    fn empty_some(&mut self, budget: u64) -> Result<(), StoreError> {
         self.commit();
         let Some(mut victim) = self.victim.take() else { return Ok(()) };
         let mut moved = 0;
@@ -161,16 +175,11 @@ impl Engine {
         if segment > victim.sequence || !concerns(at) {
             return Ok(0);
         }
-        self.push_state(chunk, RecordKind::Moved, Privilege::Move, Notify::Nobody).map_err(|(e, _)| e)?;
+        self.push_state(chunk, RecordKind::Moved, Privilege::Control, Notify::Nobody).map_err(|(e, _)| e)?;
         Ok(stored_bytes(length))
     }
 
-    fn rescue_data(
-        &mut self,
-        victim: &mut Victim,
-        entry: &Entry,
-        chunk: ChunkId,
-    ) -> Result<u64, StoreError> {
+    fn rescue_data(&mut self, victim: &mut Victim, entry: &Entry, chunk: ChunkId) -> Result<u64, StoreError> {
         let Some(replica) = self.replicas.get(&chunk) else { return Ok(0) };
         let cell = Arc::clone(&replica.cell);
         let offset = entry.header.offset as u32;
@@ -223,7 +232,7 @@ impl Engine {
             self.log.drop_live(entry.location, stored_bytes(0));
             return Ok(0);
         }
-        let new = self.push(&entry.header, &BlockSums::default(), &Bytes::new(), Privilege::Move)?;
+        let new = self.push(&entry.header, &BlockSums::default(), &Bytes::new(), Privilege::Control)?;
         self.log.drop_live(entry.location, stored_bytes(0));
         self.tombstones.insert(chunk, new);
         Ok(stored_bytes(0))

@@ -42,8 +42,8 @@ impl ReplicaState {
 
     /// R1, R6: a create for this process, within the limits.
     pub(crate) fn check_spec(spec: &ChunkSpec) -> Result<(), StoreError> {
-        let fits = spec.record.len() <= super::spec::OPAQUE_BYTES_MAX
-            && spec.marks.len() <= WRITERS_PER_FILE_MAX;
+        let fits =
+            spec.record.len() <= super::spec::OPAQUE_BYTES_MAX && spec.marks.len() <= WRITERS_PER_FILE_MAX;
         if fits { Ok(()) } else { Err(StoreError::BadRecord { chunk: spec.chunk }) }
     }
 

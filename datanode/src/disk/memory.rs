@@ -141,8 +141,7 @@ impl Disk for MemoryDisk {
 
     fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
         let state = self.lock();
-        let index =
-            *state.names.get(name).ok_or_else(|| DiskError::NotFound { name: name.to_owned() })?;
+        let index = *state.names.get(name).ok_or_else(|| DiskError::NotFound { name: name.to_owned() })?;
         Ok(self.handle(&state, name, index))
     }
 
@@ -165,8 +164,7 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let mut state = self.lock();
         state.call(from, "rename")?;
-        let index =
-            state.names.remove(from).ok_or_else(|| DiskError::NotFound { name: from.to_owned() })?;
+        let index = state.names.remove(from).ok_or_else(|| DiskError::NotFound { name: from.to_owned() })?;
         state.names.insert(to.to_owned(), index);
         Ok(())
     }

@@ -120,8 +120,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
-        let file =
-            Self::options().open(self.root.join(name)).map_err(|e| failed_std(name, "open", &e))?;
+        let file = Self::options().open(self.root.join(name)).map_err(|e| failed_std(name, "open", &e))?;
         let bytes = file.metadata().map_err(|e| failed_std(name, "open", &e))?.len();
         Ok(Arc::new(RealFile { file, name: name.to_owned(), bytes }))
     }

@@ -180,5 +180,5 @@ mod tests {
         }
     }
 
-    const GOLDEN_BATCH_SUM: u32 = 0;
+    const GOLDEN_BATCH_SUM: u32 = 0x3039_3dfd;
 }

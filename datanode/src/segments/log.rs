@@ -420,7 +420,8 @@ impl SegmentLog {
     pub fn entries(&self, slot: u32) -> Result<Vec<Entry>, LogError> {
         let Some(state) = self.slots.get(slot as usize) else { return Ok(Vec::new()) };
         let file = state.shared.file.as_ref();
-        let trailer = read_trailer(file, self.options.segment_bytes, state.sequence).map_err(LogError::Disk)?;
+        let trailer =
+            read_trailer(file, self.options.segment_bytes, state.sequence).map_err(LogError::Disk)?;
         if let Some(entries) = trailer.and_then(|t| read_entries(file, &t, slot).transpose()) {
             return entries.map_err(LogError::Disk);
         }

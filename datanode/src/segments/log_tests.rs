@@ -1,0 +1,119 @@
+//! The log alone: what was written is told again, from footers and from scans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_types::{Clock, DiskId, Timestamp};
+
+use super::record::{BlockSums, RecordHeader, RecordKind};
+use super::replay::{Entry, Replay};
+use super::{LogError, LogOptions, Privilege, SegmentLog};
+use crate::disk::MemoryDisk;
+
+struct Still;
+
+impl Clock for Still {
+    fn wall(&self) -> Timestamp {
+        Timestamp(77)
+    }
+
+    fn boottime(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    records: Vec<(RecordHeader, bool)>,
+    entries: Vec<Entry>,
+    bad: u32,
+}
+
+impl Replay for Told {
+    fn record(&mut self, entry: Entry, payload: Option<&[u8]>) {
+        if entry.header.kind != RecordKind::Start {
+            self.records.push((entry.header, payload.is_some()));
+            self.entries.push(entry);
+        }
+    }
+
+    fn damaged(&mut self, _entry: Entry) {
+        self.bad += 1;
+    }
+
+    fn hole(&mut self) {
+        self.bad += 1;
+    }
+}
+
+fn open(disk: &MemoryDisk, told: &mut Told) -> SegmentLog {
+    let options =
+        LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max: 64, prepare_ahead: false };
+    SegmentLog::open(Arc::new(disk.clone()), Arc::new(Still), options, told).unwrap()
+}
+
+fn record(number: u64, kind: RecordKind) -> (RecordHeader, BlockSums, Bytes) {
+    let length = if kind == RecordKind::Append { (number * 977 % 20_000) as usize + 1 } else { 10 };
+    let payload = Bytes::from(vec![number as u8; length]);
+    let sums = BlockSums::of(&payload);
+    let header = RecordHeader {
+        offset: number,
+        length: length as u32,
+        payload_crc32c: sums.whole,
+        ..RecordHeader::new(kind, 9)
+    };
+    (header, sums, payload)
+}
+
+#[test]
+fn every_record_is_told_again_in_order_over_many_segments_and_restarts() {
+    let disk = MemoryDisk::new(64 << 20);
+    let mut expected = Vec::new();
+    for restart in 0..5u64 {
+        let mut told = Told::default();
+        let mut log = open(&disk, &mut told);
+        assert_eq!((log.run(), told.bad), (restart + 1, 0));
+        assert_eq!(told.records, expected, "restart {restart}");
+        for entry in &told.entries {
+            let header = log.reader().record(entry.location, entry.segment, entry.header.length);
+            assert_eq!(header.map(|r| r.header), Ok(entry.header));
+        }
+        for number in restart * 40..restart * 40 + 40 {
+            let state = number % 7 == 0;
+            let kind = if state { RecordKind::Fence } else { RecordKind::Append };
+            let (header, sums, payload) = record(number, kind);
+            log.push(&header, &sums, &payload, Privilege::Append).unwrap();
+            expected.push((header, state));
+            if number % 3 == 0 {
+                log.write().unwrap();
+                log.sync().unwrap();
+            }
+        }
+        log.write().unwrap();
+        log.sync().unwrap();
+        disk.power_loss(|| false);
+    }
+}
+
+#[test]
+fn one_append_costs_one_write_and_one_fsync() {
+    let disk = MemoryDisk::new(64 << 20);
+    let mut log = open(&disk, &mut Told::default());
+    let before = disk.calls();
+    let (header, sums, payload) = record(4, RecordKind::Append);
+    log.push(&header, &sums, &payload, Privilege::Append).unwrap();
+    log.write().unwrap();
+    log.sync().unwrap();
+    assert_eq!(disk.calls() - before, 2);
+}
+
+#[test]
+fn a_record_that_no_segment_can_hold_is_refused() {
+    let disk = MemoryDisk::new(64 << 20);
+    let mut log = open(&disk, &mut Told::default());
+    let payload = Bytes::from(vec![0; 60 << 10]);
+    let header = RecordHeader { length: 60 << 10, ..RecordHeader::new(RecordKind::Append, 1) };
+    let pushed = log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append);
+    assert_eq!(pushed, Err(LogError::TooLarge));
+}

@@ -92,12 +92,7 @@ impl SegmentReader {
     ///
     /// # Errors
     /// [`RecordError`].
-    pub fn header(
-        &self,
-        location: Location,
-        segment: u64,
-        length: u32,
-    ) -> Result<RecordHeader, RecordError> {
+    pub fn header(&self, location: Location, segment: u64, length: u32) -> Result<RecordHeader, RecordError> {
         self.guarded(location, segment, |slot| {
             let bytes = Self::read_at(slot, location.offset.into(), header_bytes(length as usize))?;
             let header = RecordHeader::decode(&bytes, segment).map(|(header, _)| header);
@@ -109,12 +104,7 @@ impl SegmentReader {
     ///
     /// # Errors
     /// [`RecordError`].
-    pub fn record(
-        &self,
-        location: Location,
-        segment: u64,
-        length: u32,
-    ) -> Result<StoredRecord, RecordError> {
+    pub fn record(&self, location: Location, segment: u64, length: u32) -> Result<StoredRecord, RecordError> {
         self.guarded(location, segment, |slot| {
             let bytes = Self::read_at(slot, location.offset.into(), stored_bytes(length as usize))?;
             let (header, blocks) = RecordHeader::decode(&bytes, segment).ok_or(RecordError::Damaged)?;
@@ -172,8 +162,11 @@ impl SegmentReader {
         self.guarded(location, segment, |slot| {
             let head = header_bytes(length as usize);
             let bytes = Self::read_at(slot, location.offset.into(), stored_bytes(length as usize))?;
-            let blocks =
-                bytes[super::record::HEADER_BYTES..head].as_chunks::<4>().0.iter().map(|c| u32::from_le_bytes(*c));
+            let blocks = bytes[super::record::HEADER_BYTES..head]
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|c| u32::from_le_bytes(*c));
             let blocks = blocks.collect();
             Ok((blocks, Bytes::from(bytes).split_off(head)))
         })

@@ -230,4 +230,3 @@ impl Replay for Collect {
 
     fn hole(&mut self) {}
 }
-
