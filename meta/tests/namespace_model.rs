@@ -1,0 +1,516 @@
+//! Histories of every verb, against a model written independently: the same replies, the same tree,
+//! on both stores, byte for byte, in batches of any size.
+
+#[path = "namespace_invariants.rs"]
+mod invariants;
+#[path = "namespace_model/model.rs"]
+mod model;
+
+use std::collections::BTreeMap;
+
+use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use cairn_meta::keys::mounts::MountSource;
+use cairn_meta::namespace::command::Target;
+use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
+use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
+use cairn_types::{
+    ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FileKind, FsError, Generation, Incarnation,
+    InodeId, LogIndex, NodeId, Policy, Sequence, SessionId, Timestamp, WriterId, WriterMark,
+};
+use model::{Model, Outcome, Phase, Told};
+use proptest::prelude::*;
+
+const SESSIONS: u64 = 2;
+const POLICY: Policy = Policy { replicas: 2, min_replicas: 1, ..Policy::cluster() };
+
+type Path = (u64, Vec<u8>, bool);
+/// (file offset, length, chunk, offset in it)
+type Range = (u64, u64, u64, u64);
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Mkdir(Path, bool),
+    Create(Path, bool, bool, Vec<Range>),
+    Symlink(Path, Vec<u8>),
+    Link(Path, Path),
+    Unlink(Path),
+    Rmdir(Path),
+    Rename(Path, Path, bool, bool),
+    SetAttr(Path, Option<u32>, Option<u64>, Option<i64>, Option<u64>),
+    SetPolicy(Path, bool),
+    Commit(u64, Vec<Range>, Option<u64>),
+    OpenChunk(u64),
+    OpenTail(u64, u64, u64),
+    OpenExclusive(u64),
+    Release(u64),
+    MountAdd(Path),
+    MountRemove(Path),
+    BeginSeal(u64, u32),
+    /// Chunk, by the right epoch or not, planned, length, sequence.
+    Seal(u64, bool, bool, u64, u64),
+    EndSession,
+    /// The last request again.
+    Repeat,
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    session: u64,
+    time: i64,
+    verb: Verb,
+}
+
+fn path() -> impl Strategy<Value = Path> {
+    let name = prop_oneof![8 => Just("a"), 8 => Just("b"), 4 => Just("c"), 1 => Just(".."), 1 => Just(".")];
+    let ino = prop_oneof![6 => Just(0u64), 3 => 1u64..12];
+    (ino, proptest::collection::vec(name, 0..4), prop::bool::weighted(0.2))
+        .prop_map(|(ino, names, no_follow)| (ino, names.join("/").into_bytes(), no_follow))
+}
+
+fn ranges() -> impl Strategy<Value = Vec<Range>> {
+    proptest::collection::vec((0u64..24, 0u64..12, 1u64..8, 0u64..24), 0..4)
+}
+
+fn link_text() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![Just("a"), Just("/b"), Just("../a"), Just("b/c"), Just("/a/../c"), Just(".."), Just("")]
+        .prop_map(|text| text.as_bytes().to_vec())
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let ino = || 1u64..14;
+    let few = |p: f64| prop::bool::weighted(p);
+    prop_oneof![
+        8 => (path(), few(0.3)).prop_map(|(p, all)| Verb::Mkdir(p, all)),
+        10 => (path(), few(0.3), few(0.4), ranges()).prop_map(|(p, x, t, r)| Verb::Create(p, x, t, r)),
+        4 => (path(), link_text()).prop_map(|(p, to)| Verb::Symlink(p, to)),
+        4 => (path(), path()).prop_map(|(a, b)| Verb::Link(a, b)),
+        4 => path().prop_map(Verb::Unlink),
+        3 => path().prop_map(Verb::Rmdir),
+        12 => (path(), path(), few(0.15), few(0.25)).prop_map(|(a, b, n, x)| Verb::Rename(a, b, n, x)),
+        4 => (path(), prop::option::of(0u32..0o10002), prop::option::of(0u64..40), prop::option::of(0i64..99),
+              prop::option::of(0u64..6)).prop_map(|(p, m, s, t, v)| Verb::SetAttr(p, m, s, t, v)),
+        2 => (path(), any::<bool>()).prop_map(|(p, set)| Verb::SetPolicy(p, set)),
+        8 => (ino(), ranges(), prop::option::weighted(0.2, 0u64..30)).prop_map(|(i, r, e)| Verb::Commit(i, r, e)),
+        5 => prop_oneof![3 => Just(0u64), 1 => ino()].prop_map(Verb::OpenChunk),
+        10 => (ino(), prop_oneof![4 => Just(0u64), 2 => Just(1), 1 => Just(2)], 0u64..3)
+            .prop_map(|(i, g, w)| Verb::OpenTail(i, g, w)),
+        2 => ino().prop_map(Verb::OpenExclusive),
+        2 => (1u64..10).prop_map(Verb::Release),
+        1 => path().prop_map(Verb::MountAdd),
+        1 => path().prop_map(Verb::MountRemove),
+        4 => (1u64..10, 1u32..3).prop_map(|(c, e)| Verb::BeginSeal(c, e)),
+        10 => (1u64..10, few(0.9), any::<bool>(), prop_oneof![1 => Just(0u64), 4 => 24u64..50], 0u64..9)
+            .prop_map(|(c, right, planned, l, s)| Verb::Seal(c, right, planned, l, s)),
+        1 => Just(Verb::EndSession),
+        3 => Just(Verb::Repeat),
+    ]
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    let step =
+        (1..=SESSIONS, -5i64..20, verb()).prop_map(|(session, time, verb)| Step { session, time, verb });
+    proptest::collection::vec(step, 40..120)
+}
+
+fn placement() -> Option<Placement> {
+    let replicas = vec![
+        PlacedReplica { node: NodeId(101), disk: DiskId([1; 16]), incarnation: Incarnation(1) },
+        PlacedReplica { node: NodeId(102), disk: DiskId([2; 16]), incarnation: Incarnation(1) },
+    ];
+    Some(Placement { replicas, primary: NodeId(101) })
+}
+
+fn target((ino, path, no_follow): &Path) -> Target {
+    Target { ino: InodeId(*ino), path: path.clone(), no_follow: *no_follow }
+}
+
+fn extents(ranges: &[Range]) -> Vec<Extent> {
+    ranges
+        .iter()
+        .map(|(file_offset, length, chunk, offset)| Extent {
+            file_offset: *file_offset,
+            length: *length,
+            source: ExtentSource::Chunk { chunk: ChunkId(*chunk), offset: *offset },
+        })
+        .collect()
+}
+
+/// The model and the log that goes with it.
+struct World {
+    model: Model,
+    time: i64,
+    /// For each live session the next sequence and the last request with its outcome.
+    sessions: BTreeMap<u64, (u64, Option<(Command, Reply)>)>,
+}
+
+fn writer(session: u64, number: u64) -> WriterId {
+    WriterId::of(SessionId(session), number).unwrap()
+}
+
+fn mount_source() -> MountSource {
+    MountSource { bucket: "bucket".into(), prefix: "p/".into(), ..MountSource::default() }
+}
+
+impl World {
+    /// The command of a step and what the model says to it.
+    fn step(&mut self, step: &Step) -> (Command, Expected) {
+        if let Some(entry) = self.cluster_step(step) {
+            return entry;
+        }
+        let known = self.sessions.get(&step.session).cloned();
+        if let (Verb::Repeat, Some((_, Some((command, reply))))) = (&step.verb, &known) {
+            return (command.clone(), Expected::Reply(Box::new(reply.clone())));
+        }
+        let sequence = known.as_ref().map_or(1, |(next, _)| *next);
+        let operation = self.operation(step);
+        let outcome = match &known {
+            Some(_) => {
+                let before = self.model.clone();
+                let outcome = self.ask(step.session, &operation);
+                if outcome.is_err() {
+                    self.model = before;
+                }
+                outcome
+            }
+            None => Err(FsError::SessionExpired),
+        };
+        if let Some((next, _)) = self.sessions.get_mut(&step.session) {
+            *next += 1;
+        }
+        let command = Command::Request {
+            session: SessionId(step.session),
+            sequence: Sequence(sequence),
+            acknowledged_below: Sequence(sequence.saturating_sub(3)),
+            operation,
+        };
+        (command, Expected::Outcome(outcome))
+    }
+
+    /// What the cluster proposes by itself.
+    fn cluster_step(&mut self, step: &Step) -> Option<(Command, Expected)> {
+        match &step.verb {
+            Verb::BeginSeal(chunk, epoch) => {
+                let outcome = self.model.begin_seal(*chunk, *epoch);
+                let command = Command::BeginSeal { chunk: ChunkId(*chunk), epoch: Epoch(*epoch) };
+                Some((command, Expected::Outcome(outcome)))
+            }
+            Verb::Seal(id, right, planned, length, sequence) => {
+                let known = self.model.chunks.get(id).cloned();
+                let epoch = known.as_ref().map_or(1, |c| c.epoch) + u32::from(!*right);
+                let tail = known.filter(|c| c.tail_of != 0 && *sequence > 0);
+                let marks: Vec<WriterMark> = tail
+                    .map(|c| WriterMark {
+                        writer: writer(step.session, sequence % 3),
+                        sequence: Sequence(*sequence),
+                        offset: c.base,
+                    })
+                    .into_iter()
+                    .collect();
+                let live: Vec<u64> = self.sessions.keys().copied().collect();
+                let mtime = Timestamp(self.time + 3 * (*sequence).cast_signed() - 9);
+                let lives = |session| live.contains(&session);
+                let outcome = self.model.seal((*id, epoch, *planned), *length, &marks, mtime, &lives);
+                let (chunk, epoch, chain) = (ChunkId(*id), Epoch(epoch), Model::chain(*length));
+                let holders = vec![NodeId(101)];
+                let length = *length;
+                let command = if *planned {
+                    Command::SealPlanned { chunk, epoch, length, chain, marks, mtime }
+                } else {
+                    Command::FinishSeal { chunk, epoch, length, chain, holders, marks, mtime }
+                };
+                Some((command, Expected::Outcome(outcome)))
+            }
+            Verb::EndSession => {
+                if self.sessions.remove(&step.session).is_some() {
+                    self.model.end_session(step.session);
+                }
+                let command = Command::ExpireSession { session: SessionId(step.session) };
+                Some((command, Expected::Outcome(Ok(Told::default()))))
+            }
+            _ => None,
+        }
+    }
+
+    fn operation(&self, step: &Step) -> Operation {
+        let placement = placement();
+        match &step.verb {
+            Verb::Mkdir(p, parents) => {
+                Operation::Mkdir { target: target(p), mode: 0o750, uid: 0, gid: 0, parents: *parents }
+            }
+            Verb::Create(p, exclusive, truncate, ranges) => Operation::Create {
+                target: target(p),
+                mode: 0o640,
+                uid: 0,
+                gid: 0,
+                exclusive: *exclusive,
+                truncate: *truncate,
+                extents: extents(ranges),
+            },
+            Verb::Symlink(p, to) => Operation::Symlink { target: target(p), to: to.clone(), uid: 0, gid: 0 },
+            Verb::Link(from, to) => Operation::Link { from: target(from), to: target(to) },
+            Verb::Unlink(p) => Operation::Unlink { target: target(p) },
+            Verb::Rmdir(p) => Operation::Rmdir { target: target(p) },
+            Verb::Rename(from, to, no_replace, exchange) => Operation::Rename {
+                from: target(from),
+                to: target(to),
+                no_replace: *no_replace,
+                exchange: *exchange,
+            },
+            Verb::SetAttr(p, mode, size, mtime, version) => Operation::SetAttr {
+                target: target(p),
+                mode: *mode,
+                uid: None,
+                gid: None,
+                size: *size,
+                mtime: mtime.map(Timestamp),
+                atime: None,
+                expected_version: *version,
+            },
+            Verb::SetPolicy(p, set) => Operation::SetPolicy {
+                target: Target { no_follow: false, ..target(p) },
+                policy: set.then_some(Policy::single()),
+            },
+            Verb::Commit(ino, ranges, expected_length) => Operation::Commit {
+                ino: InodeId(*ino),
+                extents: extents(ranges),
+                expected_length: *expected_length,
+            },
+            Verb::OpenChunk(ino) => Operation::OpenChunk { policy_of: InodeId(*ino), placement },
+            Verb::OpenTail(ino, generation, number) => Operation::OpenTail {
+                ino: InodeId(*ino),
+                generation: Generation(*generation),
+                writer: writer(step.session, *number),
+                placement,
+            },
+            Verb::OpenExclusive(ino) => Operation::OpenExclusive { ino: InodeId(*ino) },
+            Verb::MountAdd(p) => Operation::MountAdd { target: target(p), source: mount_source() },
+            Verb::MountRemove(p) => {
+                Operation::MountRemove { target: Target { no_follow: false, ..target(p) } }
+            }
+            Verb::Release(chunk) => Operation::ReleaseChunk { chunk: ChunkId(*chunk) },
+            // A repeat with nothing before it.
+            _ => Operation::ReleaseChunk { chunk: ChunkId(0) },
+        }
+    }
+
+    fn ask(&mut self, session: u64, operation: &Operation) -> Outcome {
+        let model = &mut self.model;
+        fn at(target: &Target) -> (u64, &[u8]) {
+            (target.ino.0, &target.path)
+        }
+        fn full(target: &Target) -> (u64, &[u8], bool) {
+            (target.ino.0, &target.path, target.no_follow)
+        }
+        match operation {
+            Operation::Mkdir { target, mode, parents, .. } => model.mkdir(at(target), *mode, *parents),
+            Operation::Create { target, mode, exclusive, truncate, extents, .. } => {
+                model.create(full(target), (*mode, session), (*exclusive, *truncate), extents)
+            }
+            Operation::Symlink { target, to, .. } => model.symlink(at(target), to),
+            Operation::Link { from, to } => model.link(full(from), at(to)),
+            Operation::Unlink { target } => model.unlink(at(target)),
+            Operation::Rmdir { target } => model.rmdir(at(target)),
+            Operation::Rename { from, to, no_replace, exchange } => {
+                model.rename(at(from), at(to), *no_replace, *exchange)
+            }
+            Operation::SetAttr { target, mode, size, mtime, expected_version, .. } => {
+                model.set_attr(full(target), *mode, *size, *mtime, *expected_version)
+            }
+            Operation::SetPolicy { target, policy } => model.set_policy(at(target), *policy),
+            Operation::Commit { ino, extents, expected_length } => {
+                model.commit(ino.0, session, extents, *expected_length)
+            }
+            Operation::OpenChunk { policy_of, .. } => model.open_chunk(session, policy_of.0),
+            Operation::OpenTail { ino, generation, writer, .. } => {
+                model.open_tail(ino.0, session, generation.0, *writer)
+            }
+            Operation::OpenExclusive { ino } => model.open_exclusive(ino.0),
+            Operation::ReleaseChunk { chunk } => model.release(chunk.0, session),
+            Operation::MountAdd { target, .. } => model.mount_add(at(target)),
+            Operation::MountRemove { target } => model.mount_remove(at(target)),
+            Operation::RenewGrant { .. } => unreachable!(),
+        }
+    }
+}
+
+enum Expected {
+    Outcome(Outcome),
+    Reply(Box<Reply>),
+}
+
+fn one(store: &dyn Store, index: u64, entry: &Entry) -> Reply {
+    let mut txn = Txn::new(store);
+    let reply = apply(&mut txn, LogIndex(index), entry).unwrap();
+    store.write(txn.into_batch()).unwrap();
+    reply
+}
+
+fn compare(world: &World, command: &Command, expected: &Expected, reply: &Reply) {
+    let outcome = match expected {
+        Expected::Reply(kept) => return assert_eq!(reply, &**kept, "a repeat of {command:?}"),
+        Expected::Outcome(outcome) => outcome,
+    };
+    match (outcome, reply) {
+        (Err(expected), Err(found)) => assert_eq!(found, expected, "{command:?}"),
+        (Ok(told), Ok(answer)) => {
+            let Answer { inode, chunk, generation, mount, .. } = answer;
+            assert_eq!(*inode, told.inode, "{command:?}");
+            assert_eq!(generation.map(|g| g.0), told.generation, "{command:?}");
+            assert_eq!(mount.map(|m| m.0), told.mount, "{command:?}");
+            assert_eq!(chunk.as_ref().map(|c| c.chunk.0), told.chunk, "{command:?}");
+            if let Some(record) = chunk {
+                same_chunk(&world.model, record);
+            }
+        }
+        _ => panic!("{command:?}: expected {outcome:?}, found {reply:?}"),
+    }
+}
+
+fn same_chunk(model: &Model, record: &ChunkRecord) {
+    let id = record.chunk.0;
+    let chunk = &model.chunks[&id];
+    let phase = match record.state {
+        ChunkState::Open => Phase::Open,
+        ChunkState::Sealing => Phase::Sealing,
+        ChunkState::Sealed => Phase::Sealed(record.sealed_length().unwrap()),
+    };
+    let owner = match chunk.tail_of {
+        0 => ChunkOwner::Session(SessionId(chunk.session)),
+        ino => ChunkOwner::Tail { ino: InodeId(ino), base: chunk.base },
+    };
+    assert_eq!(phase, chunk.phase, "chunk {id}");
+    assert_eq!((record.epoch.0, record.held, record.owner), (chunk.epoch, chunk.held, owner), "chunk {id}");
+    assert_eq!(record.activation.generation.0, chunk.generation, "chunk {id}");
+    assert_eq!(record.activation.marks, chunk.marks, "marks carried into chunk {id}");
+    assert_eq!(record.live_bytes, model.live(id), "live bytes of chunk {id}");
+}
+
+/// The whole tree as clients read it.
+fn same_tree(rows: &dyn Rows, model: &Model) {
+    for (ino, node) in &model.nodes {
+        let at = Target::ino(InodeId(*ino));
+        let stat = read::stat(rows, &at).unwrap();
+        assert_eq!(stat.inode, node.inode);
+        if node.inode.is_dir() {
+            assert_eq!(stat.policy, model.policy(*ino), "policy of {ino}");
+            let listing = read::list(rows, InodeId(*ino), b"", 100).unwrap();
+            let found: Vec<_> = listing.entries.into_iter().map(|e| (e.name, e.inode)).collect();
+            let children = node.children.iter();
+            let expect: Vec<_> =
+                children.map(|(name, child)| (name.clone(), model.nodes[child].inode.clone())).collect();
+            assert!(listing.last);
+            assert_eq!(found, expect, "listing of {ino}");
+        }
+        if node.inode.kind == FileKind::File {
+            let range = read::extents(rows, &at, 0, u64::MAX).unwrap();
+            let mut bytes = BTreeMap::new();
+            for extent in &range.extents {
+                let ExtentSource::Chunk { chunk, offset } = extent.source else { panic!("{extent:?}") };
+                for i in 0..extent.length {
+                    bytes.insert(extent.file_offset + i, (chunk.0, offset + i));
+                }
+            }
+            assert_eq!(bytes, node.bytes, "content of {ino}");
+        }
+    }
+    for id in model.chunks.keys() {
+        same_chunk(model, &read::chunk(rows, ChunkId(*id)).unwrap().unwrap());
+    }
+}
+
+fn dump(rows: &dyn Rows) -> Vec<(Table, Vec<Row>)> {
+    let all = |table| rows.scan(table, &KeyRange::default(), usize::MAX).unwrap();
+    Table::ALL.iter().map(|table| (*table, all(*table))).collect()
+}
+
+/// Runs a history on the memory store against the model. Answers the log and the replies.
+fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
+    let mut log = Vec::new();
+    let mut replies = Vec::new();
+    let mut world =
+        World { model: Model::new(POLICY, Timestamp(1000)), time: 1000, sessions: BTreeMap::new() };
+    let cluster = ClusterId([7; 16]);
+    let mut setup = vec![Command::InitCluster { cluster, policy: POLICY }];
+    setup.extend([1, 2].map(|n| Command::RegisterNode {
+        disk: DiskId([n; 16]),
+        address: format!("127.0.0.1:{n}"),
+        incarnation: Incarnation(1),
+        boot_id: [n; 16],
+        capacity_bytes: 1 << 30,
+        version: "1".into(),
+    }));
+    setup.extend((0..SESSIONS).map(|_| Command::OpenSession { client: "test".into() }));
+    for command in setup {
+        let entry = Entry { time: Timestamp(1000), command };
+        replies.push(one(store, log.len() as u64, &entry));
+        log.push(entry);
+    }
+    assert!(replies.iter().all(Result::is_ok));
+    world.sessions.extend((1..=SESSIONS).map(|s| (s, (1, None))));
+    for step in history {
+        let stamped = Timestamp(world.time + step.time);
+        world.time = world.time.max(stamped.0);
+        world.model.now = Timestamp(world.time);
+        let (command, expected) = world.step(step);
+        let entry = Entry { time: stamped, command };
+        let reply = one(store, log.len() as u64, &entry);
+        compare(&world, &entry.command, &expected, &reply);
+        if let (Expected::Outcome(_), Command::Request { .. }) = (&expected, &entry.command)
+            && let Some((_, last)) = world.sessions.get_mut(&step.session)
+        {
+            *last = Some((entry.command.clone(), reply.clone()));
+        }
+        replies.push(reply);
+        log.push(entry);
+    }
+    same_tree(store, &world.model);
+    invariants::check(store);
+    (log, replies)
+}
+
+/// Applies a log in batches of the given sizes, over and over.
+fn replay(store: &dyn Store, log: &[Entry], sizes: &[usize]) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    let mut sizes = sizes.iter().cycle();
+    while replies.len() < log.len() {
+        let size = *sizes.next().unwrap();
+        let mut txn = Txn::new(store);
+        for entry in log.iter().skip(replies.len()).take(size) {
+            let bytes = entry.to_bytes();
+            let entry = Entry::from_bytes(&bytes).unwrap();
+            replies.push(apply(&mut txn, LogIndex(replies.len() as u64), &entry).unwrap());
+        }
+        store.write(txn.into_batch()).unwrap();
+    }
+    replies
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    /// Every reply, the tree, the content and the invariants are the model's.
+    #[test]
+    fn the_state_machine_is_the_model(history in history()) {
+        let store = MemoryStore::new();
+        let (log, replies) = run(&store, &history);
+        let batched = MemoryStore::new();
+        prop_assert_eq!(replay(&batched, &log, &[5, 1, 17]), replies);
+        prop_assert_eq!(dump(&batched), dump(&store));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    /// RocksDB and memory hold the same bytes and answer the same, however entries are batched.
+    #[test]
+    fn both_stores_hold_the_same_bytes(history in history(), sizes in proptest::collection::vec(1usize..30, 1..5)) {
+        let memory = MemoryStore::new();
+        let (log, replies) = run(&memory, &history);
+        let dir = tempfile::tempdir().unwrap();
+        let rocks = RocksStore::open(dir.path(), 0).unwrap();
+        prop_assert_eq!(replay(&rocks, &log, &sizes), replies);
+        prop_assert_eq!(dump(&*rocks.snapshot()), dump(&memory));
+        invariants::check(&rocks);
+    }
+}
