@@ -281,3 +281,12 @@ fn it_survives_on_a_disk_that_is_recycled_all_the_time() {
         cut_everywhere(seed, (7, 120));
     }
 }
+
+#[test]
+#[ignore = "a sweep of minutes: cargo xtask test --long"]
+fn many_histories_survive_a_power_cut_at_every_call() {
+    for seed in 100..140 {
+        cut_everywhere(seed, (40, 40));
+        cut_everywhere(seed, (7 + seed as u32 % 3, 120));
+    }
+}

@@ -43,14 +43,17 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues `request`, or gives it back with the reason.
-    pub(crate) fn push(&self, request: Request) -> Result<(), (Request, StoreError)> {
+    /// Queues `request`, or refuses it at once.
+    pub(crate) fn push(&self, request: Request) {
         let mut waiting = self.lock();
-        if waiting.closed {
-            return Err((request, StoreError::Stopped));
-        }
-        if waiting.over(HARD) {
-            return Err((request, StoreError::Busy));
+        let refused = match (waiting.closed, waiting.over(HARD)) {
+            (true, _) => Some(StoreError::Stopped),
+            (false, true) => Some(StoreError::Busy),
+            (false, false) => None,
+        };
+        if let Some(error) = refused {
+            drop(waiting);
+            return request.refuse(error);
         }
         waiting.bytes += request.weight();
         waiting.requests.push_back(request);
@@ -59,7 +62,6 @@ impl Queue {
         if wake {
             self.arrived.notify_one();
         }
-        Ok(())
     }
 
     /// Waits until a push is welcome.

@@ -1,12 +1,15 @@
 //! A small disk that has to be used again and again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use cairn_types::Epoch;
+use cairn_types::{Epoch, SystemClock};
 
 use super::error::StoreError;
 use super::request::CacheKey;
-use super::scaffold::{Primary, SEGMENT, memory, open, pattern};
+use super::scaffold::{Primary, SEGMENT, memory, open, options, pattern};
 use super::store::ChunkStore;
+use crate::disk::RealDisk;
 
 const SEGMENTS: u64 = 10;
 
@@ -137,4 +140,40 @@ fn a_disk_full_of_pinned_bytes_refuses_appends_and_still_fences_seals_and_delete
     let (store, _) = open(&disk, SEGMENTS);
     let left: Vec<_> = store.list().iter().map(|view| view.chunk).collect();
     assert_eq!(left, [again.id()]);
+}
+
+#[test]
+fn readers_see_the_same_bytes_while_a_real_disk_is_recycled_under_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
+    let mut options = options(SEGMENTS);
+    options.prepare_ahead = true;
+    let (store, _) = ChunkStore::open(disk, Arc::new(SystemClock), options).unwrap();
+    let kept = sealed_chunk(&store, 1, false);
+    let reader = {
+        let (store, kept) = (store.clone(), kept.clone());
+        std::thread::spawn(move || {
+            let mut reads = 0u64;
+            // It ends when the chunk is deleted below.
+            while let Ok(bytes) = store.read(kept.id(), 1000, 9000, 0) {
+                assert_eq!(bytes, kept.bytes[1000..10_000]);
+                reads += 1;
+            }
+            reads
+        })
+    };
+    let mut opened = Primary::new(2, store.incarnation());
+    store.create(opened.spec.clone()).wait().unwrap();
+    for i in 0..400 {
+        let block = store.cache_put(key(i), pattern(i, 8000).into());
+        if i % 10 == 0 {
+            store.append(opened.next(pattern(i, 100))).wait().unwrap();
+        }
+        block.wait().unwrap();
+    }
+    assert_eq!(store.read(kept.id(), 0, 12_000, 0).unwrap(), kept.bytes);
+    store.delete(kept.id()).wait().unwrap();
+    assert!(reader.join().unwrap() > 0);
+    store.close();
+    assert_eq!(store.delete(opened.id()).wait(), Err(StoreError::Stopped));
 }

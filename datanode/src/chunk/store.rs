@@ -110,9 +110,7 @@ impl ChunkStore {
     }
 
     fn push(&self, request: Request) {
-        if let Err((request, error)) = self.shared.queue.push(request) {
-            request.refuse(error);
-        }
+        self.shared.queue.push(request);
     }
 
     /// Makes a replica; resolves when it is durable (fsync, whatever the policy). Again with the
