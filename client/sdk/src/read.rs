@@ -138,8 +138,12 @@ impl View {
             return self.read_piece(client, piece).await;
         }
         let mut out = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
-        let mut parts =
-            stream::iter(pieces.iter().map(|piece| self.read_piece(client, piece))).buffered(PIECES_AT_ONCE);
+        // Not a closure over `iter()`: its lifetime would keep callers from spawning a read.
+        let mut reads = Vec::with_capacity(pieces.len());
+        for piece in &pieces {
+            reads.push(self.read_piece(client, piece));
+        }
+        let mut parts = stream::iter(reads).buffered(PIECES_AT_ONCE);
         while let Some(part) = parts.try_next().await? {
             out.extend_from_slice(&part);
         }
