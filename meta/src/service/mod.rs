@@ -13,6 +13,8 @@ mod seal;
 mod session;
 mod stat;
 mod status;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::sync::Arc;

@@ -1,0 +1,274 @@
+//! One server in this process, asked over gRPC as clients and data nodes ask it.
+
+mod data_node;
+mod import;
+mod names;
+mod persist;
+mod seal;
+mod sessions;
+mod strangers;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cairn_proto::v1::meta_client::MetaClient;
+use cairn_proto::v1::mutate_request::Operation;
+use cairn_proto::v1::nodes_client::NodesClient;
+use cairn_proto::{WireError, handshake, v1};
+use cairn_types::{Clock, ClusterId, NodeId, Policy, SystemClock, SystemRandom, Timestamp};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Server};
+
+use crate::leader::Ground;
+use crate::node::{Settings, Started};
+use crate::raft::machine::Pace;
+
+/// Longer than anything here should take.
+const LONG: Duration = Duration::from_secs(20);
+
+/// The machine's clocks, moved on by hand.
+#[derive(Debug, Default)]
+struct SkippingClock {
+    ahead_ms: AtomicU64,
+}
+
+impl SkippingClock {
+    fn skip(&self, by: Duration) {
+        self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Clock for SkippingClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp(SystemClock.wall().0 + self.ahead().as_nanos() as i64)
+    }
+
+    fn boottime(&self) -> Duration {
+        SystemClock.boottime() + self.ahead()
+    }
+}
+
+/// A cluster of one metadata server.
+struct Cluster {
+    clock: Arc<SkippingClock>,
+    id: ClusterId,
+    meta: MetaClient<Channel>,
+    nodes: NodesClient<Channel>,
+    stop: CancellationToken,
+    _started: Started,
+    _dir: TempDir,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        Self::with(Policy::cluster(), Duration::from_secs(3)).await
+    }
+
+    async fn with(policy: Policy, node_timeout: Duration) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let settings = Settings {
+            id: NodeId(1),
+            dir: dir.path().join("meta"),
+            members: BTreeMap::from([(NodeId(1), address.to_string())]),
+            policy,
+            heartbeat_ms: 100,
+            election_ms: (300, 600),
+            memory_bytes: 32 << 20,
+            pace: Pace::default(),
+        };
+        let clock = Arc::new(SkippingClock::default());
+        let started = Started::start(settings, clock.clone(), Arc::new(SystemRandom)).await.expect("a node");
+        let stop = CancellationToken::new();
+        let ground = Ground {
+            node: started.node.clone(),
+            clock: clock.clone(),
+            random: Arc::new(SystemRandom),
+            node_timeout,
+        };
+        let ((meta, nodes), jobs) = super::start(ground, stop.clone());
+        tokio::spawn(jobs);
+        let router = Server::builder()
+            .add_service(started.node.raft_service().into_server())
+            .add_service(meta)
+            .add_service(nodes);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+        let channel = connect(address).await;
+        let meta = MetaClient::new(channel.clone());
+        let mut cluster = Self {
+            clock,
+            id: ClusterId::default(),
+            meta,
+            nodes: NodesClient::new(channel),
+            stop,
+            _started: started,
+            _dir: dir,
+        };
+        cluster.id = cluster.led().await;
+        cluster
+    }
+
+    /// Waits until the server leads and has an identity.
+    async fn led(&mut self) -> ClusterId {
+        eventually("the server leads", async || {
+            let mut request = Request::new(v1::HelloRequest::default());
+            handshake::stamp(&mut request, None);
+            let hello = self.meta.clone().hello(request).await.ok()?.into_inner();
+            let id = ClusterId::from_bytes(&hello.cluster_id)?;
+            let mut status = Request::new(v1::StatusRequest {});
+            handshake::stamp(&mut status, Some(id));
+            self.meta.clone().status(status).await.ok().map(|_| id)
+        })
+        .await
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        handshake::stamp(&mut request, Some(self.id));
+        request.set_timeout(LONG);
+        request
+    }
+
+    async fn session(&self) -> Session<'_> {
+        let open = self.request(v1::OpenSessionRequest { client: "test".into() });
+        let id = self.meta.clone().open_session(open).await.expect("a session").into_inner().session;
+        Session { cluster: self, id, sequence: AtomicU64::new(1) }
+    }
+
+    async fn status(&self) -> v1::StatusReply {
+        let request = self.request(v1::StatusRequest {});
+        self.meta.clone().status(request).await.expect("a status").into_inner()
+    }
+
+    async fn stat(&self, path: &str) -> Result<v1::StatReply, WireError> {
+        let request = self.request(v1::StatRequest { target: at(path), ..Default::default() });
+        Ok(self.meta.clone().stat(request).await?.into_inner())
+    }
+
+    async fn inode(&self, path: &str) -> v1::Inode {
+        self.stat(path).await.expect("it is there").inode.expect("an inode")
+    }
+
+    async fn chunk(&self, chunk: u64) -> Result<v1::Chunk, WireError> {
+        let request = self.request(v1::GetChunkRequest { chunk });
+        Ok(self.meta.clone().get_chunk(request).await?.into_inner())
+    }
+
+    async fn seal(&self, chunk: u64, within: Duration) -> Result<v1::Chunk, WireError> {
+        let message = v1::SealChunkRequest { chunk, epoch: 1, reason: "test".into(), blame_node: 0 };
+        let mut request = self.request(message);
+        request.set_timeout(within);
+        Ok(self.meta.clone().seal_chunk(request).await?.into_inner())
+    }
+
+    /// The names of a directory, as the stream brings them, from after `start_after`.
+    async fn list(&self, path: &str, start_after: &str, limit: u64) -> Result<Vec<v1::ListBatch>, WireError> {
+        let message = v1::ListRequest {
+            target: at(path),
+            start_after: start_after.to_owned().into(),
+            limit,
+            ..Default::default()
+        };
+        let mut stream = self.meta.clone().list(self.request(message)).await?.into_inner();
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.message().await? {
+            batches.push(batch);
+        }
+        Ok(batches)
+    }
+
+    async fn names(&self, path: &str) -> Vec<String> {
+        let batches = self.list(path, "", 0).await.expect("a listing");
+        let entries = batches.into_iter().flat_map(|b| b.entries);
+        entries.map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect()
+    }
+}
+
+/// A client's session.
+struct Session<'c> {
+    cluster: &'c Cluster,
+    id: u64,
+    sequence: AtomicU64,
+}
+
+impl Session<'_> {
+    async fn mutate(&self, operation: Operation) -> Result<v1::MutateReply, WireError> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        self.mutate_as(sequence, operation).await
+    }
+
+    async fn mutate_as(&self, sequence: u64, operation: Operation) -> Result<v1::MutateReply, WireError> {
+        let request = v1::MutateRequest {
+            group: 0,
+            session: self.id,
+            sequence,
+            acknowledged_below: 1,
+            operation: Some(operation),
+        };
+        Ok(self.cluster.meta.clone().mutate(self.cluster.request(request)).await?.into_inner())
+    }
+
+    async fn create(&self, path: &str) -> v1::Inode {
+        let made = self.mutate(create(path)).await.expect("created");
+        made.inode.expect("an inode")
+    }
+
+    /// Opens the tail of a file for this session's `n`-th writer.
+    async fn open_tail(&self, ino: u64, n: u64) -> Result<v1::Chunk, WireError> {
+        let writer = self.id * (1 << 20) + n;
+        let open = v1::OpenTail { ino, generation: 0, writer, avoid: vec![] };
+        Ok(self.mutate(Operation::OpenTail(open)).await?.chunk.expect("a chunk"))
+    }
+}
+
+fn at(path: &str) -> Option<v1::Target> {
+    Some(v1::Target { ino: 0, path: path.to_owned().into(), no_follow: false })
+}
+
+fn mkdir(path: &str) -> Operation {
+    Operation::Mkdir(v1::Mkdir { target: at(path), mode: 0o755, ..Default::default() })
+}
+
+fn create(path: &str) -> Operation {
+    Operation::Create(v1::Create { target: at(path), mode: 0o644, exclusive: true, ..Default::default() })
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect().await.expect("a connection")
+}
+
+/// Asks until there is an answer.
+async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    match tokio::time::timeout(LONG, asking).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("not within {LONG:?}: {what}"),
+    }
+}
