@@ -127,7 +127,9 @@ pub enum ConfigError {
         value: String,
     },
     /// An address of another machine's reach without TLS.
-    #[error("{field}: `{value}` is reachable from outside without TLS; use a loopback address or set insecure = true")]
+    #[error(
+        "{field}: `{value}` is reachable from outside without TLS; use a loopback address or set insecure = true"
+    )]
     Exposed {
         /// The field.
         field: &'static str,

@@ -148,7 +148,11 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`]; after `Deadline`, `Stopping` and `Fatal` the outcome is unknown.
-    pub async fn propose(&self, command: Command, deadline: Duration) -> Result<(LogIndex, Reply), NodeError> {
+    pub async fn propose(
+        &self,
+        command: Command,
+        deadline: Duration,
+    ) -> Result<(LogIndex, Reply), NodeError> {
         self.propose_in(&self.shared.admission.clients, command, deadline).await
     }
 

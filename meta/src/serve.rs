@@ -9,17 +9,20 @@ use std::time::Duration;
 use cairn_types::{NodeId, Policy, SystemClock, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 
 use crate::config::{Config, ConfigError};
 use crate::http;
+use crate::leader::Ground;
 use crate::node::{Node, Settings, StartError, Started};
 use crate::raft::machine::Pace;
+use crate::service;
 
 /// How long calls under way may take when the server stops.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_millis(1000);
 /// How long handing leadership over may take when the server stops.
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// A connection without traffic is probed that often, and given up after as long.
@@ -104,7 +107,7 @@ pub async fn serve(
         None => None,
     };
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let started = Started::start(settings(&config, listen)?, clock, random).await?;
+    let started = Started::start(settings(&config, listen)?, clock.clone(), random.clone()).await?;
     let node = started.node.clone();
     // Ends the parts of this server; `shutdown` itself belongs to the caller.
     let stop = CancellationToken::new();
@@ -112,39 +115,84 @@ pub async fn serve(
     if let Some((listener, _)) = web {
         tokio::spawn(http::serve(listener, node.clone(), stop.clone()));
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = router(&node).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let mut server = tokio::spawn(server);
+    let node_timeout = Duration::from_millis(config.node_timeout_ms);
+    let ground = Ground { node: node.clone(), clock, random, node_timeout };
+    let (services, jobs) = service::start(ground, stop.clone());
+    let parts = Parts {
+        jobs: tokio::spawn(jobs),
+        server: {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let ended = stop.clone().cancelled_owned();
+            tokio::spawn(router(&node, services).serve_with_incoming_shutdown(incoming, ended))
+        },
+        started,
+        stop,
+    };
     tracing::info!(id = config.id, %listen, dir = %config.dir.display(), "metadata server started");
     // Nobody may be waiting for it.
     let _ = ready.send(bound);
-    let outcome = tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        () = node.failed() => Err(ServeError::Failed),
-        ended = &mut server => Err(transport(ended)),
-    };
-    if outcome.is_ok() && node.is_leader() && node.transfer_leader(None, HAND_OVER).await.is_ok() {
-        tracing::info!("leadership handed over");
-    }
-    stop.cancel();
-    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
-        server.abort();
-    }
-    drop(node);
-    started.stop().await;
+    let outcome = parts.run(node, shutdown).await;
     tracing::info!(id = config.id, "metadata server ended");
     outcome
 }
 
-fn transport(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> ServeError {
-    match ended {
-        Ok(Err(error)) => ServeError::Transport(error),
-        Ok(Ok(())) | Err(_) => ServeError::Failed,
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// What runs, and is ended in this order: calls, the node, connections, jobs.
+struct Parts {
+    server: Serving,
+    started: Started,
+    jobs: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    async fn run(mut self, node: Node, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = node.failed() => Err(ServeError::Failed),
+            ended = &mut self.server => return Err(self.broke(ended).await),
+        };
+        if outcome.is_ok() && node.is_leader() && node.transfer_leader(None, HAND_OVER).await.is_ok() {
+            tracing::info!("leadership handed over");
+        }
+        self.stop.cancel();
+        // Clients' calls end by themselves; the streams of the other servers end with the node.
+        let drained = tokio::time::timeout(DRAIN, &mut self.server).await.is_ok();
+        drop(node);
+        end(self.jobs).await;
+        self.started.stop().await;
+        if !drained {
+            end(self.server).await;
+        }
+        outcome
+    }
+
+    async fn broke(
+        self,
+        ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>,
+    ) -> ServeError {
+        self.stop.cancel();
+        end(self.jobs).await;
+        self.started.stop().await;
+        match ended {
+            Ok(Err(error)) => ServeError::Transport(error),
+            Ok(Ok(())) | Err(_) => ServeError::Failed,
+        }
+    }
+}
+
+/// Waits a little for a part to end, then ends it.
+async fn end<T>(part: JoinHandle<T>) {
+    let abort = part.abort_handle();
+    if tokio::time::timeout(DRAIN, part).await.is_err() {
+        tracing::warn!("a part of the server did not end in time");
+        abort.abort();
     }
 }
 
 /// All gRPC services on one port.
-fn router(node: &Node) -> Router {
+fn router(node: &Node, (meta, nodes): service::Servers) -> Router {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -152,4 +200,69 @@ fn router(node: &Node) -> Router {
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
         .add_service(node.raft_service().into_server())
+        .add_service(meta)
+        .add_service(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_proto::v1::HelloRequest;
+    use cairn_proto::v1::meta_client::MetaClient;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    fn config(dir: &std::path::Path) -> Config {
+        Config {
+            dir: dir.to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
+            http: "127.0.0.1:0".to_owned(),
+            memory_mib: 32,
+            ..Config::default()
+        }
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_server_forms_a_cluster_serves_and_leaves_in_order() {
+        let temp = tempfile::tempdir().unwrap();
+        for start in 0..2 {
+            let (ready, bound) = oneshot::channel();
+            let shutdown = CancellationToken::new();
+            let running = tokio::spawn(serve(config(temp.path()), shutdown.clone(), ready));
+            let bound = bound.await.unwrap();
+            let mut client = MetaClient::connect(format!("http://{}", bound.listen)).await.unwrap();
+            let named = async {
+                loop {
+                    let mut hello = tonic::Request::new(HelloRequest::default());
+                    cairn_proto::handshake::stamp(&mut hello, None);
+                    let hello = client.hello(hello).await.unwrap().into_inner();
+                    if hello.leader == 1 && !hello.cluster_id.is_empty() {
+                        return hello;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            let hello = tokio::time::timeout(Duration::from_secs(20), named).await.unwrap();
+            assert_eq!(hello.node, 1);
+            let web = bound.http.unwrap();
+            assert!(get(web, "/healthz").await.ends_with("ok\n"));
+            assert!(get(web, "/readyz").await.starts_with("HTTP/1.1 200"), "start {start}");
+            assert!(get(web, "/metrics").await.contains("cairn_meta_raft_fsync_seconds"));
+            let taken = Config { listen: bound.listen.to_string(), ..config(temp.path()) };
+            let refused = serve(taken, CancellationToken::new(), oneshot::channel().0).await;
+            assert!(matches!(refused, Err(ServeError::Listen { address, .. }) if address == bound.listen));
+            shutdown.cancel();
+            let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+            ended.expect("it leaves within 10 s").unwrap().unwrap();
+        }
+    }
 }

@@ -89,6 +89,7 @@ pub struct Started {
     tasks: TaskTracker,
     stop: CancellationToken,
     flusher: JoinHandle<()>,
+    closed: [watch::Receiver<()>; 2],
 }
 
 fn raft_config(settings: &Settings) -> Result<Arc<openraft::Config>, StartError> {
@@ -129,12 +130,15 @@ impl Started {
         durable::remove_dir(&incoming)?;
         let log = dir.join("raft");
         durable::create_dir(&log)?;
-        let disk: Arc<dyn LogDisk> = Arc::new(RocksLog::open(&log)?);
+        let disk = RocksLog::open(&log)?;
+        let log_closed = disk.closed();
+        let disk: Arc<dyn LogDisk> = Arc::new(disk);
         durable::sync_dir(&dir)?;
         let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(&clock))?;
         let flushes = queue.counts();
         let mark = DurableMark::default();
         let state_dir = StateDir::new(dir.join("state"), settings.memory_bytes);
+        let closed = [log_closed, state_dir.closed()];
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
         let machine = StateMachine::open(
             state_dir,
@@ -151,9 +155,8 @@ impl Started {
         }
         let own_cluster = watch::Sender::new(identity.cluster());
         let network = Network::new(settings.id.0, own_cluster.subscribe());
-        let raft = Raft::new(settings.id.0, config, network, log_store, machine)
-            .await
-            .map_err(StartError::Raft)?;
+        let raft =
+            Raft::new(settings.id.0, config, network, log_store, machine).await.map_err(StartError::Raft)?;
         form(&raft, &settings.members).await?;
         let service = RaftService::new(raft.clone(), settings.id.0, own_cluster.subscribe(), incoming);
         let (reader, rounds) = Reader::new();
@@ -179,7 +182,7 @@ impl Started {
         let (named, ended) = (node.clone(), stop.clone());
         tasks.spawn(async move { lead::name_cluster(named, settings.policy, random.as_ref(), ended).await });
         tasks.close();
-        Ok(Self { node, tasks, stop, flusher })
+        Ok(Self { node, tasks, stop, flusher, closed })
     }
 
     /// Ends everything and closes the files; when this returns, the directory can be opened again
@@ -192,12 +195,11 @@ impl Started {
         if let Err(error) = self.node.shared.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end in order");
         }
-        // The state machine drops its end when it is closed, the flusher ends with the log store.
-        let mut applied = self.node.shared.view.applied.clone();
-        let closed = async { while applied.changed().await.is_ok() {} };
+        let closed =
+            self.closed.into_iter().map(|mut end| async move { while end.changed().await.is_ok() {} });
         let flusher = tokio::task::spawn_blocking(move || self.flusher.join());
-        let ended = tokio::time::timeout(STOP, async { tokio::join!(closed, flusher) }).await;
-        if ended.is_err() {
+        let ended = async { tokio::join!(futures::future::join_all(closed), flusher) };
+        if tokio::time::timeout(STOP, ended).await.is_err() {
             tracing::warn!("the files of the node were not closed in time");
         }
     }

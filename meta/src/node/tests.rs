@@ -40,7 +40,13 @@ fn open_session(client: &str) -> Command {
     Command::OpenSession { client: client.to_owned() }
 }
 
-async fn start(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, listener: TcpListener, pace: Pace) -> Member {
+async fn start(
+    dir: &Path,
+    id: NodeId,
+    members: BTreeMap<NodeId, String>,
+    listener: TcpListener,
+    pace: Pace,
+) -> Member {
     let settings = Settings {
         id,
         dir: dir.to_owned(),
@@ -57,11 +63,7 @@ async fn start(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, listen
     let router = Server::builder().add_service(started.node.raft_service().into_server());
     let ended = stop.clone();
     let server = tokio::spawn(async move {
-        // Connections are cut, as when a process ends.
-        tokio::select! {
-            () = ended.cancelled() => {}
-            result = router.serve_with_incoming(incoming) => result.unwrap(),
-        }
+        router.serve_with_incoming_shutdown(incoming, ended.cancelled_owned()).await.unwrap();
     });
     Member { started, stop, server }
 }
@@ -98,8 +100,8 @@ impl Group {
     async fn stop(&mut self, id: NodeId) {
         let member = self.running.remove(&id).unwrap();
         member.stop.cancel();
-        member.server.await.unwrap();
         member.started.stop().await;
+        timeout(LONG, member.server).await.expect("every connection ends with the node").unwrap();
     }
 
     fn node(&self, id: NodeId) -> Node {

@@ -115,12 +115,7 @@ fn run(mut waiting: mpsc::Receiver<Waiting>, disk: &dyn LogDisk, clock: &dyn Clo
     }
 }
 
-fn sync(
-    disk: &dyn LogDisk,
-    clock: &dyn Clock,
-    counts: &FlushCounts,
-    waiting: usize,
-) -> Result<(), LogError> {
+fn sync(disk: &dyn LogDisk, clock: &dyn Clock, counts: &FlushCounts, waiting: usize) -> Result<(), LogError> {
     let begun = clock.boottime();
     let result = disk.sync();
     let took = clock.boottime().saturating_sub(begun);

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions};
+use tokio::sync::watch;
 
 use super::record::{self, EntryRecord, LogIdRecord, RecordError, VoteRecord};
 
@@ -122,6 +123,8 @@ const PURGED: &[u8] = b"purged";
 /// The log in a RocksDB of its own.
 pub struct RocksLog {
     db: DB,
+    // Dropped after the database, so that who waits for it finds the directory free.
+    closed: watch::Sender<()>,
 }
 
 fn options() -> Options {
@@ -151,7 +154,13 @@ impl RocksLog {
     pub fn open(dir: &Path) -> Result<Self, LogError> {
         let families = ["default", LOG].map(|name| ColumnFamilyDescriptor::new(name, options()));
         let db = DB::open_cf_descriptors(&options(), dir, families).map_err(failed("open"))?;
-        Ok(Self { db })
+        Ok(Self { db, closed: watch::Sender::new(()) })
+    }
+
+    /// Ends (with an error) once the database is closed.
+    #[must_use]
+    pub fn closed(&self) -> watch::Receiver<()> {
+        self.closed.subscribe()
     }
 
     fn entries(&self) -> Result<&rocksdb::ColumnFamily, LogError> {
@@ -160,9 +169,7 @@ impl RocksLog {
 
     fn row<T: bincode::Decode<()>>(&self, key: &[u8]) -> Result<Option<T>, LogError> {
         let bytes = self.db.get(key).map_err(failed("read a row"))?;
-        bytes
-            .map(|b| record::decode(&b).map_err(|source| LogError::Damaged { row: 0, source }))
-            .transpose()
+        bytes.map(|b| record::decode(&b).map_err(|source| LogError::Damaged { row: 0, source })).transpose()
     }
 
     fn write(&self, batch: WriteBatch, action: &'static str) -> Result<(), LogError> {

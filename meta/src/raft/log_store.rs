@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::Stream;
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::flusher::{Flusher, Waiting};
 use super::log_disk::{LogDisk, LogError, LogStart};
@@ -123,10 +123,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
         self.read(start..end, READ_BYTES_MAX)
     }
 
-    async fn entries_stream<RB>(
-        &mut self,
-        range: RB,
-    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -192,7 +189,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         tracing::info!(from, "the Raft log's end is cut: another leader's entries follow");
         self.reader.disk.truncate(from)?;
         self.reader.tail.truncate(from);
-        self.start.last = last.as_ref().map(LogIdRecord::from);
+        if self.start.last.is_some_and(|end| end.index >= from) {
+            self.start.last = last.as_ref().map(LogIdRecord::from);
+        }
         Ok(())
     }
 

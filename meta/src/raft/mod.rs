@@ -22,9 +22,13 @@ pub mod snapshot;
 pub mod snapshot_wire;
 pub mod state;
 pub mod stream;
-pub mod tail;
+#[cfg(test)]
+mod record_tests;
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod suite_tests;
+pub mod tail;
 pub mod types;
 
 pub use types::{Answer, Members, Proposal, Raft, TypeConfig};

@@ -429,10 +429,9 @@ impl From<TransferredRecord> for Result<(), TransferLeaderError<TypeConfig>> {
             TransferredRecord::VoteChanged(expected, actual) => {
                 Err(TransferLeaderError::VoteChanged { expected: expected.into(), actual: actual.into() })
             }
-            TransferredRecord::Behind(expected, actual) => Err(TransferLeaderError::LogNotFlushed {
-                expected: log_id(expected),
-                actual: log_id(actual),
-            }),
+            TransferredRecord::Behind(expected, actual) => {
+                Err(TransferLeaderError::LogNotFlushed { expected: log_id(expected), actual: log_id(actual) })
+            }
         }
     }
 }

@@ -117,10 +117,9 @@ impl Snapshots {
         if let Some(same) = self.newest().filter(|s| s.meta.last_log_id == meta.last_log_id) {
             return Ok(same);
         }
-        let name = meta.last_log_id.map_or_else(
-            || "empty".to_owned(),
-            |id| format!("{:020}-{:020}", id.leader_id.term, id.index),
-        );
+        let name = meta
+            .last_log_id
+            .map_or_else(|| "empty".to_owned(), |id| format!("{:020}-{:020}", id.leader_id.term, id.index));
         let unfinished = self.root.join(format!("{name}{UNFINISHED}"));
         durable::remove_dir(&unfinished)?;
         fill(&unfinished)?;

@@ -7,12 +7,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cairn_types::ClusterId;
+use tokio::sync::watch;
 
 use super::durable;
 use super::record::{self, AppliedRecord, MembershipRecord, RecordError};
 use super::snapshot::Directory;
+use crate::keys::RowFault;
+use crate::namespace;
 use crate::store::{RocksStore, Rows, StoreFault, Table, WriteBatch};
 
 const CURRENT: &str = "CURRENT";
@@ -24,6 +28,9 @@ pub enum StateError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// A row of the state is damaged, or the database failed.
+    #[error(transparent)]
+    Row(#[from] RowFault),
     /// A file or directory around it failed.
     #[error("a file of the state failed")]
     File(#[from] io::Error),
@@ -54,6 +61,8 @@ pub struct State {
     /// The database. Declared first: closed before its directory may go.
     store: RocksStore,
     directory: Directory,
+    // Dropped after both, so that who waits for it finds the directory free.
+    _closed: Arc<watch::Sender<()>>,
 }
 
 impl State {
@@ -99,7 +108,8 @@ pub fn write_applied(batch: &mut WriteBatch, applied: &AppliedRecord) {
 /// # Errors
 /// [`StateError`].
 pub fn read_cluster(rows: &dyn Rows) -> Result<Option<ClusterId>, StateError> {
-    Ok(crate::namespace::read::cluster_id(rows)?)
+    let cluster = namespace::read::cluster(rows)?.cluster;
+    Ok((!cluster.is_nil()).then_some(cluster))
 }
 
 /// The directory `state/`.
@@ -107,13 +117,20 @@ pub fn read_cluster(rows: &dyn Rows) -> Result<Option<ClusterId>, StateError> {
 pub struct StateDir {
     root: PathBuf,
     memory_bytes: usize,
+    closed: Arc<watch::Sender<()>>,
 }
 
 impl StateDir {
     /// The directory at `root`; its database keeps within `memory_bytes`.
     #[must_use]
     pub fn new(root: PathBuf, memory_bytes: usize) -> Self {
-        Self { root, memory_bytes }
+        Self { root, memory_bytes, closed: Arc::new(watch::Sender::new(())) }
+    }
+
+    /// Ends (with an error) once this value and every database that it opened are gone.
+    #[must_use]
+    pub fn closed(&self) -> watch::Receiver<()> {
+        self.closed.subscribe()
     }
 
     /// Opens the database in use, or makes the first one; removes what a crash left over.
@@ -144,7 +161,7 @@ impl StateDir {
     fn open_database(&self, path: PathBuf) -> Result<State, StateError> {
         let store = RocksStore::open(&path, self.memory_bytes)?;
         durable::sync_dir(&self.root)?;
-        Ok(State { store, directory: Directory::kept(path) })
+        Ok(State { store, directory: Directory::kept(path), _closed: Arc::clone(&self.closed) })
     }
 
     /// Moves a received checkpoint in and opens it; nobody uses it before [`StateDir::switch`].

@@ -9,7 +9,7 @@ use cairn_proto::v1::RaftMessage;
 use cairn_proto::v1::raft_client::RaftClient;
 use futures::{Stream, StreamExt};
 use openraft::base::BoxStream;
-use openraft::errors::{RPCError, Timeout};
+use openraft::errors::{RPCError, Timeout, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tonic::transport::Channel;
@@ -26,6 +26,11 @@ use super::types::TypeConfig;
 pub fn idle(option: &RPCOption) -> Duration {
     option.hard_ttl() * 4
 }
+
+/// The follower ended the stream before it had answered everything.
+#[derive(Debug, thiserror::Error)]
+#[error("the follower ended the stream of appends")]
+struct BrokenOff;
 
 struct Answers {
     incoming: Streaming<RaftMessage>,
@@ -48,10 +53,15 @@ impl Answers {
                 Err(_) => {}
             }
         };
-        self.answered += 1;
         match received {
+            // A follower that ends the stream with requests unanswered has stopped: without an
+            // error openraft would take them for still under way.
+            Ok(None) if self.sent.load(Ordering::Acquire) > self.answered => {
+                Some(Err(RPCError::Unreachable(Unreachable::new(&BrokenOff))))
+            }
             Ok(None) => None,
             Ok(Some(message)) => {
+                self.answered += 1;
                 let decoded = record::decode::<StreamedRecord>(&message.payload);
                 Some(decoded.map(StreamAppendResult::from).map_err(garbage))
             }

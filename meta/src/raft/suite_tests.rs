@@ -38,6 +38,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
 fn openrafts_suite_passes_on_the_real_stores() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     // On a worker thread, since the state machine gives its thread away while it writes.
-    let suite = runtime.spawn(Suite::<TypeConfig, LogStore, StateMachine, Builder, TempDir>::test_all(Builder));
+    let suite =
+        runtime.spawn(Suite::<TypeConfig, LogStore, StateMachine, Builder, TempDir>::test_all(Builder));
     runtime.block_on(suite).unwrap().unwrap();
 }
