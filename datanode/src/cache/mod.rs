@@ -13,6 +13,8 @@ mod ahead;
 mod blocks;
 #[cfg(test)]
 mod cache_tests;
+#[cfg(test)]
+mod chunk_store_tests;
 mod error;
 mod flights;
 mod origin;

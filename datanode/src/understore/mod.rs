@@ -24,6 +24,8 @@ mod probe;
 mod s3;
 mod s3_client;
 mod s3_error;
+#[cfg(test)]
+mod s3_fault_tests;
 mod s3_multipart;
 #[cfg(test)]
 pub(crate) mod suite;

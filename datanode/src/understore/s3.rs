@@ -102,11 +102,16 @@ impl S3Store {
         for prefix in answer.common_prefixes() {
             page.prefixes.push(relative(prefix.prefix())?);
         }
-        if answer.is_truncated() == Some(true) {
+        // The SDK reads a page that is cut off in the middle as a shorter one; what is missing from
+        // a listing would be taken for deleted.
+        let corrupt = || UnderStoreError::Corrupt { key: self.prefix.clone() };
+        let count = i32::try_from(page.objects.len() + page.prefixes.len()).ok();
+        if answer.key_count().is_some() && answer.key_count() != count {
+            return Err(corrupt());
+        }
+        if answer.is_truncated().ok_or_else(corrupt)? {
             let token = answer.next_continuation_token().filter(|token| !token.is_empty());
-            // A page that says it goes on and not where would be taken for the end of the listing.
-            let token = token.ok_or_else(|| UnderStoreError::Corrupt { key: self.prefix.clone() })?;
-            page.continuation = Some(token.to_owned());
+            page.continuation = Some(token.ok_or_else(corrupt)?.to_owned());
         }
         Ok(page)
     }

@@ -39,6 +39,8 @@ pub(super) fn by_code(code: &str, status: u16, bucket: &str, key: &str) -> Under
     match (code, status) {
         ("NoSuchBucket", _) => UnderStoreError::NoSuchBucket { bucket: bucket.to_owned() },
         ("NoSuchUpload", _) => UnderStoreError::Other { code: code.to_owned(), status },
+        // The completion of an upload may begin as 200 and end as this.
+        ("InternalError", _) => UnderStoreError::Other { code: code.to_owned(), status: 500 },
         ("PreconditionFailed", _) | (_, 412) => UnderStoreError::PreconditionFailed { key: key.to_owned() },
         // A body that did not survive the way is sent again.
         ("BadDigest" | "XAmzContentChecksumMismatch" | "IncompleteBody", _) => {
@@ -101,7 +103,8 @@ mod tests {
         assert_eq!(meaning("NoSuchBucket", 404), UnderStoreError::NoSuchBucket { bucket: "b".into() });
         assert_eq!(meaning("", 404), UnderStoreError::NoSuchKey { key: "k".into() });
         assert_eq!(meaning("", 412), UnderStoreError::PreconditionFailed { key: "k".into() });
-        assert!(meaning("InternalError", 500).retryable());
+        assert!(meaning("InternalError", 200).retryable());
+        assert!(meaning("", 502).retryable());
         assert!(!meaning("InvalidRange", 416).retryable());
         assert!(meaning("BadDigest", 400).retryable());
     }

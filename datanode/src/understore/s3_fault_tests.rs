@@ -1,0 +1,254 @@
+//! The S3 client against answers that are late, cut, wrong or missing. What S3 does when it works
+//! is for suite.rs, with a real server; this one only ever says what a test tells it to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::suite::{object, random_bytes};
+use super::*;
+
+/// What the next request gets.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// The connection is closed when the whole request is there.
+    Nothing,
+    /// Status line, headers and body; the connection is closed after it.
+    Says(String),
+}
+
+fn says(status: &str, headers: &str, body: &str) -> Answer {
+    let length = if headers.contains("Content-Length") {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    Answer::Says(format!("HTTP/1.1 {status}\r\n{length}Connection: close\r\n{headers}\r\n{body}"))
+}
+
+fn error(status: &str, code: &str) -> Answer {
+    says(status, "Content-Type: application/xml\r\n", &format!("<Error><Code>{code}</Code></Error>"))
+}
+
+fn part(range: &str, etag: &str, body: &str) -> Answer {
+    let headers = format!("Content-Range: bytes {range}\r\nETag: \"{etag}\"\r\n");
+    says("206 Partial Content", &headers, body)
+}
+
+/// A store whose endpoint gives `answers` in order, and the request lines it got.
+async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, told) = mpsc::unbounded_channel();
+    let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream, Arc::clone(&answers), tell.clone()));
+        }
+    });
+    let bucket =
+        MountBucket { bucket: "b".to_owned(), endpoint, force_path_style: true, ..Default::default() };
+    let mut store = S3Clients::load(Duration::from_secs(2)).await.store(&bucket, "p/");
+    let keys = aws_credential_types::Credentials::new("a", "b", None, None, "test");
+    let config = store.client.config().to_builder().credentials_provider(keys).build();
+    store.client = aws_sdk_s3::Client::from_conf(config);
+    (store, told)
+}
+
+async fn answer(
+    mut stream: TcpStream,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    tell: mpsc::UnboundedSender<String>,
+) -> Option<()> {
+    let mut request = Vec::new();
+    let head = loop {
+        if let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut request).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
+    if text.contains("expect: 100-continue") {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+    }
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
+    while request.len() < head + length {
+        if stream.read_buf(&mut request).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+    let next = answers.lock().unwrap().pop_front();
+    tell.send(line).ok()?;
+    if let Some(Answer::Says(text)) = next {
+        stream.write_all(text.as_bytes()).await.ok()?;
+        stream.shutdown().await.ok()?;
+    }
+    Some(())
+}
+
+fn corrupt() -> UnderStoreError {
+    UnderStoreError::Corrupt { key: "k".to_owned() }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_what_was_asked_for_is_refused() {
+    let whole = says("200 OK", "ETag: \"e\"\r\n", "0123456789");
+    let cut = part("0-9/10", "e", "0123");
+    let Answer::Says(cut) = cut else { unreachable!() };
+    let cut = Answer::Says(cut.replace("Content-Length: 4", "Content-Length: 10"));
+    let cases = [
+        (part("0-9/10", "e", "0123456789"), None),
+        (whole, Some(corrupt())),
+        (part("5-14/20", "e", "0123456789"), Some(corrupt())),
+        (part("0-4/20", "e", "01234"), Some(corrupt())),
+        (part("0-9/10", "e", "012345678901234"), Some(corrupt())),
+        (cut, Some(UnderStoreError::Unreachable)),
+        (
+            part("0-9/10", "other", "0123456789"),
+            Some(UnderStoreError::PreconditionFailed { key: "k".to_owned() }),
+        ),
+    ];
+    for (answer, expected) in cases {
+        let (store, _requests) = endpoint(vec![answer.clone()]).await;
+        let outcome = store.get_range("k", 0..10, Some("e")).await;
+        match expected {
+            Some(expected) => assert_eq!(outcome.unwrap_err(), expected, "{answer:?}"),
+            None => assert_eq!(outcome.unwrap().bytes, "0123456789"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_busy_endpoint_is_asked_again_and_not_for_ever() {
+    let busy = || error("503 Service Unavailable", "SlowDown");
+    let (store, mut requests) = endpoint(vec![busy(), part("0-1/2", "e", "ok")]).await;
+    assert_eq!(store.get_range("k", 0..2, None).await.unwrap().bytes, "ok");
+    requests.close();
+    assert_eq!(requests.recv().await.as_deref(), Some("GET /b/p/k?x-id=GetObject HTTP/1.1"));
+    let (store, mut requests) = endpoint(vec![busy(), busy(), busy(), busy()]).await;
+    let refused = store.get_range("k", 0..2, None).await.unwrap_err();
+    assert_eq!(refused, UnderStoreError::Throttled { code: "SlowDown".to_owned() });
+    requests.close();
+    let mut asked = 0;
+    while requests.recv().await.is_some() {
+        asked += 1;
+    }
+    assert_eq!(asked, 3);
+}
+
+#[tokio::test]
+async fn a_put_whose_answer_is_lost_finds_the_object() {
+    let (store, _requests) = endpoint(vec![Answer::Nothing, error("412 Precondition Failed", "")]).await;
+    let outcome = store.put_new("k", object(&random_bytes(1_000))).await;
+    assert_eq!(outcome.unwrap(), PutOutcome::Exists);
+}
+
+fn begun() -> Answer {
+    let body = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>p/k</Key><UploadId>u1</UploadId>\
+                </InitiateMultipartUploadResult>";
+    says("200 OK", "Content-Type: application/xml\r\n", body)
+}
+
+fn took() -> Answer {
+    says("200 OK", "ETag: \"part\"\r\n", "")
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_is_lost_finds_the_object() {
+    let head = says("200 OK", "Content-Length: 7\r\nETag: \"e\"\r\n", "");
+    let gone = || says("204 No Content", "", "");
+    let lost = vec![
+        begun(),
+        took(),
+        took(),
+        took(),
+        Answer::Nothing,
+        error("404 Not Found", "NoSuchUpload"),
+        head,
+        gone(),
+    ];
+    let (store, _requests) = endpoint(lost).await;
+    let outcome = store.put_new("k", object(&random_bytes(17 << 20))).await;
+    assert_eq!(outcome.unwrap(), PutOutcome::Exists);
+    // An error within a 200, as S3 may answer a completion.
+    let failed = vec![begun(), took(), took(), took(), error("200 OK", "InternalError")];
+    let failed = [failed, vec![error("200 OK", "InternalError"); 2], vec![gone()]].concat();
+    let (store, mut requests) = endpoint(failed).await;
+    let outcome = store.put_new("k", object(&random_bytes(17 << 20))).await.unwrap_err();
+    assert!(outcome.retryable(), "{outcome:?}");
+    requests.close();
+    let mut last = String::new();
+    while let Some(line) = requests.recv().await {
+        last = line;
+    }
+    assert!(last.starts_with("DELETE /b/p/k") && last.contains("uploadId=u1"), "{last}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_dropped_is_aborted() {
+    let (store, mut requests) = endpoint(vec![begun(), says("204 No Content", "", "")]).await;
+    let (ask, asked) = tokio::sync::oneshot::channel();
+    let first = async move {
+        ask.send(()).unwrap();
+        Ok(Bytes::from_static(b"x"))
+    };
+    // It waits for more bytes than ever come.
+    let body = futures::stream::once(first).chain(futures::stream::pending()).boxed();
+    let endless = NewObject { body, length: 17 << 20, ..object(&Bytes::new()) };
+    let upload = tokio::spawn(async move { store.put_new("k", endless).await });
+    assert!(requests.recv().await.unwrap().starts_with("POST /b/p/k?uploads"));
+    asked.await.unwrap();
+    upload.abort();
+    let line = tokio::time::timeout(Duration::from_secs(10), requests.recv()).await.unwrap().unwrap();
+    assert!(line.starts_with("DELETE /b/p/k") && line.contains("uploadId=u1"), "{line}");
+}
+
+#[tokio::test]
+async fn a_listing_that_is_cut_is_not_taken_for_the_end() {
+    let page = |rest: &str| {
+        let body = format!(
+            "<ListBucketResult><EncodingType>url</EncodingType>\
+             <Contents><Key>p/a%2Bb+c</Key><Size>3</Size><ETag>\"e\"</ETag></Contents>{rest}\
+             </ListBucketResult>"
+        );
+        says("200 OK", "Content-Type: application/xml\r\n", &body)
+    };
+    let list = ListRequest::default();
+    let (store, _requests) = endpoint(vec![page("<IsTruncated>false</IsTruncated>")]).await;
+    let listed = store.list(&list).await.unwrap();
+    assert_eq!((listed.objects[0].key.as_str(), listed.objects[0].size), ("a+b c", 3));
+    assert_eq!(listed.continuation, None);
+    let more = page("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>");
+    let (store, _requests) = endpoint(vec![more]).await;
+    assert_eq!(store.list(&list).await.unwrap().continuation.as_deref(), Some("t"));
+    let (store, _requests) = endpoint(vec![page("<IsTruncated>true</IsTruncated>")]).await;
+    assert!(matches!(store.list(&list).await, Err(UnderStoreError::Corrupt { .. })));
+    let short = page("<IsTruncated>false</IsTruncated><KeyCount>2</KeyCount>");
+    let (store, _requests) = endpoint(vec![short]).await;
+    assert!(matches!(store.list(&list).await, Err(UnderStoreError::Corrupt { .. })));
+    let garbage = says("200 OK", "Content-Type: application/xml\r\n", "<ListBucketResult><Cont");
+    let (store, _requests) = endpoint(vec![garbage]).await;
+    let error = store.list(&list).await.unwrap_err();
+    assert!(error.retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn refusals_keep_their_names() {
+    let skewed = error("403 Forbidden", "RequestTimeTooSkewed");
+    let (store, _requests) = endpoint(vec![skewed]).await;
+    let denied = store.get_range("k", 0..1, None).await.unwrap_err();
+    assert_eq!(denied, UnderStoreError::Denied { code: "RequestTimeTooSkewed".to_owned() });
+    let (store, _requests) = endpoint(vec![says("403 Forbidden", "", "")]).await;
+    let denied = store.head("k").await.unwrap_err();
+    assert_eq!(denied, UnderStoreError::Denied { code: "status 403".to_owned() });
+}
