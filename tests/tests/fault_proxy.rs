@@ -14,6 +14,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use rustix::process::{Pid, test_kill_process};
 
+use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
 use cairn_tests::s3_server::{S3Server, spawn_bound_to_this_process};
 
 /// What a client without retries sees of a request.
