@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_types::{Ack, ChunkId, Clock, Epoch, Incarnation};
@@ -22,6 +23,9 @@ use crate::segments::{
     BlockSums, Location, LogError, LogOptions, Privilege, RecordHeader, RecordKind, SegmentLog, WriteFailure,
 };
 
+/// An fdatasync that takes longer is worth a line.
+const SLOW: Duration = Duration::from_millis(50);
+
 /// A replica as the writer knows it: what it has accepted, not only what is durable.
 pub(crate) struct Replica {
     pub(crate) state: ReplicaState,
@@ -30,6 +34,8 @@ pub(crate) struct Replica {
     pub(crate) state_at: (Location, u64, u32),
     /// The batch in which a record that must be fsynced was written.
     pub(crate) synced_batch: u64,
+    /// The batch in which its bytes were last written.
+    pub(crate) data_batch: u64,
 }
 
 /// Every replica, the cache and the log of one disk. Has one owner and no thread of its own.
@@ -156,6 +162,21 @@ impl Engine {
         self.commit_with(false);
     }
 
+    /// Commits if anything of `chunk` is in the batch: then readers see all that was accepted.
+    pub(crate) fn settle(&mut self, chunk: ChunkId) {
+        let replica = self.replicas.get(&chunk);
+        if replica.is_some_and(|r| r.synced_batch == self.batch || r.data_batch == self.batch) {
+            self.commit();
+        }
+    }
+
+    /// Notes that bytes of `chunk` are in the batch.
+    pub(crate) fn note_data(&mut self, chunk: ChunkId) {
+        if let Some(replica) = self.replicas.get_mut(&chunk) {
+            replica.data_batch = self.batch;
+        }
+    }
+
     /// Writes and fsyncs whatever there is.
     pub(crate) fn flush(&mut self) {
         self.commit_with(true);
@@ -176,7 +197,7 @@ impl Engine {
         }
         if force_sync || !synced.is_empty() {
             match self.log.sync() {
-                Ok(Some(took)) => self.table.counters.note_fsync(took.as_micros() as u64),
+                Ok(Some(took)) => self.note_fsync(took),
                 Ok(None) => {}
                 Err(error) => return self.fail(synced.into_iter(), &error),
             }
@@ -192,6 +213,15 @@ impl Engine {
         let error = StoreError::from(error.clone());
         for (_, pending) in pending {
             pending.fail(error.clone());
+        }
+    }
+
+    fn note_fsync(&self, took: Duration) {
+        let us = took.as_micros() as u64;
+        self.table.counters.note_fsync(us);
+        metrics::histogram!("cairn_data_fsync_us").record(us as f64);
+        if took > SLOW {
+            tracing::warn!(took_ms = took.as_millis() as u64, "a slow fdatasync");
         }
     }
 
@@ -298,7 +328,10 @@ impl Engine {
         let chunk = spec.chunk;
         let cell = Cell::new(state.view(&self.here), Vec::new());
         let nowhere = Location { slot: u32::MAX, offset: 0 };
-        self.replicas.insert(chunk, Replica { state, cell, state_at: (nowhere, 0, 0), synced_batch: 0 });
+        self.replicas.insert(
+            chunk,
+            Replica { state, cell, state_at: (nowhere, 0, 0), synced_batch: 0, data_batch: 0 },
+        );
         let made = self.push_state(chunk, RecordKind::Create, privilege, notify);
         match made.is_ok() {
             true => self.forget_tombstone(chunk),
@@ -334,6 +367,7 @@ impl Engine {
         };
         let wall = self.log.batch_wall();
         replica.state.advance(&record.step(wall));
+        replica.data_batch = self.batch;
         if record.close {
             self.log.drop_live(location, stored_bytes(0));
         }

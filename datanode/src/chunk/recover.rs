@@ -248,6 +248,6 @@ impl Found {
         }
         let newly = state.damaged && !before;
         let cell = Cell::new(state.view(here), refs);
-        (Replica { state, cell, state_at: (at, segment, bytes), synced_batch: 0 }, newly)
+        (Replica { state, cell, state_at: (at, segment, bytes), synced_batch: 0, data_batch: 0 }, newly)
     }
 }

@@ -205,6 +205,7 @@ impl Engine {
         let header = RecordHeader { kind: RecordKind::Copy, ..entry.header };
         let sums = BlockSums { blocks, whole: header.payload_crc32c };
         let new = self.push(&header, &sums, &payload, Privilege::Move)?;
+        self.note_data(chunk);
         self.wait(false, Pending::Moved { cell, offset, old: entry.location, new });
         Ok(state + entry.header.stored_bytes())
     }

@@ -176,4 +176,6 @@ fn readers_see_the_same_bytes_while_a_real_disk_is_recycled_under_them() {
     assert!(reader.join().unwrap() > 0);
     store.close();
     assert_eq!(store.delete(opened.id()).wait(), Err(StoreError::Stopped));
+    let again = RealDisk::open(dir.path());
+    assert!(again.is_ok(), "a closed store holds no lock: {again:?}");
 }

@@ -21,7 +21,7 @@ const VERIFY_BYTES: usize = 1 << 20;
 impl Engine {
     pub(crate) fn learn_sealed(&mut self, sealed: &SealedSpec, callback: Callback<SealedOutcome>) {
         // What was accepted must be where readers, and this, can see it.
-        self.commit();
+        self.settle(sealed.chunk);
         match self.decide_seal(sealed) {
             Err(error) => callback(Err(error)),
             Ok(Some(outcome)) => self.wait(true, Pending::Other(Notify::Sealed(callback, outcome))),
@@ -98,7 +98,7 @@ impl Engine {
     /// Drops a replica: gone for readers now, for good once the batch is fsynced. Answers the
     /// payload bytes it held.
     pub(crate) fn drop_replica(&mut self, chunk: ChunkId) -> Result<u64, StoreError> {
-        self.commit();
+        self.settle(chunk);
         if !self.replicas.contains_key(&chunk) {
             return Ok(0);
         }

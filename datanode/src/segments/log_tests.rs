@@ -117,3 +117,34 @@ fn a_record_that_no_segment_can_hold_is_refused() {
     let pushed = log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append);
     assert_eq!(pushed, Err(LogError::TooLarge));
 }
+
+#[test]
+fn what_was_cut_off_never_comes_back_behind_a_later_run() {
+    let disk = MemoryDisk::new(64 << 20);
+    let mut log = open(&disk, &mut Told::default());
+    let mut batch = |length: usize, sync: bool| {
+        let payload = Bytes::from(vec![length as u8; length]);
+        let header = RecordHeader { length: length as u32, ..RecordHeader::new(RecordKind::Append, 1) };
+        log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append).unwrap();
+        log.write().unwrap();
+        if sync {
+            log.sync().unwrap();
+        }
+        header
+    };
+    // The first ends 512 bytes before a page does; the second fills these; the third follows.
+    let kept = batch(2800, true);
+    batch(100, false);
+    batch(200, false);
+    let mut sectors = 0;
+    disk.power_loss(|| {
+        sectors += 1;
+        sectors > 1
+    });
+    for _ in 0..2 {
+        // The next run's first batch takes exactly the place of the one that was lost.
+        let mut told = Told::default();
+        open(&disk, &mut told);
+        assert_eq!((told.records.len(), told.records[0].0.length, told.bad), (1, kept.length, 0));
+    }
+}

@@ -2,31 +2,37 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use super::segment::file_name;
 use crate::disk::{Disk, DiskError, DiskFile};
 
 type Made = (u32, Result<Arc<dyn DiskFile>, DiskError>);
 
+struct Helper {
+    wanted: SyncSender<u32>,
+    ready: Receiver<Made>,
+    thread: JoinHandle<()>,
+}
+
 /// Makes segment files, one ahead when it has a thread.
 pub(crate) struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
-    thread: Option<(SyncSender<u32>, Receiver<Made>)>,
+    helper: Option<Helper>,
     /// Asked of the thread and not yet taken.
     pending: Option<u32>,
 }
 
 impl Preparer {
     pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, ahead: bool) -> Self {
-        let thread = ahead.then(|| Self::start(Arc::clone(&disk), segment_bytes)).flatten();
-        Self { disk, segment_bytes, thread, pending: None }
+        let helper = ahead.then(|| Self::start(Arc::clone(&disk), segment_bytes)).flatten();
+        Self { disk, segment_bytes, helper, pending: None }
     }
 
-    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Option<(SyncSender<u32>, Receiver<Made>)> {
+    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Option<Helper> {
         let (wanted, requests) = sync_channel::<u32>(1);
         let (made, ready) = sync_channel(1);
-        // It ends when the preparer and with it the sender goes.
         let thread = std::thread::Builder::new().name("cairn-prepare".to_owned()).spawn(move || {
             while let Ok(slot) = requests.recv() {
                 if made.send((slot, disk.create(&file_name(slot), segment_bytes))).is_err() {
@@ -35,7 +41,7 @@ impl Preparer {
             }
         });
         match thread {
-            Ok(_detached) => Some((wanted, ready)),
+            Ok(thread) => Some(Helper { wanted, ready, thread }),
             Err(error) => {
                 tracing::warn!(%error, "no thread to prepare segments: the writer makes them itself");
                 None
@@ -45,8 +51,8 @@ impl Preparer {
 
     /// Begins to make `slot`'s file, unless one is being made.
     pub(crate) fn want(&mut self, slot: u32) {
-        if let (None, Some((wanted, _))) = (self.pending, &self.thread)
-            && wanted.try_send(slot).is_ok()
+        if let (None, Some(helper)) = (self.pending, &self.helper)
+            && helper.wanted.try_send(slot).is_ok()
         {
             self.pending = Some(slot);
         }
@@ -54,13 +60,24 @@ impl Preparer {
 
     /// The file of `slot`: the prepared one, or one made now.
     pub(crate) fn take(&mut self, slot: u32) -> Result<Arc<dyn DiskFile>, DiskError> {
-        if let (Some(pending), Some((_, ready))) = (self.pending.take(), &self.thread)
-            && let Ok((made, outcome)) = ready.recv()
+        if let (Some(pending), Some(helper)) = (self.pending.take(), &self.helper)
+            && let Ok((made, outcome)) = helper.ready.recv()
             && pending == slot
             && made == slot
         {
             return outcome;
         }
         self.disk.create(&file_name(slot), self.segment_bytes)
+    }
+}
+
+impl Drop for Preparer {
+    /// Waits for a file being made: afterwards nothing here holds the disk, nor its lock.
+    fn drop(&mut self) {
+        let Some(Helper { wanted, ready, thread }) = self.helper.take() else { return };
+        drop((wanted, ready));
+        if thread.join().is_err() {
+            tracing::error!("the thread that prepares segments panicked");
+        }
     }
 }
