@@ -51,8 +51,9 @@ pub fn records(file: &[u8]) -> Result<Vec<Found>, String> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < file.len() {
-        let next = one(&file[at..], at as u64)
-            .ok_or_else(|| format!("no whole record at {at} of {} bytes, after {:?}", file.len(), found.last()))?;
+        let next = one(&file[at..], at as u64).ok_or_else(|| {
+            format!("no whole record at {at} of {} bytes, after {:?}", file.len(), found.last())
+        })?;
         at += next.length;
         found.push(next);
     }
@@ -107,10 +108,14 @@ pub fn verify(file: &[u8], ledgers: &[&Ledger]) -> Result<Vec<Found>, String> {
         places.entry((f.writer, f.number)).or_default().push(f.offset);
         let before = last.insert(f.writer, f.number);
         if before.is_some_and(|before| before >= f.number) {
-            return Err(format!("writer {}: {} stands after {before:?}, at {}", f.writer, f.number, f.offset));
+            return Err(format!(
+                "writer {}: {} stands after {before:?}, at {}",
+                f.writer, f.number, f.offset
+            ));
         }
         let known = ledgers.iter().find(|l| l.writer == f.writer);
-        let sent = known.is_some_and(|l| l.acknowledged.contains_key(&f.number) || l.unknown.contains(&f.number));
+        let sent =
+            known.is_some_and(|l| l.acknowledged.contains_key(&f.number) || l.unknown.contains(&f.number));
         if !sent {
             return Err(format!("nobody knows of {f:?}, or it was refused"));
         }

@@ -1,0 +1,389 @@
+//! Write-through to a real S3 server behind the fault proxy: packs, S3 away, answers lost, copies
+//! dropped and read back, answers that lie.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cairn_proto::v1::EvictRequest;
+use cairn_sdk::types::{FsError, Persist, Policy};
+use cairn_sdk::{Client, ConnectOptions, ErrorKind};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, UnderStore, Wire, eventually, record, verify};
+use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
+use cairn_tests::s3_server::S3Server;
+
+/// A cluster that writes through the proxy to SeaweedFS.
+struct Setup {
+    cluster: Cluster,
+    client: Client,
+    proxy: FaultProxy,
+    server: S3Server,
+    _directory: tempfile::TempDir,
+}
+
+fn quick() -> Policy {
+    Policy { max_lag_ms: 2_000, ..Policy::cluster() }
+}
+
+fn packs() -> When {
+    When::any().path_contains("/packs/")
+}
+
+impl Setup {
+    async fn start(policy: Policy) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let server = S3Server::seaweed(directory.path()).await.unwrap();
+        let proxy = FaultProxy::start(&server.endpoint()).await.unwrap();
+        let understore = UnderStore::S3 {
+            endpoint: proxy.endpoint(),
+            url: format!("s3://{}/cluster", server.bucket()),
+            access_key: server.access_key().to_owned(),
+            secret_key: server.secret_key().to_owned(),
+        };
+        let options = ClusterOptions { policy, understore, ..ClusterOptions::default() };
+        let cluster = Cluster::start(options).await.unwrap();
+        let client = cluster.client().await.unwrap();
+        Self { cluster, client, proxy, server, _directory: directory }
+    }
+
+    /// Every pack in the bucket, with its size.
+    async fn packs(&self) -> BTreeMap<String, i64> {
+        let listed = self.server.client().list_objects_v2().bucket(self.server.bucket()).prefix("cluster/");
+        let mut pages = listed.into_paginator().send();
+        let mut found = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents() {
+                let key = object.key().unwrap();
+                if key.contains("/packs/") {
+                    found.insert(key.to_owned(), object.size().unwrap());
+                }
+            }
+        }
+        found
+    }
+
+    /// Drops every copy that may go from every data node; answers the bytes dropped.
+    async fn evict(&self) -> u64 {
+        let wire = Wire::new(&self.cluster, &self.client);
+        let mut bytes = 0;
+        for data in &self.cluster.datas {
+            let mut node = wire.data(data.address()).await.unwrap();
+            bytes += node.evict(wire.request(EvictRequest { chunk: 0 })).await.unwrap().into_inner().bytes;
+        }
+        bytes
+    }
+
+    /// Evicts until the nodes know that this much may go: they hear of it a moment after the log.
+    async fn evict_at_least(&self, bytes: u64) {
+        let mut dropped = 0;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while dropped < bytes {
+            dropped += self.evict().await;
+            assert!(Instant::now() < deadline, "{dropped} bytes dropped of {bytes}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn lag_gone(&self, within: Duration) {
+        let gone = || async { (self.client.status().await.ok()?.lag_bytes == 0).then_some(()) };
+        eventually("no lag", within, gone).await.unwrap();
+    }
+}
+
+async fn content(client: &Client, path: &str) -> Result<Vec<u8>, cairn_sdk::Error> {
+    let file = client.open(path).await?;
+    let length = usize::try_from(file.length()).unwrap();
+    Ok(file.read_at(0, length).await?.to_vec())
+}
+
+fn pattern(seed: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|n| ((n * 11 + seed * 17) ^ (n >> 10)) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_appear_in_the_bucket_by_themselves() {
+    let setup = Setup::start(quick()).await;
+    for n in 0..50 {
+        setup.client.put(format!("/small-{n}"), 0o644, pattern(n, 4096)).await.unwrap();
+    }
+    let log = setup.client.open_append("/log").await.unwrap();
+    let mut pump = Pump::start(log, 1, 4, 1000);
+    pump.advance(100).await;
+    // Nobody asks for it, and the log stays open.
+    let there = || async { (setup.packs().await.values().sum::<i64>() >= 50 * 4096).then_some(()) };
+    eventually("packs in the bucket", Duration::from_secs(30), there).await.unwrap();
+    let (appender, ledger) = pump.stop().await;
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors);
+    appender.close().await.unwrap();
+    setup.lag_gone(Duration::from_secs(30)).await;
+    let status = setup.client.status().await.unwrap();
+    let packs = setup.packs().await;
+    assert_eq!(status.packs, packs.len() as u64, "{packs:?}");
+    assert!(packs.len() < 20, "small chunks share packs: {packs:?}");
+    verify(&content(&setup.client, "/log").await.unwrap(), &[&ledger]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_away_and_back() {
+    let away = if std::env::var_os("CAIRN_LONG").is_some() { 60 } else { 10 };
+    let setup = Setup::start(quick()).await;
+    let log = setup.client.open_append("/log").await.unwrap();
+    let mut pump = Pump::start(log, 1, 4, 2000);
+    pump.advance(50).await;
+    setup.proxy.set_link(Link::Refused);
+    let back = Instant::now() + Duration::from_secs(away);
+    while Instant::now() < back {
+        pump.advance(20).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = setup.client.status().await.unwrap();
+    assert!(status.lag_bytes > 0);
+    assert!(!status.under_store_error.is_empty(), "the status does not tell that S3 fails");
+    let (appender, ledger) = pump.stop().await;
+    // Below the bound nobody who appends notices.
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors.first());
+    appender.close().await.unwrap();
+    setup.proxy.heal();
+    setup.lag_gone(Duration::from_secs(60)).await;
+    assert_eq!(setup.client.status().await.unwrap().under_store_error, "");
+    verify(&content(&setup.client, "/log").await.unwrap(), &[&ledger]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_lag_bound_writers_are_refused_with_the_numbers() {
+    let setup = Setup::start(Policy { max_lag_bytes: 2 << 20, ..quick() }).await;
+    setup.proxy.set_link(Link::Refused);
+    let mut options = ConnectOptions::new(setup.cluster.meta_addresses());
+    options.retry_budget = Duration::from_secs(3);
+    let writer = Client::connect(options).await.unwrap();
+    let log = writer.open_append("/log").await.unwrap();
+    let (mut acknowledged, mut refused) = (BTreeMap::new(), None);
+    for number in 1..=200_u64 {
+        match log.append(record(1, number, 128 << 10)).await {
+            Ok(offset) => drop(acknowledged.insert(number, offset)),
+            Err(error) => {
+                refused = Some((number, error));
+                break;
+            }
+        }
+    }
+    let (number, refused) = refused.expect("25 MB of lag were taken, 2 MiB are allowed");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    match refused.fs() {
+        Some(FsError::LagBound { lag_bytes, bound_bytes }) => {
+            assert!(lag_bytes >= bound_bytes && *bound_bytes == 2 << 20, "{refused}");
+        }
+        other => panic!("{other:?}: {refused}"),
+    }
+    assert!(refused.to_string().contains("lag bound reached"), "{refused}");
+    setup.proxy.heal();
+    setup.lag_gone(Duration::from_secs(60)).await;
+    let again = setup.client.open_append("/log").await.unwrap();
+    let offset = again.append(record(1, number + 1, 1000)).await.unwrap();
+    acknowledged.insert(number + 1, offset);
+    let ledger = cairn_tests::cluster::Ledger { writer: 1, acknowledged, ..Default::default() };
+    verify(&content(&setup.client, "/log").await.unwrap(), &[&ledger]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_done_answer_lost_leaves_one_pack() {
+    let setup = Setup::start(quick()).await;
+    setup.proxy.inject(packs().and_method("PUT").times(1), Fault::LoseAnswer);
+    let body = pattern(1, 300_000);
+    setup.client.put("/file", 0o644, &body).await.unwrap();
+    setup.client.sync("/file").await.unwrap();
+    assert_eq!(setup.proxy.counts().faulted, 1, "no answer was lost");
+    let packs = setup.packs().await;
+    assert_eq!(packs.len(), 1, "{packs:?}");
+    assert_eq!(setup.client.status().await.unwrap().packs, 1);
+    setup.evict_at_least(body.len() as u64).await;
+    assert!(content(&setup.client, "/file").await.unwrap() == body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evicted_bytes_are_read_back_from_s3() {
+    let setup = Setup::start(quick()).await;
+    let large = pattern(2, (9 << 20) + 12345);
+    setup.client.put("/large", 0o644, &large).await.unwrap();
+    let small: Vec<Vec<u8>> = (0..20).map(|n| pattern(n, 100 + n * 333)).collect();
+    for (n, body) in small.iter().enumerate() {
+        setup.client.put(format!("/small-{n}"), 0o644, body).await.unwrap();
+    }
+    // What is not in S3 does not go, whoever asks.
+    setup.proxy.set_link(Link::Refused);
+    setup.client.put("/unpersisted", 0o644, pattern(3, 100_000)).await.unwrap();
+    setup.evict().await;
+    assert_eq!(content(&setup.client, "/unpersisted").await.unwrap(), pattern(3, 100_000));
+    setup.proxy.heal();
+
+    setup.client.sync("/large").await.unwrap();
+    for n in 0..20 {
+        setup.client.sync(format!("/small-{n}")).await.unwrap();
+    }
+    setup.evict_at_least(large.len() as u64).await;
+    setup.proxy.reset_counts();
+    assert!(content(&setup.client, "/large").await.unwrap() == large);
+    let gets = setup.proxy.requests_matching(&packs().and_method("GET"));
+    assert!(gets > 0, "nothing was asked of S3");
+    for (n, body) in small.iter().enumerate() {
+        assert!(content(&setup.client, &format!("/small-{n}")).await.unwrap() == *body, "small file {n}");
+    }
+    // The second time the cache has it.
+    setup.proxy.reset_counts();
+    assert!(content(&setup.client, "/large").await.unwrap() == large);
+    let again = setup.proxy.requests_matching(&packs().and_method("GET"));
+    assert!(again < gets, "{again} GETs the second time, {gets} the first");
+    // Any range, also over the borders of blocks.
+    let file = setup.client.open("/large").await.unwrap();
+    for (offset, length) in [(0, 1), (1, 5000), ((1 << 20) - 3, 7), ((4 << 20) - 1, 2), (large.len() - 5, 99)]
+    {
+        let read = file.read_at(offset as u64, length).await.unwrap();
+        assert_eq!(read, large[offset..large.len().min(offset + length)], "{offset}+{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_bytes_from_s3_reach_no_reader() {
+    let setup = Setup::start(quick()).await;
+    let body = pattern(4, 3 << 20);
+    setup.client.put("/file", 0o644, &body).await.unwrap();
+    setup.client.sync("/file").await.unwrap();
+    let gets = || packs().and_method("GET");
+    for fault in [Fault::CorruptAnswer { at_byte: 70_000 }, Fault::TruncateAnswer { after_bytes: 70_000 }] {
+        // Once: it is asked again.
+        setup.evict_at_least(1).await;
+        setup.proxy.reset_counts();
+        setup.proxy.inject(gets().times(1), fault.clone());
+        assert!(content(&setup.client, "/file").await.unwrap() == body, "{fault:?} reached the reader");
+        assert_eq!(setup.proxy.counts().faulted, 1, "{fault:?} did not strike");
+        setup.proxy.heal();
+        // Always: an error, and no bytes.
+        setup.evict_at_least(1).await;
+        setup.proxy.inject(gets(), fault.clone());
+        let error = content(&setup.client, "/file").await.expect_err("wrong bytes were handed out");
+        println!("{fault:?}: {error} ({:?})", error.kind());
+        setup.proxy.heal();
+        assert!(content(&setup.client, "/file").await.unwrap() == body, "after {fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sync_waits_until_s3_has_it() {
+    let setup = Setup::start(Policy { max_lag_ms: 600_000, ..Policy::cluster() }).await;
+    let log = setup.client.open_append("/log").await.unwrap();
+    log.append(record(1, 1, 5000)).await.unwrap();
+    setup.proxy.inject(packs().and_method("PUT"), Fault::Latency(Duration::from_secs(2)));
+    assert_eq!(setup.packs().await.len(), 0);
+    let started = Instant::now();
+    setup.client.sync("/log").await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(setup.packs().await.len(), 1);
+    // While S3 is away it says so, and nothing is lost.
+    setup.proxy.heal();
+    setup.proxy.set_link(Link::Refused);
+    let mut options = ConnectOptions::new(setup.cluster.meta_addresses());
+    options.retry_budget = Duration::from_secs(3);
+    let impatient = Client::connect(options).await.unwrap();
+    impatient.open_append("/log").await.unwrap().append(record(1, 2, 5000)).await.unwrap();
+    let refused = impatient.sync("/log").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    setup.proxy.heal();
+    setup.client.sync("/log").await.unwrap();
+    let file = content(&setup.client, "/log").await.unwrap();
+    assert_eq!(cairn_tests::cluster::records(&file).unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn persist_sync_returns_when_s3_has_it() {
+    let setup = Setup::start(Policy { persist: Persist::Sync, ..Policy::cluster() }).await;
+    setup.client.put("/file", 0o644, pattern(6, 10_000)).await.unwrap();
+    let bytes: i64 = setup.packs().await.values().sum();
+    assert!(bytes > 10_000, "{bytes} bytes in the bucket when put returned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unpersisted_bytes_outlive_a_restart_of_everything() {
+    let mut setup = Setup::start(quick()).await;
+    setup.proxy.set_link(Link::Refused);
+    let body = pattern(7, 2_500_000);
+    setup.client.put("/file", 0o644, &body).await.unwrap();
+    let mut pump = Pump::start(setup.client.open_append("/log").await.unwrap(), 1, 4, 700);
+    pump.advance(100).await;
+    setup.cluster.kill_all();
+    setup.cluster.start_all().await.unwrap();
+    pump.advance(50).await;
+    let (_, ledger) = pump.stop().await;
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors);
+    assert_eq!(setup.packs().await.len(), 0);
+    setup.proxy.heal();
+    setup.client.sync("/file").await.unwrap();
+    setup.client.sync("/log").await.unwrap();
+    setup.evict_at_least(body.len() as u64).await;
+    assert!(content(&setup.client, "/file").await.unwrap() == body);
+    verify(&content(&setup.client, "/log").await.unwrap(), &[&ledger]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploaders_die_in_mid_upload() {
+    let mut setup = Setup::start(quick()).await;
+    let hole = setup.proxy.inject(packs().and_method("PUT"), Fault::BlackHole);
+    let body = pattern(8, 500_000);
+    setup.client.put("/file", 0o644, &body).await.unwrap();
+    let client = setup.client.clone();
+    let syncing = tokio::spawn(async move { client.sync("/file").await });
+    let proxy = &setup.proxy;
+    let uploading = || async { (proxy.requests_matching(&packs().and_method("PUT")) > 0).then_some(()) };
+    eventually("an upload", Duration::from_secs(30), uploading).await.unwrap();
+    for data in &mut setup.cluster.datas {
+        data.kill();
+    }
+    setup.proxy.remove(hole);
+    setup.cluster.start_all().await.unwrap();
+    syncing.await.unwrap().unwrap();
+    assert_eq!(setup.packs().await.len(), 1);
+    setup.evict_at_least(body.len() as u64).await;
+    assert!(content(&setup.client, "/file").await.unwrap() == body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_can_take_the_place_of_s3() {
+    let options = ClusterOptions {
+        policy: Policy { max_lag_ms: 2_000, ..Policy::single() },
+        understore: UnderStore::Directory,
+        ..ClusterOptions::single()
+    };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let body = pattern(9, 5 << 20);
+    client.put("/file", 0o644, &body).await.unwrap();
+    client.sync("/file").await.unwrap();
+    let store = cluster.directory().join("store");
+    let stored = files_below(&store);
+    assert!(stored.iter().map(|f| std::fs::metadata(f).unwrap().len()).sum::<u64>() >= 5 << 20, "{stored:?}");
+    cluster.kill_all();
+    cluster.start_all().await.unwrap();
+    let wire = Wire::new(&cluster, &client);
+    let mut node = wire.data(cluster.datas[0].address()).await.unwrap();
+    let evict = || async {
+        let mut node = node.clone();
+        let dropped = node.evict(wire.request(EvictRequest { chunk: 0 })).await.ok()?.into_inner().bytes;
+        (dropped > 0).then_some(dropped)
+    };
+    eventually("something to evict", Duration::from_secs(20), evict).await.unwrap();
+    let left = node.evict(wire.request(EvictRequest { chunk: 0 })).await.unwrap().into_inner().bytes;
+    println!("{left} bytes the second time");
+    assert!(content(&client, "/file").await.unwrap() == body);
+}
+
+fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(next) = waiting.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { waiting.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
