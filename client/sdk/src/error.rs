@@ -100,7 +100,7 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(action: &'static str, subject: impl fmt::Display, cause: impl Into<Cause>) -> Self {
         let cause = cause.into();
-        Self { kind: kind_of(&cause), action, subject: subject.to_string(), cause }
+        Self { kind: cause.kind(), action, subject: subject.to_string(), cause }
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -179,44 +179,49 @@ impl From<BadMessage> for Cause {
     }
 }
 
-fn kind_of(cause: &Cause) -> ErrorKind {
-    match cause {
-        Cause::Fs(e) => match e {
-            FsError::Fenced { .. } => ErrorKind::Fenced,
-            FsError::SessionExpired | FsError::StaleSequence { .. } => ErrorKind::Unknown,
-            FsError::Importing { .. }
-            | FsError::TailOpen { .. }
-            | FsError::ChunkState { .. }
-            | FsError::TooManyReplies => ErrorKind::Retry,
-            FsError::TooFewNodes { .. } | FsError::LagBound { .. } => ErrorKind::Unavailable,
-            FsError::Damaged => ErrorKind::Corrupt,
-            _ => ErrorKind::Invalid,
-        },
-        Cause::Service(e) => match e {
-            ServiceError::NotLeader { .. }
-            | ServiceError::NoSuchChunk { .. }
-            | ServiceError::NotPrimary { .. }
-            | ServiceError::DiskRetired
-            | ServiceError::DiskFull
-            | ServiceError::Stopping => ErrorKind::RetryElsewhere,
-            ServiceError::Deadline | ServiceError::Internal => ErrorKind::Unknown,
-            ServiceError::Overloaded
-            | ServiceError::ChunkFenced { .. }
-            | ServiceError::ChunkFull { .. }
-            | ServiceError::SequenceGap { .. }
-            | ServiceError::ObjectChanged
-            | ServiceError::ChecksumMismatch => ErrorKind::Retry,
-            ServiceError::ForeignCluster
-            | ServiceError::ForeignProtocol { .. }
-            | ServiceError::Malformed { .. } => ErrorKind::Invalid,
-            ServiceError::Corrupt { .. } => ErrorKind::Corrupt,
-            ServiceError::UnderStore => ErrorKind::Unavailable,
-        },
-        Cause::Transport { .. } => ErrorKind::Unknown,
-        Cause::NoLeader { .. } | Cause::RetriesUsedUp { .. } => ErrorKind::Unavailable,
-        Cause::Parse { .. } | Cause::Closed | Cause::OtherCluster { .. } => ErrorKind::Invalid,
-        Cause::Poisoned(_) => ErrorKind::Unknown,
-        Cause::MalformedAnswer(_) => ErrorKind::Corrupt,
+impl Cause {
+    /// What the caller must do: the only such table in the project. A call may know better: one
+    /// that never left this machine is not [`ErrorKind::Unknown`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Cause::Fs(e) => match e {
+                FsError::Fenced { .. } => ErrorKind::Fenced,
+                FsError::SessionExpired | FsError::StaleSequence { .. } => ErrorKind::Unknown,
+                FsError::Importing { .. }
+                | FsError::TailOpen { .. }
+                | FsError::ChunkState { .. }
+                | FsError::TooManyReplies => ErrorKind::Retry,
+                FsError::TooFewNodes { .. } | FsError::LagBound { .. } => ErrorKind::Unavailable,
+                FsError::Damaged => ErrorKind::Corrupt,
+                _ => ErrorKind::Invalid,
+            },
+            Cause::Service(e) => match e {
+                ServiceError::NotLeader { .. }
+                | ServiceError::NoSuchChunk { .. }
+                | ServiceError::NotPrimary { .. }
+                | ServiceError::DiskRetired
+                | ServiceError::DiskFull
+                | ServiceError::Stopping => ErrorKind::RetryElsewhere,
+                ServiceError::Deadline | ServiceError::Internal => ErrorKind::Unknown,
+                ServiceError::Overloaded
+                | ServiceError::ChunkFenced { .. }
+                | ServiceError::ChunkFull { .. }
+                | ServiceError::SequenceGap { .. }
+                | ServiceError::ObjectChanged
+                | ServiceError::ChecksumMismatch => ErrorKind::Retry,
+                ServiceError::ForeignCluster
+                | ServiceError::ForeignProtocol { .. }
+                | ServiceError::Malformed { .. } => ErrorKind::Invalid,
+                ServiceError::Corrupt { .. } => ErrorKind::Corrupt,
+                ServiceError::UnderStore => ErrorKind::Unavailable,
+            },
+            Cause::Transport { .. } => ErrorKind::Unknown,
+            Cause::NoLeader { .. } | Cause::RetriesUsedUp { .. } => ErrorKind::Unavailable,
+            Cause::Parse { .. } | Cause::Closed | Cause::OtherCluster { .. } => ErrorKind::Invalid,
+            Cause::Poisoned(_) => ErrorKind::Unknown,
+            Cause::MalformedAnswer(_) => ErrorKind::Corrupt,
+        }
     }
 }
 
