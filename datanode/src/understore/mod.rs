@@ -29,6 +29,8 @@ mod s3_fault_tests;
 mod s3_multipart;
 #[cfg(test)]
 pub(crate) mod suite;
+#[cfg(test)]
+pub(crate) mod test_endpoint;
 mod verify;
 
 use std::ops::Range;

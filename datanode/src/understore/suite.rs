@@ -1,6 +1,4 @@
-//! One suite for all under-stores. The S3 part runs where `CAIRN_TEST_S3_ENDPOINT` names an
-//! endpoint (credentials from the AWS chain, bucket `CAIRN_TEST_S3_BUCKET`, default
-//! `cairn-test`): `cargo xtask test` starts one and sets it.
+//! One suite for all under-stores.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,16 +10,8 @@ use cairn_types::random::{Random, SystemRandom};
 use futures::{StreamExt, TryStreamExt};
 
 use super::memory::MemoryStore;
+use super::test_endpoint::s3_for_tests;
 use super::*;
-
-/// The endpoint that the environment names, with a prefix of its own.
-pub(crate) async fn s3_for_tests() -> Option<S3Store> {
-    let endpoint = std::env::var("CAIRN_TEST_S3_ENDPOINT").ok()?;
-    let bucket = std::env::var("CAIRN_TEST_S3_BUCKET").unwrap_or_else(|_| "cairn-test".to_owned());
-    let bucket = MountBucket { bucket, endpoint, region: String::new(), force_path_style: true };
-    let clients = S3Clients::load(Duration::from_secs(10)).await;
-    Some(clients.store(&bucket, &format!("suite-{:016x}/", SystemRandom.next_u64())))
-}
 
 pub(crate) fn object(bytes: &Bytes) -> NewObject {
     // Odd pieces, so that no part's edge is a piece's edge.
@@ -237,10 +227,7 @@ async fn a_directory_forgets_what_a_crash_left() {
 
 #[tokio::test]
 async fn s3() {
-    let Some(store) = s3_for_tests().await else {
-        eprintln!("not run: CAIRN_TEST_S3_ENDPOINT is not set");
-        return;
-    };
+    let store = s3_for_tests().await;
     suite(&MeteredStore::new(store.clone(), Arc::new(SystemClock))).await;
     // Failed uploads leave no parts behind.
     let uploads = store.client.list_multipart_uploads().bucket(&store.bucket).send().await.unwrap();
@@ -256,10 +243,7 @@ async fn s3() {
 
 #[tokio::test]
 async fn an_s3_that_cannot_be_used_says_why() {
-    let Some(store) = s3_for_tests().await else {
-        eprintln!("not run: CAIRN_TEST_S3_ENDPOINT is not set");
-        return;
-    };
+    let store = s3_for_tests().await;
     let mut nowhere = store.clone();
     nowhere.bucket = "cairn-no-such-bucket".to_owned();
     let missing = UnderStoreError::NoSuchBucket { bucket: nowhere.bucket.clone() };
