@@ -49,6 +49,21 @@ fn rot_below_the_durable_mark_is_damage_never_a_silent_cut() {
 }
 
 #[test]
+fn a_lost_last_record_is_damage_when_others_knew_it_to_be_durable() {
+    let disk = memory();
+    let (store, _) = open(&disk, 8);
+    chunk_of(&store, 7, 6);
+    chunk_of(&store, 8, 2);
+    store.close();
+    // The header of the batch that holds the last record of the first chunk.
+    disk.rot(FIRST, find(&disk, &pattern(5, 3000)) - 120);
+    let (store, report) = open(&disk, 8);
+    assert_eq!(report.damaged, [ChunkId(7)]);
+    assert_eq!(store.chunk(7.into()).unwrap().length, 15_000);
+    assert_eq!(store.chunk(8.into()).unwrap().length, 6000);
+}
+
+#[test]
 fn a_bad_last_batch_is_cut_and_the_replica_is_in_limbo() {
     let disk = memory();
     let (store, _) = open(&disk, 8);

@@ -316,3 +316,19 @@ fn a_batch_of_many_chunks_costs_one_write_and_one_fsync() {
     step(&mut engine, &mut |p| Request::Delete(p.id(), Completion::pair().0));
     assert!(engine.table().views().is_empty());
 }
+
+#[test]
+fn a_fence_and_an_extension_in_one_batch_are_seen_in_their_order() {
+    let disk = memory();
+    let mut engine = open(&disk, 40).unwrap();
+    let mut primary = Primary::memory(1, engine.incarnation());
+    engine.accept(Request::Create(primary.spec.clone(), Completion::pair().0));
+    engine.commit();
+    engine.accept(Request::Fence(primary.fence(2), Completion::pair().0));
+    let record = primary.next("extension");
+    let sums = BlockSums::of(&record.payload);
+    engine.accept(Request::Append(record, sums, Some(Epoch(2)), Completion::pair().0));
+    engine.commit();
+    let view = engine.table().view(primary.id()).unwrap();
+    assert_eq!((view.phase, view.length, view.chain), (ReplicaPhase::Fenced, 9, primary.chain));
+}

@@ -8,7 +8,7 @@ use cairn_types::{Clock, DiskId, Timestamp};
 
 use super::record::{BlockSums, RecordHeader, RecordKind};
 use super::replay::{Entry, Replay};
-use super::{LogError, LogOptions, Privilege, SegmentLog};
+use super::{LogError, LogOptions, Privilege, RecordError, SegmentLog};
 use crate::disk::MemoryDisk;
 
 struct Still;
@@ -78,6 +78,8 @@ fn every_record_is_told_again_in_order_over_many_segments_and_restarts() {
         for entry in &told.entries {
             let header = log.reader().record(entry.location, entry.segment, entry.header.length);
             assert_eq!(header.map(|r| r.header), Ok(entry.header));
+            let other = log.reader().record(entry.location, entry.segment + 1, entry.header.length);
+            assert_eq!(other, Err(RecordError::Stale), "the slot holds another segment now");
         }
         for number in restart * 40..restart * 40 + 40 {
             let state = number % 7 == 0;
