@@ -9,11 +9,24 @@ pub mod chunk;
 pub mod config;
 pub mod connection;
 pub mod disk;
+pub mod format;
+pub mod health;
 pub mod http;
 pub mod import;
+pub mod membership;
 pub mod metadata;
+pub mod node;
+pub mod replicate;
 pub mod segments;
+pub mod serve;
+pub mod service;
 pub mod understore;
 pub mod upload;
+pub mod work;
+pub mod write_through;
+
+#[cfg(test)]
+mod serve_tests;
 
 pub use config::{Config, ConfigError};
+pub use serve::{Ready, ServeError, serve};

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::chunk::ChunkStore;
-use crate::metadata::Metadata;
 use crate::health::Health;
+use crate::metadata::Metadata;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);
@@ -145,7 +145,7 @@ impl Member {
             pinned_bytes: stats.pinned_bytes,
             capacity_bytes: self.capacity_bytes,
             retired: self.store.retired().is_some(),
-            chunks: stats.chunks,
+            chunks: stats.chunks_open + stats.chunks_sealed,
             under_store_error: self.health.failure(),
         }
     }

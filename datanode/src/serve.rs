@@ -1,14 +1,14 @@
 //! [`serve`]: a data node from its start to its end.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::WireError;
 use cairn_proto::v1::data_server::DataServer;
 use cairn_types::limits::MESSAGE_BYTES_MAX;
-use cairn_types::{Clock, ClusterId, NodeId, SystemClock, SystemRandom};
+use cairn_types::{Clock, ClusterId, DiskId, NodeId, SystemClock, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,8 +21,9 @@ use tonic::transport::server::TcpIncoming;
 use crate::chunk::{ChunkStore, StoreOptions};
 use crate::config::{Checked, Config, ConfigError};
 use crate::connection::{CONNECTION_WINDOW_BYTES, Connections, KEEPALIVE, Peers, STREAM_WINDOW_BYTES};
+use crate::disk::{Disk, Identity, RealDisk};
+use crate::format::{self, FormatError};
 use crate::http;
-use crate::identity::{Directory, Identity, IdentityError};
 use crate::membership::{self, Member};
 use crate::metadata::Metadata;
 use crate::node::Node;
@@ -59,7 +60,7 @@ pub enum ServeError {
     Config(#[from] ConfigError),
     /// The directory cannot be used.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Format(#[from] FormatError),
     /// An address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -79,9 +80,6 @@ pub enum ServeError {
     /// The segments cannot be used.
     #[error("open the segments: {0}")]
     Store(#[from] crate::segments::LogError),
-    /// The disk cannot be used.
-    #[error("open the disk: {0}")]
-    Disk(#[from] crate::disk::DiskError),
     /// The under-store cannot be used.
     #[error("open the under-store: {0}")]
     UnderStore(#[from] crate::understore::LocationError),
@@ -107,8 +105,7 @@ pub async fn serve(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let checked = config.check()?;
-    let directory = Directory::lock(&config.dir)?;
-    directory.identity()?;
+    let disk = open_disk(config.dir.clone()).await?;
     let listener = listen(checked.listen).await?;
     let address = local(&listener, checked.listen)?;
     let stop = CancellationToken::new();
@@ -121,20 +118,18 @@ pub async fn serve(
         return Err(ServeError::ForeignCluster { theirs: cluster, ours });
     }
     metadata.join(cluster);
-    let mib = |mib: u64| mib << 20;
-    let identity =
-        directory.claim(cluster, mib(config.segment_mib), mib(config.capacity_mib), &SystemRandom)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let boot_id = boot_id();
-    let store = open_store(&config.dir, &identity, boot_id, Arc::clone(&clock)).await?;
-    let through = write_through::open(&config, cluster, identity.disk, &store, Arc::clone(&clock)).await?;
+    let Opened { id, capacity_bytes, store } =
+        open_store(disk, &config, cluster, boot_id, Arc::clone(&clock)).await?;
+    let through = write_through::open(&config, cluster, id, &store, Arc::clone(&clock)).await?;
     let member = Member {
         metadata: metadata.clone(),
         store: store.clone(),
-        disk: identity.disk,
+        disk: id,
         address: if config.advertise.is_empty() { address.to_string() } else { config.advertise.clone() },
         boot_id,
-        capacity_bytes: identity.capacity_bytes,
+        capacity_bytes,
         health: through.health.clone(),
     };
     let Some(node) = member.register(&shutdown).await else { return Ok(()) };
@@ -172,28 +167,44 @@ async fn serve_http(
     Ok(Some(bound))
 }
 
-/// Recovers the store; on a thread of its own, since it reads the disk.
+/// Locks the directory; an identity that does not read is refused before anything else happens.
+async fn open_disk(dir: PathBuf) -> Result<Arc<dyn Disk>, ServeError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir)?);
+        Identity::read(disk.as_ref(), None)?;
+        Ok(disk)
+    });
+    opened.await?.map_err(|error: FormatError| ServeError::Format(error))
+}
+
+/// Takes the disk for the cluster and recovers the store; on a thread of its own, since it reads
+/// the disk.
 async fn open_store(
-    dir: &Path,
-    identity: &Identity,
+    disk: Arc<dyn Disk>,
+    config: &Config,
+    cluster: ClusterId,
     boot_id: [u8; 16],
     clock: Arc<dyn Clock>,
-) -> Result<ChunkStore, ServeError> {
-    let options = StoreOptions {
-        disk: identity.disk,
-        segment_bytes: identity.segment_bytes,
-        capacity_bytes: identity.capacity_bytes,
-        boot_id,
-        prepare_ahead: true,
-    };
-    let dir = dir.to_owned();
+) -> Result<Opened, ServeError> {
+    let segment_bytes = config.segment_mib << 20;
+    let wanted = config.capacity_mib << 20;
     let opened = tokio::task::spawn_blocking(move || {
-        let disk = crate::disk::RealDisk::open(&dir)?;
-        let (store, report) = ChunkStore::open(Arc::new(disk), clock, options)?;
-        tracing::info!(?report, "recovered the store");
-        Ok(store)
+        let id = format::claim(&disk, cluster, clock.as_ref(), &SystemRandom)?;
+        let capacity_bytes = format::capacity(&disk, segment_bytes, wanted)?;
+        let options = StoreOptions { disk: id, segment_bytes, capacity_bytes, boot_id, prepare_ahead: true };
+        let (store, report) = ChunkStore::open(disk, clock, options)?;
+        let (unsealed, damaged) = (report.unsealed.len(), report.damaged.len());
+        tracing::info!(incarnation = report.incarnation.0, unsealed, damaged, "recovered the store");
+        Ok(Opened { id, capacity_bytes, store })
     });
     opened.await?
+}
+
+/// A disk that was taken and recovered.
+struct Opened {
+    id: DiskId,
+    capacity_bytes: u64,
+    store: ChunkStore,
 }
 
 /// The machine's boot id; all zero where the system gives none, so that nothing counts as clean.

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cairn_types::{Clock, ClusterId, DiskId, SystemRandom};
 
-use crate::cache::{BlockKey, Blocks, Cache};
-use crate::chunk::{CacheKey, ChunkStore};
+use crate::cache::Cache;
+use crate::chunk::ChunkStore;
 use crate::config::{Config, UnderStoreConfig};
 use crate::health::Health;
 use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients};
@@ -37,15 +35,13 @@ pub async fn open(
     store: &ChunkStore,
     clock: Arc<dyn Clock>,
 ) -> Result<WriteThrough, LocationError> {
-    let timeout_ms = config.understore.as_ref().map_or_else(
-        || UnderStoreConfig::default().timeout_ms,
-        |understore| understore.timeout_ms,
-    );
+    let timeout_ms = config
+        .understore
+        .as_ref()
+        .map_or_else(|| UnderStoreConfig::default().timeout_ms, |understore| understore.timeout_ms);
     let clients = S3Clients::load(Duration::from_millis(timeout_ms)).await;
     let packs = match &config.understore {
-        Some(under) => {
-            Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?)
-        }
+        Some(under) => Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?),
         None => None,
     };
     let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, clock));
@@ -53,22 +49,4 @@ pub async fn open(
         packs.as_ref().map(|packs| Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster));
     let cache = Cache::new(Arc::new(store.clone()), packs, Arc::clone(&buckets), disk);
     Ok(WriteThrough { uploader, buckets, cache, health: Health::default() })
-}
-
-/// The store's own segments as the cache's place.
-#[async_trait]
-impl Blocks for ChunkStore {
-    async fn get(&self, key: BlockKey) -> Option<Bytes> {
-        let store = self.clone();
-        let key = CacheKey { object: key.object, block: key.block };
-        tokio::task::spawn_blocking(move || store.cache_get(key)).await.ok().flatten()
-    }
-
-    async fn put(&self, key: BlockKey, block: Bytes) {
-        self.ready().await;
-        let key = CacheKey { object: key.object, block: key.block };
-        if let Err(error) = self.cache_put(key, block).await {
-            tracing::debug!(%error, "a block is not kept");
-        }
-    }
 }

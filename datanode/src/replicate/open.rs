@@ -29,7 +29,14 @@ pub enum NotOpened {
     /// It is not this node's to open, or its state is not known.
     Refused(WireError),
     /// It is this node's, and it cannot be made on every replica: it must be sealed.
-    Trouble { epoch: Epoch, reason: Reason, blame: Option<NodeId> },
+    Trouble {
+        /// The epoch it is open in.
+        epoch: Epoch,
+        /// Why.
+        reason: Reason,
+        /// Whose fault it is.
+        blame: Option<NodeId>,
+    },
 }
 
 /// Opens `chunk`, whose committed length others see in `committed`.

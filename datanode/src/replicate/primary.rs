@@ -35,9 +35,17 @@ const PATIENCE: u32 = 20;
 #[derive(Debug)]
 pub enum Order {
     /// The committed length, if the chunk is still in this epoch.
-    TailLength { epoch: Epoch, answer: oneshot::Sender<Result<u64, WireError>> },
+    TailLength {
+        /// The epoch the asker knows; 0: any.
+        epoch: Epoch,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<u64, WireError>>,
+    },
     /// A planned close; answered when the chunk is sealed.
-    Close { answer: oneshot::Sender<Result<v1::Chunk, WireError>> },
+    Close {
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<v1::Chunk, WireError>>,
+    },
 }
 
 /// The receiving ends of a primary's mailbox.
@@ -97,7 +105,12 @@ pub enum End {
     /// This node fences its replica.
     Fenced,
     /// The chunk is given up.
-    Trouble { reason: Reason, blame: Option<NodeId> },
+    Trouble {
+        /// Why.
+        reason: Reason,
+        /// Whose fault it is.
+        blame: Option<NodeId>,
+    },
 }
 
 /// The state of an open chunk at its primary.

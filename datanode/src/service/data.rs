@@ -11,7 +11,6 @@ use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{append, fence, read};
-use crate::chunk::{ChunkView, ReplicaPhase};
 use crate::node::Node;
 use crate::replicate::{refusal, secondary};
 
@@ -142,17 +141,14 @@ impl Data for DataService {
 fn status(node: &Node) -> v1::NodeStatusReply {
     let store = &node.context.store;
     let stats = store.stats();
-    let chunks = store.list();
-    let sealed = |view: &&ChunkView| view.phase == ReplicaPhase::Sealed;
-    let chunks_sealed = chunks.iter().filter(sealed).count() as u64;
     v1::NodeStatusReply {
         node: node.id.0,
         incarnation: store.incarnation().0,
         used_bytes: stats.used_bytes,
         pinned_bytes: stats.pinned_bytes,
         capacity_bytes: stats.capacity_bytes,
-        chunks_open: chunks.len() as u64 - chunks_sealed,
-        chunks_sealed,
+        chunks_open: stats.chunks_open,
+        chunks_sealed: stats.chunks_sealed,
         cached_bytes: stats.cached_bytes,
         retired: store.retired().is_some(),
         segments: stats.segments,

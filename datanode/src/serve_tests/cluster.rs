@@ -1,0 +1,207 @@
+//! Data nodes in this process, each in a runtime of its own, so that one can be killed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_proto::v1;
+use cairn_proto::v1::append_reply::Outcome;
+use cairn_proto::v1::data_client::DataClient;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use super::meta::{FakeMeta, stamped};
+use crate::disk::{DiskError, RealDisk};
+use crate::{Config, ServeError, serve};
+
+pub const WAIT: Duration = Duration::from_secs(20);
+
+/// The generation that the test's chunks are opened in.
+pub const GENERATION: u64 = 5;
+
+pub struct TestNode {
+    pub id: u64,
+    pub address: String,
+    dir: PathBuf,
+    shutdown: CancellationToken,
+    served: JoinHandle<Result<(), ServeError>>,
+    runtime: Option<Runtime>,
+}
+
+impl TestNode {
+    pub async fn start(meta: &FakeMeta, dir: PathBuf) -> Self {
+        let config = Config {
+            dir: dir.clone(),
+            listen: "127.0.0.1:0".to_owned(),
+            http: String::new(),
+            meta: vec![meta.address.clone()],
+            capacity_mib: 64,
+            segment_mib: 4,
+            // A busy test machine is not a slow replica.
+            replica_deadline_ms: 2_000,
+            ..Config::default()
+        };
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (shutdown, (ready, readied)) = (CancellationToken::new(), oneshot::channel());
+        let served = runtime.spawn(serve(config, shutdown.clone(), ready));
+        let ready = tokio::time::timeout(WAIT, readied).await.expect("it does not start");
+        let Ok(ready) = ready else { panic!("it did not start: {:?}", served.await) };
+        let (id, address) = (ready.node.0, ready.listen.to_string());
+        Self { id, address, dir, shutdown, served, runtime: Some(runtime) }
+    }
+
+    pub async fn client(&self) -> DataClient<Channel> {
+        DataClient::connect(format!("http://{}", self.address)).await.unwrap()
+    }
+
+    /// As kill -9: nothing is said to anybody.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// As SIGTERM; waits for the end.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(WAIT, &mut self.served).await.expect("it does not stop").unwrap().unwrap();
+        self.kill();
+    }
+
+    pub async fn restart(mut self, meta: &FakeMeta) -> Self {
+        self.kill();
+        // The store's thread holds the lock until it has seen that nobody needs it any more; there
+        // is nothing to await.
+        while let Err(DiskError::Locked { .. }) = RealDisk::open(&self.dir) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Self::start(meta, self.dir.clone()).await
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub struct TestCluster {
+    pub meta: FakeMeta,
+    pub nodes: Vec<TestNode>,
+    _dirs: TempDir,
+}
+
+impl TestCluster {
+    pub async fn start(count: usize) -> Self {
+        let (meta, dirs) = (FakeMeta::start().await, tempfile::tempdir().unwrap());
+        let mut nodes = Vec::new();
+        for n in 0..count {
+            nodes.push(TestNode::start(&meta, dirs.path().join(n.to_string())).await);
+        }
+        Self { meta, nodes, _dirs: dirs }
+    }
+
+    /// A chunk on the first `replicas` nodes; the first is its primary.
+    pub fn open_chunk(&self, replicas: usize) -> u64 {
+        let ids: Vec<u64> = self.nodes[..replicas].iter().map(|node| node.id).collect();
+        self.meta.open_chunk(&ids, 64 << 20, &[])
+    }
+
+    pub async fn writer(&self, chunk: u64) -> Writer {
+        Writer::open(&self.nodes[0], chunk, 77).await
+    }
+}
+
+/// An append stream of one writer to one chunk.
+pub struct Writer {
+    pub chunk: u64,
+    pub writer: u64,
+    pub generation: u64,
+    requests: mpsc::Sender<v1::AppendRequest>,
+    replies: Streaming<v1::AppendReply>,
+}
+
+impl Writer {
+    pub async fn open(node: &TestNode, chunk: u64, writer: u64) -> Self {
+        let (requests, sent) = mpsc::channel(1024);
+        let mut request = stamped(ReceiverStream::new(sent));
+        request.set_timeout(Duration::from_secs(60));
+        let replies = node.client().await.append(request).await.unwrap().into_inner();
+        Self { chunk, writer, generation: GENERATION, requests, replies }
+    }
+
+    pub fn request(&self, sequence: u64, data: &[u8]) -> v1::AppendRequest {
+        v1::AppendRequest {
+            chunk: self.chunk,
+            generation: self.generation,
+            writer: self.writer,
+            sequence,
+            data: Bytes::copy_from_slice(data),
+            crc32c: crc32c::crc32c(data),
+            ..v1::AppendRequest::default()
+        }
+    }
+
+    pub async fn send(&self, request: v1::AppendRequest) {
+        self.requests.send(request).await.unwrap();
+    }
+
+    pub async fn reply(&mut self) -> v1::AppendReply {
+        let reply = tokio::time::timeout(WAIT, self.replies.message()).await.expect("no reply");
+        reply.unwrap().expect("the stream ended")
+    }
+
+    /// Appends and answers the offset, or the kind of the refusal.
+    pub async fn append(&mut self, sequence: u64, data: &[u8]) -> Result<u64, v1::ErrorDetail> {
+        self.send(self.request(sequence, data)).await;
+        let reply = self.reply().await;
+        assert_eq!((reply.chunk, reply.writer, reply.sequence), (self.chunk, self.writer, sequence));
+        match reply.outcome.unwrap() {
+            Outcome::Offset(offset) => Ok(offset),
+            Outcome::Error(detail) => Err(detail),
+        }
+    }
+
+    /// Appends and answers the kind of the refusal.
+    pub async fn refused(&mut self, sequence: u64, data: &[u8]) -> String {
+        self.append(sequence, data).await.unwrap_err().kind
+    }
+}
+
+/// Reads a range of a chunk from one node's own segments.
+pub async fn read(
+    node: &TestNode,
+    chunk: u64,
+    offset: u64,
+    length: u64,
+    known_committed: u64,
+) -> Result<Vec<u8>, tonic::Status> {
+    let range = v1::ChunkRange { chunk, known_committed, ..v1::ChunkRange::default() };
+    let source = Some(v1::read_request::Source::Chunk(range));
+    let request = v1::ReadRequest { source, offset, length, capability: Bytes::new() };
+    let mut frames = node.client().await.read(stamped(request)).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(frame) = frames.message().await? {
+        assert_eq!(frame.crc32c, crc32c::crc32c(&frame.data));
+        assert_eq!(frame.offset, offset + bytes.len() as u64);
+        bytes.extend_from_slice(&frame.data);
+    }
+    Ok(bytes)
+}
+
+pub async fn tail_length(node: &TestNode, chunk: u64) -> Result<u64, tonic::Status> {
+    let request = stamped(v1::TailLengthRequest { chunk, epoch: 1 });
+    Ok(node.client().await.tail_length(request).await?.into_inner().committed)
+}
+
+pub fn kind(status: tonic::Status) -> String {
+    use prost::Message;
+    v1::ErrorDetail::decode(status.details()).unwrap().kind
+}

@@ -1,0 +1,391 @@
+//! A metadata server for tests: chunks in a map, seal rounds as rule R5 has them, no Raft.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use cairn_proto::v1;
+use cairn_proto::v1::data_client::DataClient;
+use cairn_proto::v1::meta_server::{Meta, MetaServer};
+use cairn_proto::v1::nodes_server::{Nodes, NodesServer};
+use cairn_proto::{handshake, status};
+use cairn_types::{ClusterId, FsError};
+use futures::Stream;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+
+#[derive(Default)]
+pub struct State {
+    pub nodes: Vec<v1::Replica>,
+    pub chunks: HashMap<u64, v1::Chunk>,
+    pub seals: Vec<v1::SealChunkRequest>,
+    pub planned: Vec<v1::SealPlannedRequest>,
+    pub grants: Vec<v1::RenewGrant>,
+    pub reports: Vec<v1::ReportWorkRequest>,
+    pub work: HashMap<u64, mpsc::Sender<Result<v1::Work, Status>>>,
+    pub heartbeats: HashMap<u64, u64>,
+    pub sessions: u64,
+}
+
+#[derive(Clone)]
+pub struct FakeMeta {
+    state: Arc<Mutex<State>>,
+    changes: Arc<watch::Sender<u64>>,
+    pub address: String,
+}
+
+impl FakeMeta {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let meta = Self { state: Arc::default(), changes: Arc::new(watch::Sender::new(0)), address };
+        let server = Server::builder()
+            .add_service(MetaServer::new(meta.clone()))
+            .add_service(NodesServer::new(meta.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        tokio::spawn(async move { server.await.unwrap() });
+        meta
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let out = change(&mut self.state());
+        self.changes.send_modify(|n| *n += 1);
+        out
+    }
+
+    /// Waits until `probe` finds something in the state.
+    pub async fn wait<T>(&self, mut probe: impl FnMut(&State) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
+        let found = async {
+            loop {
+                if let Some(found) = probe(&self.state()) {
+                    return found;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.expect("it never happened")
+    }
+
+    /// Opens a chunk on `nodes`, the first of them its primary.
+    pub fn open_chunk(&self, nodes: &[u64], grant_bytes: u64, marks: &[v1::WriterMark]) -> u64 {
+        self.change(|state| {
+            let chunk = state.chunks.len() as u64 + 1;
+            let of = |id: &u64| state.nodes.iter().find(|node| node.node == *id).unwrap().clone();
+            let policy = v1::Policy {
+                replicas: nodes.len() as u32,
+                min_replicas: 1,
+                max_lag_ms: 30_000,
+                max_lag_bytes: 1 << 30,
+                ..v1::Policy::default()
+            };
+            let activation = v1::Activation {
+                log_index: 9,
+                ino: 100 + chunk,
+                base: 1000,
+                generation: 5,
+                session: 0,
+                grant_bytes,
+            };
+            let record = v1::Chunk {
+                chunk,
+                state: v1::ChunkState::Open.into(),
+                epoch: 1,
+                replicas: nodes.iter().map(of).collect(),
+                primary: nodes[0],
+                policy: Some(policy),
+                marks: marks.to_vec(),
+                activation: Some(activation),
+                ..v1::Chunk::default()
+            };
+            state.chunks.insert(chunk, record);
+            chunk
+        })
+    }
+
+    pub fn chunk(&self, chunk: u64) -> v1::Chunk {
+        self.state().chunks[&chunk].clone()
+    }
+
+    /// Gives a node a piece of work.
+    pub async fn give(&self, node: u64, work: v1::work::Work) {
+        let way = self.wait(|state| state.work.get(&node).cloned()).await;
+        way.send(Ok(v1::Work { work: Some(work) })).await.unwrap();
+    }
+
+    pub async fn fence(
+        &self,
+        replica: &v1::Replica,
+        chunk: u64,
+        epoch: u32,
+    ) -> Result<v1::FenceReply, Status> {
+        let request = v1::FenceRequest {
+            chunk,
+            epoch,
+            opened_incarnation: replica.incarnation,
+            record: Some(self.chunk(chunk)),
+        };
+        let mut client = DataClient::connect(format!("http://{}", replica.address))
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(client.fence(stamped(request)).await?.into_inner())
+    }
+
+    /// One seal round: fence all that answer, take the longest, bring the others to it.
+    async fn seal(&self, chunk: u64) -> Result<v1::Chunk, Status> {
+        let record = self.change(|state| {
+            let record = state.chunks.get_mut(&chunk).ok_or_else(|| status::fs_status(&FsError::NotFound))?;
+            if record.state() == v1::ChunkState::Open {
+                record.set_state(v1::ChunkState::Sealing);
+                record.epoch += 1;
+            }
+            Ok::<_, Status>(record.clone())
+        })?;
+        if record.state() == v1::ChunkState::Sealed {
+            return Ok(record);
+        }
+        let mut answers = Vec::new();
+        for replica in &record.replicas {
+            if let Ok(answer) = self.fence(replica, chunk, record.epoch).await {
+                answers.push((replica.clone(), answer));
+            }
+        }
+        let clean = answers.iter().any(|(_, answer)| answer.health == 0);
+        if !clean && answers.len() < record.replicas.len() {
+            return Err(Status::deadline_exceeded("undecided"));
+        }
+        let (_, end) = answers.iter().max_by_key(|(_, answer)| answer.length).unwrap();
+        let (length, chain, marks) = (end.length, end.chain, end.marks.clone());
+        for (replica, answer) in &answers {
+            if answer.length < length {
+                let request = v1::ExtendRequest {
+                    chunk,
+                    epoch: record.epoch,
+                    length,
+                    chain,
+                    sources: answers.iter().map(|(replica, _)| replica.clone()).collect(),
+                    record: Some(record.clone()),
+                };
+                let mut client = DataClient::connect(format!("http://{}", replica.address)).await.unwrap();
+                client.extend(stamped(request)).await?;
+            }
+        }
+        let holders = answers.into_iter().map(|(replica, _)| replica).collect();
+        Ok(self.sealed(chunk, length, chain, marks, Some(holders)))
+    }
+
+    fn sealed(
+        &self,
+        chunk: u64,
+        length: u64,
+        chain: u32,
+        marks: Vec<v1::WriterMark>,
+        holders: Option<Vec<v1::Replica>>,
+    ) -> v1::Chunk {
+        self.change(|state| {
+            let record = state.chunks.get_mut(&chunk).unwrap();
+            record.set_state(v1::ChunkState::Sealed);
+            (record.length, record.chain, record.marks) = (length, chain, marks);
+            if let Some(holders) = holders {
+                record.replicas = holders;
+            }
+            record.clone()
+        })
+    }
+}
+
+pub fn stamped<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    handshake::stamp(&mut request, Some(CLUSTER));
+    request.set_timeout(Duration::from_secs(10));
+    request
+}
+
+fn unserved<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not a part of this test"))
+}
+
+#[tonic::async_trait]
+impl Nodes for FakeMeta {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterReply>, Status> {
+        handshake::check(request.metadata(), Some(CLUSTER), false)?;
+        let asked = request.into_inner();
+        let node = self.change(|state| {
+            let known = state.nodes.iter().position(|node| node.disk == asked.disk);
+            let node = known.map_or(state.nodes.len() as u64 + 1, |at| at as u64 + 1);
+            let replica = v1::Replica {
+                node,
+                address: asked.address,
+                incarnation: asked.incarnation,
+                disk: asked.disk,
+            };
+            match known {
+                Some(at) => state.nodes[at] = replica,
+                None => state.nodes.push(replica),
+            }
+            node
+        });
+        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into() }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        let beat = request.into_inner();
+        let known = self.change(|state| {
+            *state.heartbeats.entry(beat.node).or_default() += 1;
+            state.nodes.iter().any(|node| node.node == beat.node && node.incarnation == beat.incarnation)
+        });
+        if !known {
+            return Err(status::fs_status(&FsError::NotFound));
+        }
+        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50 }))
+    }
+
+    type PullWorkStream = ReceiverStream<Result<v1::Work, Status>>;
+
+    async fn pull_work(
+        &self,
+        request: Request<v1::PullWorkRequest>,
+    ) -> Result<Response<Self::PullWorkStream>, Status> {
+        let (sender, work) = mpsc::channel(16);
+        self.change(|state| state.work.insert(request.into_inner().node, sender));
+        Ok(Response::new(ReceiverStream::new(work)))
+    }
+
+    async fn report_work(
+        &self,
+        request: Request<v1::ReportWorkRequest>,
+    ) -> Result<Response<v1::ReportWorkReply>, Status> {
+        self.change(|state| state.reports.push(request.into_inner()));
+        Ok(Response::new(v1::ReportWorkReply {}))
+    }
+
+    async fn seal_planned(
+        &self,
+        request: Request<v1::SealPlannedRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        let end = request.into_inner();
+        let open = self.change(|state| {
+            state.planned.push(end.clone());
+            state.chunks[&end.chunk].state() == v1::ChunkState::Open
+        });
+        if !open {
+            return Err(status::fs_status(&FsError::ChunkState { chunk: end.chunk.into() }));
+        }
+        Ok(Response::new(self.sealed(end.chunk, end.length, end.chain, end.marks, None)))
+    }
+}
+
+#[tonic::async_trait]
+impl Meta for FakeMeta {
+    async fn hello(&self, _: Request<v1::HelloRequest>) -> Result<Response<v1::HelloReply>, Status> {
+        let cluster_id = CLUSTER.0.to_vec().into();
+        Ok(Response::new(v1::HelloReply { cluster_id, ..v1::HelloReply::default() }))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionReply>, Status> {
+        let session = self.change(|state| {
+            state.sessions += 1;
+            state.sessions
+        });
+        Ok(Response::new(v1::OpenSessionReply { session, lease_ms: 30_000 }))
+    }
+
+    async fn mutate(&self, request: Request<v1::MutateRequest>) -> Result<Response<v1::MutateReply>, Status> {
+        let Some(v1::mutate_request::Operation::RenewGrant(renew)) = request.into_inner().operation else {
+            return unserved();
+        };
+        let chunk = self.change(|state| {
+            state.grants.push(renew);
+            let chunk = state.chunks.get_mut(&renew.chunk).unwrap();
+            chunk.activation.as_mut().unwrap().grant_bytes = renew.grant_bytes;
+            chunk.clone()
+        });
+        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), ..v1::MutateReply::default() }))
+    }
+
+    async fn get_chunk(&self, request: Request<v1::GetChunkRequest>) -> Result<Response<v1::Chunk>, Status> {
+        let chunk = request.into_inner().chunk;
+        let found = self.state().chunks.get(&chunk).cloned();
+        found.map(Response::new).ok_or_else(|| status::fs_status(&FsError::NotFound))
+    }
+
+    async fn seal_chunk(
+        &self,
+        request: Request<v1::SealChunkRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        let asked = request.into_inner();
+        let chunk = asked.chunk;
+        self.change(|state| state.seals.push(asked));
+        Ok(Response::new(self.seal(chunk).await?))
+    }
+
+    async fn keep_alive(
+        &self,
+        _: Request<v1::KeepAliveRequest>,
+    ) -> Result<Response<v1::KeepAliveReply>, Status> {
+        unserved()
+    }
+    async fn close_session(
+        &self,
+        _: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionReply>, Status> {
+        unserved()
+    }
+    async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
+        unserved()
+    }
+    async fn extents(&self, _: Request<v1::ExtentsRequest>) -> Result<Response<v1::ExtentsReply>, Status> {
+        unserved()
+    }
+    type ListStream = Pin<Box<dyn Stream<Item = Result<v1::ListBatch, Status>> + Send>>;
+    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        unserved()
+    }
+    async fn wait_intent(
+        &self,
+        _: Request<v1::WaitIntentRequest>,
+    ) -> Result<Response<v1::WaitIntentReply>, Status> {
+        unserved()
+    }
+    async fn wait_persisted(
+        &self,
+        _: Request<v1::WaitPersistedRequest>,
+    ) -> Result<Response<v1::WaitPersistedReply>, Status> {
+        unserved()
+    }
+    async fn list_mounts(
+        &self,
+        _: Request<v1::ListMountsRequest>,
+    ) -> Result<Response<v1::ListMountsReply>, Status> {
+        unserved()
+    }
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        unserved()
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        unserved()
+    }
+}

@@ -1,0 +1,7 @@
+//! Whole data nodes over real gRPC, with a metadata server made for the tests.
+
+mod appends;
+mod cluster;
+mod faults;
+mod meta;
+mod seals;

@@ -1,0 +1,155 @@
+//! Planned closes, replicas that are brought up, and what becomes of them after the seal.
+
+use cairn_proto::v1;
+use cairn_proto::v1::report_work_request::Outcome;
+use cairn_proto::v1::work::Work;
+
+use super::cluster::{TestCluster, kind, read, tail_length};
+use super::meta::stamped;
+
+async fn close(cluster: &TestCluster, chunk: u64) -> v1::Chunk {
+    let request = stamped(v1::CloseRequest { chunk });
+    let reply = cluster.nodes[0].client().await.close(request).await.unwrap();
+    reply.into_inner().chunk.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_close_seals_at_the_last_append_without_a_fence() {
+    let cluster = TestCluster::start(3).await;
+    let chunk = cluster.open_chunk(3);
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, b"one").await, Ok(0));
+    assert_eq!(writer.append(2, b"two").await, Ok(3));
+    let sealed = close(&cluster, chunk).await;
+    assert_eq!((sealed.state(), sealed.length, sealed.epoch), (v1::ChunkState::Sealed, 6, 1));
+    assert_eq!(sealed.marks, [v1::WriterMark { writer: 77, sequence: 2, offset: 1003 }]);
+    assert!(cluster.meta.state().seals.is_empty());
+    assert_eq!(writer.refused(3, b"three").await, "ChunkFenced");
+    assert_eq!(kind(tail_length(&cluster.nodes[0], chunk).await.unwrap_err()), "ChunkFenced");
+    // Asked again it answers the same.
+    assert_eq!(close(&cluster, chunk).await, sealed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_without_appends_is_closed_too() {
+    let cluster = TestCluster::start(1).await;
+    let chunk = cluster.open_chunk(1);
+    let sealed = close(&cluster, chunk).await;
+    assert_eq!((sealed.state(), sealed.length), (v1::ChunkState::Sealed, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_chunk_rolls_by_itself() {
+    let cluster = TestCluster::start(1).await;
+    let chunk = cluster.open_chunk(1);
+    let mut writer = cluster.writer(chunk).await;
+    let data = vec![7; 1 << 20];
+    for n in 0..5 {
+        assert_eq!(writer.append(n + 1, &data).await, Ok(n << 20));
+    }
+    let sealed = close(&cluster, chunk).await;
+    assert_eq!(sealed.length, 5 << 20);
+    assert_eq!(read(&cluster.nodes[0], chunk, 0, 5 << 20, 5 << 20).await.unwrap().len(), 5 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_closes_its_chunks() {
+    let mut cluster = TestCluster::start(2).await;
+    let chunk = cluster.open_chunk(2);
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, b"one").await, Ok(0));
+    cluster.nodes.remove(0).stop().await;
+    let sealed = cluster.meta.chunk(chunk);
+    assert_eq!((sealed.state(), sealed.length), (v1::ChunkState::Sealed, 3));
+    assert_eq!(cluster.meta.state().planned.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extend_brings_a_node_that_has_nothing_to_the_decided_length() {
+    let cluster = TestCluster::start(3).await;
+    let chunk = cluster.open_chunk(2);
+    let mut writer = cluster.writer(chunk).await;
+    for n in 0..300 {
+        writer.send(writer.request(n + 1, &[n as u8; 2000])).await;
+    }
+    for _ in 0..300 {
+        writer.reply().await;
+    }
+    let record = cluster.meta.chunk(chunk);
+    let mut answers = Vec::new();
+    for replica in &record.replicas {
+        answers.push(cluster.meta.fence(replica, chunk, 2).await.unwrap());
+    }
+    let (length, chain) = (answers[0].length, answers[0].chain);
+    assert_eq!(length, 600_000);
+    let request = v1::ExtendRequest {
+        chunk,
+        epoch: 2,
+        length,
+        chain,
+        sources: record.replicas.clone(),
+        record: Some(record),
+    };
+    let mut fresh = cluster.nodes[2].client().await;
+    let reply = fresh.extend(stamped(request.clone())).await.unwrap().into_inner();
+    assert_eq!((reply.length, reply.chain), (length, chain));
+    // Again: nothing to do, the same answer. Another chain: refused.
+    let reply = fresh.extend(stamped(request.clone())).await.unwrap().into_inner();
+    assert_eq!((reply.length, reply.chain), (length, chain));
+    let other = v1::ExtendRequest { chain: chain ^ 1, ..request };
+    assert_eq!(kind(fresh.extend(stamped(other)).await.unwrap_err()), "Corrupt");
+    let bytes = read(&cluster.nodes[2], chunk, 0, length, length).await.unwrap();
+    assert!(bytes.chunks(2000).enumerate().all(|(n, piece)| piece.iter().all(|b| *b == n as u8)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_holder_drops_its_replica_and_says_so() {
+    let cluster = TestCluster::start(2).await;
+    let chunk = cluster.open_chunk(2);
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, b"one").await, Ok(0));
+    let sealed = close(&cluster, chunk).await;
+    let notice = |holder| {
+        let (length, chain) = (sealed.length, sealed.chain);
+        Work::Sealed(v1::SealedNotice { chunk, epoch: sealed.epoch, length, chain, holder })
+    };
+    cluster.meta.give(cluster.nodes[0].id, notice(true)).await;
+    cluster.meta.give(cluster.nodes[1].id, notice(false)).await;
+    for node in &cluster.nodes {
+        let done = |r: &&v1::ReportWorkRequest| {
+            r.node == node.id && r.outcome == Some(Outcome::SealedNoticeDone(chunk))
+        };
+        cluster.meta.wait(|state| state.reports.iter().find(done).cloned()).await;
+    }
+    assert_eq!(read(&cluster.nodes[0], chunk, 0, 3, 0).await.unwrap(), b"one");
+    assert_eq!(kind(read(&cluster.nodes[1], chunk, 0, 3, 3).await.unwrap_err()), "NoSuchChunk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_makes_another_holder() {
+    let cluster = TestCluster::start(2).await;
+    let chunk = cluster.open_chunk(1);
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, b"one").await, Ok(0));
+    let sealed = close(&cluster, chunk).await;
+    let copy = v1::CopyReplica {
+        chunk,
+        length: sealed.length,
+        chain: sealed.chain,
+        sources: sealed.replicas.clone(),
+        place: None,
+        intent: 5,
+    };
+    cluster.meta.give(cluster.nodes[1].id, Work::Copy(copy)).await;
+    let report = cluster.meta.wait(|state| state.reports.first().cloned()).await;
+    assert_eq!((report.intent, report.outcome), (5, Some(Outcome::Copied(v1::Copied { chunk }))));
+    assert_eq!(read(&cluster.nodes[1], chunk, 0, 3, 0).await.unwrap(), b"one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_forgot_a_node_gets_it_registered_again() {
+    let cluster = TestCluster::start(1).await;
+    let forgotten = std::mem::take(&mut cluster.meta.state().nodes);
+    let again = cluster.meta.wait(|state| state.nodes.first().cloned()).await;
+    assert_eq!(again, forgotten[0]);
+}
