@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod chain;
+mod change;
 mod completion;
 mod engine;
 mod error;

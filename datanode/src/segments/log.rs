@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +17,12 @@ use super::reader::{SegmentReader, SlotFile};
 use super::record::{BlockSums, Location, RecordHeader, stored_bytes};
 use super::replay::Entry;
 use super::scan::{Collect, SegmentScan};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::SEGMENT_HEADER_BYTES;
 use crate::disk::{Disk, DiskError, DiskFile};
 
 /// Writes end at a multiple of this, so that no page has to be read before it is written.
 pub(crate) const PAGE_BYTES: u64 = 4096;
-static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+pub(crate) static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 /// How a log is opened.
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +257,7 @@ impl SegmentLog {
         self.batch_wall
     }
 
-    fn alive(&self) -> Result<(), LogError> {
+    pub(crate) fn alive(&self) -> Result<(), LogError> {
         self.failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
@@ -329,90 +328,6 @@ impl SegmentLog {
         Ok(Some(self.clock.boottime().saturating_sub(begun)))
     }
 
-    /// Ends the active segment and begins the next.
-    fn rotate(&mut self, privilege: Privilege) -> Result<(), LogError> {
-        if self.free_segments() <= privilege.leaves() {
-            return Err(LogError::NoSpace);
-        }
-        let slot = self.take_free()?;
-        self.write()?;
-        self.sync()?;
-        self.close_active()?;
-        let sequence = self.next_segment;
-        self.next_segment += 1;
-        self.write_header(slot, sequence)?;
-        let state = &mut self.slots[slot as usize];
-        state.sequence = sequence;
-        state.state = SlotState::Active;
-        state.live_bytes = 0;
-        state.shared.sequence.store(sequence, Ordering::Release);
-        let end = SEGMENT_HEADER_BYTES as u32;
-        self.active = Some(Active { slot, sequence, end, entries: Some(Vec::new()) });
-        if self.free.is_empty() && (self.slots.len() as u32) < self.options.segments_max {
-            self.preparer.want(self.slots.len() as u32);
-        }
-        Ok(())
-    }
-
-    fn take_free(&mut self) -> Result<u32, LogError> {
-        if let Some(slot) = self.free.pop_front() {
-            return Ok(slot);
-        }
-        let slot = self.slots.len() as u32;
-        match self.preparer.take(slot) {
-            Ok(file) => {
-                let shared = self.reader.add(file);
-                self.slots.push(Slot { shared, sequence: 0, state: SlotState::Free, live_bytes: 0 });
-                Ok(slot)
-            }
-            Err(DiskError::Full { .. }) => {
-                tracing::warn!(segments = slot, "the filesystem is full: the store does not grow further");
-                self.options.segments_max = slot;
-                Err(LogError::NoSpace)
-            }
-            Err(error) => Err(self.failed(&error)),
-        }
-    }
-
-    fn write_header(&mut self, slot: u32, sequence: u64) -> Result<(), LogError> {
-        let header = SegmentHeader {
-            disk: self.options.disk,
-            slot,
-            segment_bytes: self.options.segment_bytes,
-            sequence,
-        }
-        .encode();
-        let padding = &ZEROS[header.len()..];
-        let file = Arc::clone(&self.slots[slot as usize].shared.file);
-        let written = file.write_at(0, &[IoSlice::new(&header), IoSlice::new(padding)]);
-        written.and_then(|()| file.sync_data()).map_err(|error| self.failed(&error))
-    }
-
-    fn close_active(&mut self) -> Result<(), LogError> {
-        let Some(active) = self.active.take() else { return Ok(()) };
-        let entries = active.entries.unwrap_or_default();
-        let trailer = Trailer {
-            segment: active.sequence,
-            end: active.end,
-            batch: self.next_batch - 1,
-            run: self.run,
-            entries: (entries.len() / ENTRY_BYTES) as u32,
-            entries_offset: if entries.is_empty() { 0 } else { active.end },
-            entries_crc32c: crc32c::crc32c(&entries),
-        }
-        .encode();
-        let file = Arc::clone(&self.slots[active.slot as usize].shared.file);
-        let trailer_at = self.options.segment_bytes - TRAILER_AREA_BYTES;
-        let padding = &ZEROS[TRAILER_BYTES..];
-        let written = file
-            .write_at(active.end.into(), &[IoSlice::new(&entries)])
-            .and_then(|()| file.write_at(trailer_at, &[IoSlice::new(&trailer), IoSlice::new(padding)]))
-            .and_then(|()| file.sync_data());
-        written.map_err(|error| self.failed(&error))?;
-        self.slots[active.slot as usize].state = SlotState::Full;
-        Ok(())
-    }
-
     /// The records of a full segment, from its footer or by a scan.
     ///
     /// # Errors
@@ -430,27 +345,6 @@ impl SegmentLog {
         let scan = SegmentScan { file, slot, sequence: state.sequence, closed_end, newest: false };
         scan.run(&mut collect).map_err(LogError::Disk)?;
         Ok(collect.entries)
-    }
-
-    /// Gives a full segment without live records back, durably.
-    ///
-    /// # Errors
-    /// `Failed` ends the log.
-    pub fn release(&mut self, slot: u32) -> Result<(), LogError> {
-        self.alive()?;
-        let Some(state) = self.slots.get_mut(slot as usize) else { return Ok(()) };
-        if state.live_bytes > 0 {
-            tracing::error!(slot, live = state.live_bytes, "a segment with live records is kept");
-            state.state = SlotState::Stuck;
-            return Ok(());
-        }
-        state.shared.sequence.store(0, Ordering::Release);
-        self.write_header(slot, 0)?;
-        let state = &mut self.slots[slot as usize];
-        state.state = SlotState::Free;
-        state.sequence = 0;
-        self.free.push_back(slot);
-        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod prepare;
 pub mod reader;
 pub mod record;
 pub mod replay;
+mod rotate;
 mod scan;
 pub mod segment;
 

@@ -9,7 +9,7 @@ use crate::disk::{Disk, DiskError, DiskFile};
 
 type Made = (u32, Result<Arc<dyn DiskFile>, DiskError>);
 
-struct Helper {
+struct Maker {
     wanted: SyncSender<u32>,
     ready: Receiver<Made>,
     thread: JoinHandle<()>,
@@ -19,18 +19,18 @@ struct Helper {
 pub(crate) struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
-    helper: Option<Helper>,
+    maker: Option<Maker>,
     /// Asked of the thread and not yet taken.
     pending: Option<u32>,
 }
 
 impl Preparer {
     pub(crate) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, ahead: bool) -> Self {
-        let helper = ahead.then(|| Self::start(Arc::clone(&disk), segment_bytes)).flatten();
-        Self { disk, segment_bytes, helper, pending: None }
+        let maker = ahead.then(|| Self::start(Arc::clone(&disk), segment_bytes)).flatten();
+        Self { disk, segment_bytes, maker, pending: None }
     }
 
-    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Option<Helper> {
+    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Option<Maker> {
         let (wanted, requests) = sync_channel::<u32>(1);
         let (made, ready) = sync_channel(1);
         let thread = std::thread::Builder::new().name("cairn-prepare".to_owned()).spawn(move || {
@@ -41,7 +41,7 @@ impl Preparer {
             }
         });
         match thread {
-            Ok(thread) => Some(Helper { wanted, ready, thread }),
+            Ok(thread) => Some(Maker { wanted, ready, thread }),
             Err(error) => {
                 tracing::warn!(%error, "no thread to prepare segments: the writer makes them itself");
                 None
@@ -51,8 +51,8 @@ impl Preparer {
 
     /// Begins to make `slot`'s file, unless one is being made.
     pub(crate) fn want(&mut self, slot: u32) {
-        if let (None, Some(helper)) = (self.pending, &self.helper)
-            && helper.wanted.try_send(slot).is_ok()
+        if let (None, Some(maker)) = (self.pending, &self.maker)
+            && maker.wanted.try_send(slot).is_ok()
         {
             self.pending = Some(slot);
         }
@@ -60,8 +60,8 @@ impl Preparer {
 
     /// The file of `slot`: the prepared one, or one made now.
     pub(crate) fn take(&mut self, slot: u32) -> Result<Arc<dyn DiskFile>, DiskError> {
-        if let (Some(pending), Some(helper)) = (self.pending.take(), &self.helper)
-            && let Ok((made, outcome)) = helper.ready.recv()
+        if let (Some(pending), Some(maker)) = (self.pending.take(), &self.maker)
+            && let Ok((made, outcome)) = maker.ready.recv()
             && pending == slot
             && made == slot
         {
@@ -74,7 +74,7 @@ impl Preparer {
 impl Drop for Preparer {
     /// Waits for a file being made: afterwards nothing here holds the disk, nor its lock.
     fn drop(&mut self) {
-        let Some(Helper { wanted, ready, thread }) = self.helper.take() else { return };
+        let Some(Maker { wanted, ready, thread }) = self.maker.take() else { return };
         drop((wanted, ready));
         if thread.join().is_err() {
             tracing::error!("the thread that prepares segments panicked");
