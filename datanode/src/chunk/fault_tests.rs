@@ -133,7 +133,7 @@ fn a_failed_write_or_fsync_retires_the_store_for_writing() {
 
 #[test]
 fn when_no_segment_can_be_made_appends_are_refused_and_fences_work() {
-    let faulty = FaultyDisk::new(Arc::new(MemoryDisk::new(SEGMENT * 4)));
+    let faulty = FaultyDisk::new(Arc::new(MemoryDisk::new(SEGMENT * 7)));
     let (store, _) = open(&faulty, 100);
     let mut primary = Primary::new(7, store.incarnation());
     store.create(primary.spec.clone()).wait().unwrap();
@@ -147,6 +147,10 @@ fn when_no_segment_can_be_made_appends_are_refused_and_fences_work() {
     assert_eq!(refused, StoreError::DiskFull);
     assert!(acked > SEGMENT, "{acked}");
     assert_eq!(store.fence(primary.fence(2)).wait().unwrap().length, acked);
+    // The reserve is really there: many more fences fit than the last segment had room for.
+    for chunk in 100..400 {
+        store.fence(Primary::new(chunk, store.incarnation()).fence(2)).wait().unwrap();
+    }
     assert_eq!(store.retired(), None);
     assert_eq!(store.read(primary.id(), 0, acked as usize, acked).unwrap(), primary.bytes[..acked as usize]);
 }

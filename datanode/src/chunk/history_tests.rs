@@ -279,7 +279,7 @@ fn what_completed_survives_a_power_cut_at_every_call() {
 #[test]
 fn it_survives_on_a_disk_that_is_recycled_all_the_time() {
     for seed in 11..=13 {
-        assert!(cut_everywhere(seed, (7, 120)) > 14);
+        assert!(cut_everywhere(seed, (9, 120)) > 14);
     }
 }
 
@@ -288,7 +288,7 @@ fn it_survives_on_a_disk_that_is_recycled_all_the_time() {
 fn many_histories_survive_a_power_cut_at_every_call() {
     for seed in 100..140 {
         cut_everywhere(seed, (40, 40));
-        cut_everywhere(seed, (7 + seed as u32 % 3, 120));
+        cut_everywhere(seed, (8 + seed as u32 % 3, 120));
     }
 }
 

@@ -35,7 +35,7 @@ impl Engine {
     }
 
     fn low_water(&self) -> u32 {
-        (self.log.options.segments_max / 8).clamp(3, 6)
+        (self.log.options.segments_max / 8).clamp(4, 6)
     }
 
     /// Goes on emptying a segment, or begins to when few are free. Between batches only.

@@ -27,7 +27,7 @@ pub enum LogError {
     #[error("the disk is retired for writing: {0}")]
     Failed(#[from] WriteFailure),
     /// Segment sizes or counts are out of range.
-    #[error("a segment has 32 KiB to 2 GiB in multiples of 4 KiB, and a store at least 4 of them")]
+    #[error("a segment has 32 KiB to 2 GiB in multiples of 4 KiB, and a store at least 6 of them")]
     Options,
     /// A segment belongs to another disk.
     #[error("a segment belongs to {found}, not to {wanted}")]

@@ -31,7 +31,7 @@ pub struct LogOptions {
     pub disk: DiskId,
     /// Bytes of one segment: 32 KiB to 2 GiB, a multiple of 4 KiB.
     pub segment_bytes: u64,
-    /// Segments, at most; at least 4.
+    /// Segments, at most; at least 6.
     pub segments_max: u32,
     /// Make the next segment's file on a thread of its own.
     pub prepare_ahead: bool,
@@ -40,13 +40,15 @@ pub struct LogOptions {
 /// How far down into the reserve a record may go when it needs a new segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// Fences, seals, drops: to the last segment.
+    /// The record that begins a run: takes the last segment, so that a full disk still opens.
+    Start,
+    /// Fences, seals, drops: leave one.
     Control,
-    /// What recycling writes again: leaves one.
+    /// What recycling writes again: leaves two.
     Move,
-    /// Appends and creations: leave two.
+    /// Appends and creations: leave three.
     Append,
-    /// The cache: leaves three.
+    /// The cache: leaves four.
     Cache,
 }
 
@@ -55,10 +57,11 @@ impl Privilege {
     #[must_use]
     pub fn leaves(self) -> u32 {
         match self {
-            Self::Control => 0,
-            Self::Move => 1,
-            Self::Append => 2,
-            Self::Cache => 3,
+            Self::Start => 0,
+            Self::Control => 1,
+            Self::Move => 2,
+            Self::Append => 3,
+            Self::Cache => 4,
         }
     }
 }
@@ -304,9 +307,13 @@ impl SegmentLog {
             return Err(self.failed(&error));
         }
         active.end = written.next_multiple_of(BATCH_ALIGN) as u32;
+        let half_full = u64::from(active.end) > self.options.segment_bytes / 2;
         self.next_batch += 1;
         self.unsynced = true;
         self.batch.clear();
+        if half_full {
+            self.prepare();
+        }
         Ok(())
     }
 

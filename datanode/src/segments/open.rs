@@ -58,7 +58,7 @@ impl SegmentLog {
     ) -> Result<Self, LogError> {
         let size = options.segment_bytes;
         let sized = (32 << 10..=2 << 30).contains(&size) && size.is_multiple_of(PAGE_BYTES);
-        if !sized || options.segments_max < 4 {
+        if !sized || options.segments_max < 6 {
             return Err(LogError::Options);
         }
         let mut log = Self::empty(Arc::clone(&disk), clock, options);
@@ -74,7 +74,7 @@ impl SegmentLog {
         log.options.segments_max = log.options.segments_max.max(log.slots.len() as u32);
         log.run = run + 1;
         let start = RecordHeader { sequence: log.run, ..RecordHeader::new(RecordKind::Start, 0) };
-        log.push(&start, &BlockSums::default(), &Bytes::new(), Privilege::Control)?;
+        log.push(&start, &BlockSums::default(), &Bytes::new(), Privilege::Start)?;
         log.write()?;
         log.sync()?;
         Ok(log)

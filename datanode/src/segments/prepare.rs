@@ -58,6 +58,13 @@ impl Preparer {
         }
     }
 
+    /// The prepared file, once it is there.
+    pub(crate) fn poll(&mut self) -> Option<Result<Arc<dyn DiskFile>, DiskError>> {
+        let (_, outcome) = self.maker.as_ref()?.ready.try_recv().ok()?;
+        self.pending = None;
+        Some(outcome)
+    }
+
     /// The file of `slot`: the prepared one, or one made now.
     pub(crate) fn take(&mut self, slot: u32) -> Result<Arc<dyn DiskFile>, DiskError> {
         if let (Some(pending), Some(maker)) = (self.pending.take(), &self.maker)

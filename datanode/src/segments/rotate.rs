@@ -8,15 +8,12 @@ use super::error::LogError;
 use super::footer::{ENTRY_BYTES, TRAILER_AREA_BYTES, TRAILER_BYTES, Trailer};
 use super::log::{Active, Privilege, SegmentLog, Slot, SlotState, ZEROS};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use crate::disk::DiskError;
+use crate::disk::{DiskError, DiskFile};
 
 impl SegmentLog {
     /// Ends the active segment and begins the next.
     pub(crate) fn rotate(&mut self, privilege: Privilege) -> Result<(), LogError> {
-        if self.free_segments() <= privilege.leaves() {
-            return Err(LogError::NoSpace);
-        }
-        let slot = self.take_free()?;
+        let slot = self.take_free(privilege)?;
         self.write()?;
         self.sync()?;
         self.close_active()?;
@@ -30,29 +27,52 @@ impl SegmentLog {
         state.shared.sequence.store(sequence, Ordering::Release);
         let end = SEGMENT_HEADER_BYTES as u32;
         self.active = Some(Active { slot, sequence, end, entries: Some(Vec::new()) });
-        if self.free.is_empty() && (self.slots.len() as u32) < self.options.segments_max {
-            self.preparer.want(self.slots.len() as u32);
-        }
         Ok(())
     }
 
-    fn take_free(&mut self) -> Result<u32, LogError> {
-        if let Some(slot) = self.free.pop_front() {
-            return Ok(slot);
+    /// Takes a free segment if enough are left besides it, files that really exist.
+    fn take_free(&mut self, privilege: Privilege) -> Result<u32, LogError> {
+        while self.free.len() as u32 <= privilege.leaves() && self.may_grow() {
+            let made = self.preparer.take(self.slots.len() as u32);
+            self.adopt(made)?;
         }
+        if self.free.len() as u32 <= privilege.leaves() {
+            return Err(LogError::NoSpace);
+        }
+        self.free.pop_front().ok_or(LogError::NoSpace)
+    }
+
+    fn may_grow(&self) -> bool {
+        (self.slots.len() as u32) < self.options.segments_max
+    }
+
+    /// Adds a file that was made to the free segments. A full filesystem ends the growth.
+    fn adopt(&mut self, made: Result<Arc<dyn DiskFile>, DiskError>) -> Result<(), LogError> {
         let slot = self.slots.len() as u32;
-        match self.preparer.take(slot) {
+        match made {
             Ok(file) => {
                 let shared = self.reader.add(file);
                 self.slots.push(Slot { shared, sequence: 0, state: SlotState::Free, live_bytes: 0 });
-                Ok(slot)
+                self.free.push_back(slot);
+                Ok(())
             }
             Err(DiskError::Full { .. }) => {
                 tracing::warn!(segments = slot, "the filesystem is full: the store does not grow further");
                 self.options.segments_max = slot;
-                Err(LogError::NoSpace)
+                Ok(())
             }
             Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Has the files that the next segments need made in the background, one at a time.
+    pub(crate) fn prepare(&mut self) {
+        if let Some(made) = self.preparer.poll() {
+            // A failure ends the log, and the next call says so.
+            let _ended = self.adopt(made);
+        }
+        if self.free.len() as u32 <= Privilege::Cache.leaves() && self.may_grow() {
+            self.preparer.want(self.slots.len() as u32);
         }
     }
 
