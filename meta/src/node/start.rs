@@ -158,7 +158,9 @@ impl Started {
         let raft =
             Raft::new(settings.id.0, config, network, log_store, machine).await.map_err(StartError::Raft)?;
         form(&raft, &settings.members).await?;
-        let service = RaftService::new(raft.clone(), settings.id.0, own_cluster.subscribe(), incoming);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let service =
+            RaftService::new(raft.clone(), settings.id.0, own_cluster.subscribe(), incoming, stop.clone());
         let (reader, rounds) = Reader::new();
         let leadership = watch::Sender::new(None);
         let node = Node {
@@ -174,7 +176,6 @@ impl Started {
                 service,
             }),
         };
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(lead::watch_leadership(raft.clone(), leadership, stop.clone()));
         tasks.spawn(rounds.run(node.clone(), stop.clone()));
         tasks.spawn(keep_snapshots(raft, view.flushed, stop.clone()));

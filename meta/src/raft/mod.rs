@@ -17,15 +17,15 @@ pub mod log_store;
 pub mod machine;
 pub mod network;
 pub mod record;
+#[cfg(test)]
+mod record_tests;
+#[cfg(test)]
+mod restart_tests;
 pub mod service;
 pub mod snapshot;
 pub mod snapshot_wire;
 pub mod state;
 pub mod stream;
-#[cfg(test)]
-mod record_tests;
-#[cfg(test)]
-mod restart_tests;
 #[cfg(test)]
 mod suite_tests;
 pub mod tail;

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_types::{LogIndex, SystemClock};
+use cairn_types::SystemClock;
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, StorageHelper};
+use tokio::sync::watch;
 
 use super::flusher::Flusher;
 use super::log_disk::{LogDisk, RocksLog};
@@ -19,11 +20,22 @@ use super::snapshot::{Directory, Snapshots};
 use super::state::StateDir;
 use super::types::{Entry, LogId, Proposal, TypeConfig};
 use crate::namespace::{self, Command};
+use crate::store::{KeyRange, Rows, Table};
 
 struct Opened {
     log: LogStore,
     machine: StateMachine,
     mark: DurableMark,
+    closed: [watch::Receiver<()>; 2],
+}
+
+/// Closes both databases and waits until their files are free.
+async fn close(opened: Opened) {
+    let Opened { log, machine, closed, .. } = opened;
+    drop((log, machine));
+    for mut end in closed {
+        while end.changed().await.is_ok() {}
+    }
 }
 
 fn open(dir: &Path) -> Opened {
@@ -33,9 +45,10 @@ fn open(dir: &Path) -> Opened {
     let mark = DurableMark::default();
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot")).unwrap());
     let state = StateDir::new(dir.join("state"), 16 << 20);
+    let closed = [disk.closed(), state.closed()];
     let machine = StateMachine::open(state, snapshots, mark.clone(), clock, Pace::default()).unwrap();
     let log = LogStore::open(disk, flusher, mark.clone()).unwrap();
-    Opened { log, machine, mark }
+    Opened { log, machine, mark, closed }
 }
 
 fn id(index: u64) -> LogId {
@@ -61,7 +74,7 @@ async fn a_state_that_lies_past_the_logs_end_is_kept_and_the_log_goes_on_after_i
     apply(&mut before.machine, 0..10).await;
     let made = before.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
     assert_eq!(made.meta.last_log_id, Some(id(9)));
-    drop(before);
+    close(before).await;
     let disk = RocksLog::open(&temp.path().join("raft")).unwrap();
     let encoded: Vec<(u64, Bytes)> =
         (0..5).map(|i| (i, record::encode(&EntryRecord::from(&entry(i))))).collect();
@@ -82,19 +95,45 @@ async fn a_state_that_lies_past_the_logs_end_is_kept_and_the_log_goes_on_after_i
     drop(state);
 }
 
+/// The files as they are at this moment: what a machine that loses its processes keeps.
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy_dir(&file.path(), &target);
+        } else {
+            fs::copy(file.path(), target).unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_past_the_last_flush_are_applied_again_from_the_log() {
     let temp = tempfile::tempdir().unwrap();
-    let mut before = open(temp.path());
+    let (running, crashed) = (temp.path().join("running"), temp.path().join("crashed"));
+    let mut before = open(&running);
+    before.log.append((0..8).map(entry).collect::<Vec<_>>(), IOFlushed::noop()).await.unwrap();
+    before.log.save_committed(Some(id(7))).await.unwrap();
     apply(&mut before.machine, 0..5).await;
     before.machine.get_snapshot_builder().await.build_snapshot().await.unwrap();
     apply(&mut before.machine, 5..8).await;
-    // Nothing flushes on the way out: RocksDB without a log of its own loses what is in memory.
-    drop(before);
-    let after = open(temp.path());
-    let applied = *after.machine.view().applied.borrow();
-    assert!(applied >= LogIndex(4), "{applied}");
-    assert_eq!(after.mark.get(), applied.0);
+    copy_dir(&running, &crashed);
+    let mut after = open(&crashed);
+    assert_eq!(after.machine.applied_state().await.unwrap().0, Some(id(4)), "the rest was in memory");
+    assert_eq!(after.mark.get(), 4);
+    StorageHelper::<TypeConfig, _, _>::new(&mut after.log, &mut after.machine)
+        .with_id(1)
+        .get_initial_state()
+        .await
+        .unwrap();
+    assert_eq!(after.machine.applied_state().await.unwrap().0, Some(id(7)));
+    let rows = |machine: &StateMachine| {
+        let state = machine.view().current.get().unwrap();
+        state.store().scan(Table::Sessions, &KeyRange::default(), 100).unwrap()
+    };
+    assert_eq!(rows(&after.machine), rows(&before.machine), "each entry was applied once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +176,8 @@ async fn an_installed_snapshot_replaces_the_state_and_readers_of_the_old_one_go_
     assert_eq!(databases(), 2, "CURRENT and one database");
     let kept = to.machine.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(kept.meta.last_log_id, Some(id(19)));
-    drop((to, kept));
+    drop(kept);
+    close(to).await;
     let mut again = open(&receiver);
     assert_eq!(again.machine.applied_state().await.unwrap().0, Some(id(19)));
 }

@@ -12,6 +12,7 @@ use cairn_types::ClusterId;
 use futures::{Stream, StreamExt};
 use openraft::errors::{Fatal, RaftError};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,19 +34,21 @@ pub struct RaftService {
     incoming: PathBuf,
     received: Arc<AtomicU64>,
     receiving: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 impl RaftService {
-    /// Serves `raft` of server `node`. Snapshots are received under `incoming`.
+    /// Serves `raft` of server `node` until `stop`. Snapshots are received under `incoming`.
     #[must_use]
     pub fn new(
         raft: Raft,
         node: u64,
         cluster: watch::Receiver<Option<ClusterId>>,
         incoming: PathBuf,
+        stop: CancellationToken,
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
-        Self { raft, node, cluster, incoming, received: Arc::default(), receiving }
+        Self { raft, node, cluster, incoming, received: Arc::default(), receiving, stop }
     }
 
     /// As a gRPC service, with its limits.
@@ -59,6 +62,9 @@ impl RaftService {
     /// A peer that does not know the cluster's id yet is let in: it is forming with us, or it is a
     /// member that missed the entry that named it.
     fn check_caller(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if self.stop.is_cancelled() {
+            return Err(ServiceError::Stopping.into());
+        }
         handshake::check(metadata, *self.cluster.borrow(), true)
     }
 
@@ -167,6 +173,8 @@ impl RaftRpc for RaftService {
             Ok(streamed) => Ok(this.answer(0, &StreamedRecord::from(&streamed))),
             Err(fatal) => Err(stopped(fatal)),
         });
+        // An idle stream would keep its connection beyond the node's end.
+        let answers = answers.take_until(self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(answers)))
     }
 
