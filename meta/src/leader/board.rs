@@ -188,6 +188,12 @@ impl Board {
         offer.failures
     }
 
+    /// How often a node has failed at a piece of work.
+    #[must_use]
+    pub fn failures(&self, node: NodeId, key: WorkKey) -> u32 {
+        self.desks().get(&node).and_then(|d| d.offers.get(&key)).map_or(0, |o| o.failures)
+    }
+
     /// Takes back what `keep` no longer wants of every node's offers.
     pub fn retain(&self, keep: impl Fn(NodeId, WorkKey) -> bool) {
         for (node, desk) in self.desks().iter_mut() {

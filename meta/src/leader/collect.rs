@@ -13,8 +13,8 @@ use super::turns::Turns;
 use super::{intents, notice, rows};
 use crate::keys::packs::PackRecord;
 use crate::keys::queues::Queue;
-use crate::namespace::jobs;
 use crate::namespace::Command;
+use crate::namespace::jobs;
 
 /// Rows of each kind looked at in one turn, at most.
 const PER_TURN: usize = 1024;
@@ -53,7 +53,8 @@ impl Delayed {
     fn due(&mut self, dead: &[u64], now: Duration) -> Vec<u64> {
         let known = std::mem::take(&mut self.found);
         self.found = dead.iter().map(|id| (*id, known.get(id).copied().unwrap_or(now))).collect();
-        let old = |id: &&u64| self.found.get(id).is_some_and(|since| now.saturating_sub(*since) >= self.delay);
+        let old =
+            |id: &&u64| self.found.get(id).is_some_and(|since| now.saturating_sub(*since) >= self.delay);
         dead.iter().filter(old).copied().collect()
     }
 }
@@ -105,7 +106,7 @@ async fn packs(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobFau
         let dead = |r: &PackRecord| r.deletion.is_none() && r.live_chunks == 0;
         let Some(record) = record.filter(dead) else { continue };
         let Some(assignee) = intents::pick(tenure, &live) else { break };
-        tenure.propose(Command::CreatePackDeletion { pack: record.pack, assignee }).await?;
+        tenure.try_propose(Command::CreatePackDeletion { pack: record.pack, assignee }).await?;
         metrics::counter!("cairn_meta_pack_deletions_total").increment(1);
         tenure.stir();
     }
@@ -119,7 +120,7 @@ async fn orphans(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
     let found = tokio::task::spawn_blocking(read).await??;
     for ino in found {
         for _ in 0..PURGE_STEPS_MAX {
-            tenure.propose(Command::Purge { ino }).await?;
+            tenure.try_propose(Command::Purge { ino }).await?;
             let left = crate::keys::get::<crate::keys::orphans::Orphan>(
                 &*tenure.local()?.store,
                 &crate::keys::orphans::key(ino),

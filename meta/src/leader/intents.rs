@@ -21,6 +21,9 @@ const PER_TURN: usize = 16_384;
 /// How long a node may keep an intent before another one gets it.
 const LEASE: Duration = Duration::from_secs(180);
 
+/// How often a node may fail at an intent before another one gets it.
+const FAILURES_MAX: u32 = 5;
+
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "intents", Duration::from_secs(1));
@@ -55,9 +58,14 @@ async fn turn(tenure: &Arc<Tenure>, given: &mut Given) -> Result<(), JobFault> {
     for (record, source) in found {
         let since = *given.entry((record.intent, record.assignee)).or_insert(now);
         let live = tenure.registry.get(record.assignee).is_some_and(|v| v.is_live());
-        if !live || now.saturating_sub(since) > LEASE {
-            reassign(tenure, &record, live).await?;
-        } else if let Some(work) = notice::intent(&record, source) {
+        let failures = tenure.board.failures(record.assignee, WorkKey::Intent(record.intent));
+        if !live || now.saturating_sub(since) > LEASE || failures >= FAILURES_MAX {
+            given.remove(&(record.intent, record.assignee));
+            if reassign(tenure, &record, live).await? {
+                continue;
+            }
+        }
+        if live && let Some(work) = notice::intent(&record, source) {
             tenure.board.offer(record.assignee, WorkKey::Intent(record.intent), work);
         }
     }
@@ -73,8 +81,8 @@ fn mount_source(
     Ok(record.map(|m| m.source))
 }
 
-/// Gives an intent to another node, if there is one that can do it.
-async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<(), JobFault> {
+/// Gives an intent to another node, if there is one that can do it; false when it stays.
+async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<bool, JobFault> {
     let able: Vec<NodeId> = match &record.work {
         Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
         Work::Import { .. } | Work::DeletePack { .. } => live_nodes(tenure),
@@ -82,20 +90,22 @@ async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<
     let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
     let command = match pick(tenure, &others) {
         Some(node) => Command::Reassign { intent: record.intent, node },
-        None if live || able.contains(&record.assignee) => return Ok(()),
+        None if live || able.contains(&record.assignee) => return Ok(false),
         // No node holds all of the pack any more: its chunks are grouped anew.
         None if matches!(record.work, Work::Upload { .. }) && some_node_is_live(tenure) => {
             let message = "no live node holds all chunks of the pack".to_owned();
             Command::FailIntent { intent: record.intent, permanent: true, message }
         }
-        None => return Ok(()),
+        None => return Ok(false),
     };
     tracing::info!(intent = %record.intent, from = %record.assignee, ?command, "an intent is given away");
     metrics::counter!("cairn_meta_intents_reassigned_total").increment(1);
-    tenure.propose(command).await?;
+    if tenure.try_propose(command).await?.is_none() {
+        return Ok(false);
+    }
     tenure.board.done(record.assignee, WorkKey::Intent(record.intent));
     tenure.stir();
-    Ok(())
+    Ok(true)
 }
 
 /// Live nodes that hold every one of `chunks`.

@@ -21,7 +21,11 @@ const EXTENTS_MAX: usize = 2048;
 ///
 /// # Errors
 /// `Ok(Some(LagBound))` when it is refused; [`JobFault`] when the state cannot be read.
-pub fn bound(tenure: &Tenure, policy: &Policy, tail_of: Option<InodeId>) -> Result<Option<FsError>, JobFault> {
+pub fn bound(
+    tenure: &Tenure,
+    policy: &Policy,
+    tail_of: Option<InodeId>,
+) -> Result<Option<FsError>, JobFault> {
     if policy.persist == Persist::Never {
         return Ok(None);
     }

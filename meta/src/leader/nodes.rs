@@ -132,7 +132,8 @@ impl Registry {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, node_timeout: Duration, known: Vec<Registered>) -> Self {
         let began = clock.boottime();
-        let entry = |registered| Entry { registered, heartbeat: None, heard: None, blamed_until: Duration::ZERO };
+        let entry =
+            |registered| Entry { registered, heartbeat: None, heard: None, blamed_until: Duration::ZERO };
         let entries = known.into_iter().map(|r| (r.node, entry(r))).collect();
         Self { clock, node_timeout, began, restarts: AtomicU64::new(0), entries: Mutex::new(entries) }
     }

@@ -69,7 +69,12 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
                 length: c.length,
                 chain: c.chain.0,
             });
-            work::Work::Upload(v1::Upload { intent, pack: pack.0, key: key.clone(), chunks: chunks.collect() })
+            work::Work::Upload(v1::Upload {
+                intent,
+                pack: pack.0,
+                key: key.clone(),
+                chunks: chunks.collect(),
+            })
         }
         Work::DeletePack { pack, key } => {
             work::Work::DeletePack(v1::DeletePack { intent, pack: pack.0, key: key.clone() })

@@ -35,7 +35,8 @@ async fn turn(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
     let view = tenure.local()?;
     let read = move || {
         let chunks = rows::queued_chunks(&*view.store, Queue::Unpersisted, CHUNKS_PER_TURN)?;
-        let intents = if chunks.is_empty() { Vec::new() } else { rows::intents(&*view.store, INTENTS_PER_TURN)? };
+        let intents =
+            if chunks.is_empty() { Vec::new() } else { rows::intents(&*view.store, INTENTS_PER_TURN)? };
         Ok::<_, crate::keys::RowFault>((chunks, intents))
     };
     let (chunks, intents) = tokio::task::spawn_blocking(read).await??;
@@ -88,7 +89,8 @@ fn slots(tenure: &Tenure, intents: &[IntentRecord]) -> BTreeMap<NodeId, usize> {
 async fn create(tenure: &Tenure, pack: Pack) -> Result<(), JobFault> {
     let Pack { node, chunks, bytes } = pack;
     let count = chunks.len();
-    let answer = tenure.propose(Command::CreateUpload { assignee: node, chunks }).await?;
+    let command = Command::CreateUpload { assignee: node, chunks };
+    let Some(answer) = tenure.try_propose(command).await? else { return Ok(()) };
     tracing::info!(intent = ?answer.intent, %node, chunks = count, bytes, "a pack goes up");
     metrics::counter!("cairn_meta_uploads_created_total").increment(1);
     Ok(())

@@ -64,7 +64,12 @@ async fn orphaned(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
     let open = tokio::task::spawn_blocking(read).await??;
     let lost = lost(tenure);
     for record in open.iter().filter(|r| has_lost_a_member(tenure, r, &lost)) {
-        begin_seal(tenure, record).await?;
+        match begin_seal(tenure, record).await {
+            Ok(_) => tracing::info!(chunk = %record.chunk, "a member is lost: the chunk is sealed"),
+            // It was closed or collected meanwhile.
+            Err(Refused::Fs(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

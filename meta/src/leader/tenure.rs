@@ -148,6 +148,22 @@ impl Tenure {
         Ok(reply?)
     }
 
+    /// As [`Self::propose`], where the state may have moved on meanwhile: a refusal by the state
+    /// machine is `None`, and the job goes on with the rest.
+    ///
+    /// # Errors
+    /// [`JobFault`] when the entry did not get into the log.
+    pub async fn try_propose(&self, command: Command) -> Result<Option<Answer>, JobFault> {
+        match self.propose(command).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Refused::Fs(error)) => {
+                tracing::debug!(%error, "the state has moved on");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The state as it is applied here.
     ///
     /// # Errors

@@ -3,9 +3,8 @@
 use cairn_proto::v1;
 use cairn_types::{ClusterId, NodeId};
 
-use crate::keys::packs;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica};
-
+use crate::keys::packs;
 
 /// Where a chunk is in S3.
 #[must_use]

@@ -3,7 +3,7 @@
 
 use cairn_proto::{WireError, v1};
 use cairn_types::{
-    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, SessionId, Sequence, Timestamp,
+    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, Timestamp,
     WriterId,
 };
 
@@ -102,10 +102,7 @@ pub fn mutation(request: v1::MutateRequest) -> Result<Mutation, WireError> {
     })
 }
 
-fn operation(
-    wire: v1::mutate_request::Operation,
-    shunned: &mut Vec<NodeId>,
-) -> Result<Operation, WireError> {
+fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> Result<Operation, WireError> {
     use v1::mutate_request::Operation as Wire;
     Ok(match wire {
         Wire::Mkdir(_)
@@ -296,8 +293,10 @@ mod tests {
 
     #[test]
     fn a_mounts_prefix_ends_with_a_slash() {
-        let add = v1::MountAdd { target: at("/m"), bucket: "b".into(), prefix: "p".into(), ..Default::default() };
-        let Operation::MountAdd { source, .. } = mutation(request(Some(Wire::MountAdd(add)))).expect("ok").operation
+        let add =
+            v1::MountAdd { target: at("/m"), bucket: "b".into(), prefix: "p".into(), ..Default::default() };
+        let Operation::MountAdd { source, .. } =
+            mutation(request(Some(Wire::MountAdd(add)))).expect("ok").operation
         else {
             panic!("another operation")
         };

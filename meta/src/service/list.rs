@@ -48,8 +48,7 @@ pub async fn list(
         return Err(FsError::NotDirectory.into());
     }
     let limit = if request.limit == 0 { u64::MAX } else { request.limit };
-    let cursor =
-        Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit };
+    let cursor = Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit };
     let (tx, rx) = mpsc::channel(BATCHES_MAX);
     tokio::spawn(async move {
         let stream = send(cursor, &tx);

@@ -10,9 +10,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::call::admit;
-use super::{
-    Context, extents, list, mutate, nodes, pull, report, seal, session, stat, status, wait,
-};
+use super::{Context, extents, list, mutate, nodes, pull, report, seal, session, stat, status, wait};
 
 type Answered<R> = Result<Response<R>, Status>;
 

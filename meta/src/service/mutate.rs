@@ -51,7 +51,8 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     let view = tenure.local()?;
     let store = &*view.store;
     let reply = sessions::reply_key(mutation.session, mutation.sequence);
-    if store.get(Table::Replies, &reply).map_err(|e| super::fault(crate::keys::RowFault::from(e)))?.is_some() {
+    if store.get(Table::Replies, &reply).map_err(|e| super::fault(crate::keys::RowFault::from(e)))?.is_some()
+    {
         return Ok(());
     }
     // What is wrong with the inode the state machine says itself.

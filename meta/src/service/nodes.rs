@@ -25,7 +25,8 @@ pub async fn register(
 ) -> Result<v1::RegisterReply, WireError> {
     let disk = DiskId::from_bytes(&request.disk).filter(|d| !d.is_nil()).ok_or_else(|| malformed("disk"))?;
     let boot_id: [u8; 16] = request.boot_id.as_ref().try_into().map_err(|_| malformed("boot_id"))?;
-    let has_port = request.address.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
+    let has_port =
+        request.address.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
     if !has_port || request.address.len() > TEXT_BYTES_MAX {
         return Err(malformed("address"));
     }
@@ -83,7 +84,13 @@ pub async fn heartbeat(
         under_store_error: request.under_store_error,
     };
     let retired_now = request.retired;
+    let was_silent = tenure.registry.get(node).is_some_and(|v| !v.is_live());
     tenure.registry.heartbeat(heartbeat).map_err(|NotRegistered { .. }| FsError::NotFound)?;
+    if was_silent {
+        tracing::info!(%node, "a data node is heard again");
+        tenure.seals.retry();
+        tenure.stir();
+    }
     if retired_now
         && let Some(view) = tenure.registry.get(node)
         && !view.registered.retired
@@ -125,7 +132,7 @@ pub async fn seal_planned(
     if record.sealed.is_some() {
         tenure.announce_sealed(&record);
     }
-    Ok(ctx.wire_chunk(&*tenure.local()?.store, &record)?)
+    ctx.wire_chunk(&*tenure.local()?.store, &record)
 }
 
 /// A close says no time of its last record: it is now, by this server's clock.

@@ -105,10 +105,9 @@ async fn tell_all(tenure: &Arc<Tenure>, node: NodeId, sink: &Sink) -> Result<(),
         let Some(last) = page.last() else { return Ok(()) };
         after = last.chunk;
         for record in page.iter().filter(|r| r.is_holder(node)) {
-            for work in [notice::sealed(record, node), notice::persisted(tenure.cluster, record)] {
-                if let Some(work) = work {
-                    send(tenure, sink, work).await?;
-                }
+            let notices = [notice::sealed(record, node), notice::persisted(tenure.cluster, record)];
+            for work in notices.into_iter().flatten() {
+                send(tenure, sink, work).await?;
             }
         }
     }

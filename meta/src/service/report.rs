@@ -10,10 +10,10 @@ use cairn_types::{ChunkId, FsError, InodeId, IntentId, NodeId, Timestamp};
 use super::Context;
 use super::call::malformed;
 use crate::keys::intents::Work;
-use crate::leader::board::WorkKey;
 use crate::leader::Tenure;
-use crate::namespace::read;
+use crate::leader::board::WorkKey;
 use crate::namespace::command::{Command, ImportedEntry, PersistedChunk};
+use crate::namespace::read;
 
 /// Names in one page of a bucket's listing, at most.
 const PAGE_ENTRIES_MAX: usize = 1000;
@@ -84,12 +84,8 @@ impl Report<'_> {
             })
             .collect();
         let chunks: Vec<ChunkId> = places.iter().map(|p| p.chunk).collect();
-        let command = Command::Persisted {
-            intent: self.intent,
-            etag: uploaded.etag,
-            places,
-            bytes: uploaded.bytes,
-        };
+        let command =
+            Command::Persisted { intent: self.intent, etag: uploaded.etag, places, bytes: uploaded.bytes };
         match self.propose(command).await? {
             Ok(_) => {}
             // Reported before: by this node, or by the one that had it first.

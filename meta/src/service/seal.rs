@@ -47,7 +47,7 @@ pub async fn seal(
         Err(error) => return Err(error.into()),
     };
     let sealed = decided(&tenure, record).await?;
-    Ok(ctx.wire_chunk(&*tenure.local()?.store, &sealed)?)
+    ctx.wire_chunk(&*tenure.local()?.store, &sealed)
 }
 
 /// Waits until a chunk that is `Sealing` is sealed; the caller bounds the wait.

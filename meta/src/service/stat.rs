@@ -53,8 +53,7 @@ pub async fn imported(
 async fn start_import(ctx: &Context, directory: cairn_types::InodeId) -> Result<IntentId, WireError> {
     let tenure = ctx.tenure()?;
     let live = intents::live_nodes(&tenure);
-    let assignee =
-        intents::pick(&tenure, &live).ok_or(FsError::TooFewNodes { available: 0, needed: 1 })?;
+    let assignee = intents::pick(&tenure, &live).ok_or(FsError::TooFewNodes { available: 0, needed: 1 })?;
     let answer = tenure.propose(Command::StartImport { directory, assignee }).await;
     let answer = answer.map_err(|refused| match refused {
         crate::leader::tenure::Refused::Fs(error) => WireError::from(error),

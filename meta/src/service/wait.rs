@@ -8,8 +8,8 @@ use cairn_types::{ChunkId, FsError, Inode, IntentId, Persist};
 
 use super::Context;
 use super::call::malformed;
-use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::keys::RowFault;
+use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::leader::{Tenure, aging};
 use crate::namespace::read;
 use crate::node::Consistency;

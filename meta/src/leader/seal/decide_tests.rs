@@ -95,7 +95,8 @@ fn over_all_small_cases_the_rule_holds() {
         for case in 0..choices.len().pow(set as u32) {
             let answers: Vec<Answer> = (0..set)
                 .filter_map(|i| {
-                    let (length, health, heard) = choices[case / choices.len().pow(i as u32) % choices.len()]?;
+                    let (length, health, heard) =
+                        choices[case / choices.len().pow(i as u32) % choices.len()]?;
                     Some(answer(i as u64 + 1, length, health, heard))
                 })
                 .collect();

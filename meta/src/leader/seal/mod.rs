@@ -99,8 +99,7 @@ pub async fn run(tenure: Arc<Tenure>, mut asks: SealAsks) {
     let stop = tenure.stop.clone();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut job =
-        Job { tenure, rounds: JoinSet::new(), running: HashMap::new(), resting: HashMap::new() };
+    let mut job = Job { tenure, rounds: JoinSet::new(), running: HashMap::new(), resting: HashMap::new() };
     loop {
         tokio::select! {
             () = stop.cancelled() => break,

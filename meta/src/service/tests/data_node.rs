@@ -160,7 +160,10 @@ impl Data for Served {
         absent()
     }
 
-    async fn replicate(&self, _: Request<Streaming<v1::ReplicateRequest>>) -> Answered<Self::ReplicateStream> {
+    async fn replicate(
+        &self,
+        _: Request<Streaming<v1::ReplicateRequest>>,
+    ) -> Answered<Self::ReplicateStream> {
         absent()
     }
 

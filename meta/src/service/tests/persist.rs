@@ -56,7 +56,8 @@ async fn a_waiting_client_is_answered_once_the_pack_is_recorded() {
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let chunk = sealed_file(&cluster, &session, &nodes, "/f").await;
-    let early = cluster.meta.clone().wait_persisted(cluster.request(wait("/f", 200))).await.expect("an answer");
+    let early =
+        cluster.meta.clone().wait_persisted(cluster.request(wait("/f", 200))).await.expect("an answer");
     assert_eq!((early.get_ref().done, early.get_ref().unpersisted_bytes), (false, 1000));
     assert_eq!(cluster.status().await.lag_bytes, 1000);
     let mut work = nodes[0].pull().await;

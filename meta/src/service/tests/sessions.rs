@@ -18,7 +18,8 @@ async fn a_silent_session_expires_and_a_kept_one_lives() {
     let reply = cluster.meta.clone().keep_alive(cluster.request(keep)).await.expect("kept").into_inner();
     assert_eq!(reply.lease_ms, 30_000);
     cluster.clock.skip(Duration::from_secs(10));
-    eventually("the silent session ends", async || (cluster.status().await.sessions == 1).then_some(())).await;
+    eventually("the silent session ends", async || (cluster.status().await.sessions == 1).then_some(()))
+        .await;
     assert_eq!(silent.mutate(mkdir("/b")).await, Err(WireError::Fs(FsError::SessionExpired)));
     kept.mutate(mkdir("/c")).await.expect("the other one lives");
     let keep = v1::KeepAliveRequest { session: silent.id, acknowledged_below: 0 };

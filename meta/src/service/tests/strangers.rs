@@ -29,7 +29,10 @@ async fn a_stranger_is_refused_and_learns_only_who_this_is() {
     assert_eq!((hello.leader, hello.members.len()), (1, 1));
     let mut pull = Request::new(v1::PullWorkRequest { node: 1, incarnation: 1 });
     handshake::stamp(&mut pull, Some(ClusterId([9; 16])));
-    assert_eq!(cluster.nodes.clone().pull_work(pull).await.expect_err("foreign").code(), Code::FailedPrecondition);
+    assert_eq!(
+        cluster.nodes.clone().pull_work(pull).await.expect_err("foreign").code(),
+        Code::FailedPrecondition
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
