@@ -51,7 +51,9 @@ impl From<ReadError> for ServiceError {
         match error {
             ReadError::Malformed { field } => Self::Malformed { field: field.to_owned() },
             ReadError::ObjectChanged => Self::ObjectChanged,
-            ReadError::Lost { chunk } | ReadError::Corrupt { chunk } => Self::Corrupt { chunk },
+            // It may have moved: the client asks the metadata again.
+            ReadError::Lost { chunk } => Self::NoSuchChunk { chunk },
+            ReadError::Corrupt { chunk } => Self::Corrupt { chunk },
             ReadError::NoUnderStore | ReadError::Store(_) => Self::UnderStore,
             ReadError::Overloaded => Self::Overloaded,
             ReadError::Deadline => Self::Deadline,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
@@ -15,12 +17,15 @@ use bytes::Bytes;
 use cairn_types::Timestamp;
 
 use super::object::PartReader;
+use super::s3_client::ATTEMPTS_MAX;
 use super::s3_error::classify;
 use super::{
     Capabilities, Fetched, GET_BYTES_MAX, LIST_PAGE_MAX, ListPage, ListRequest, ListedObject, NewObject,
     ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe, s3_multipart,
 };
 
+/// A line slower than this is not waited for: what a transfer's deadline allows for its bytes.
+const BYTES_PER_SECOND_MIN: u64 = 256 << 10;
 /// Objects above this size go up in parts.
 pub(super) const SINGLE_PUT_BYTES_MAX: u64 = 16 << 20;
 
@@ -34,13 +39,28 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// The keys of `bucket` that begin with `prefix`. `timeout` bounds the transfer of one answer.
+    /// The keys of `bucket` that begin with `prefix`. `timeout` bounds an answer, its bytes apart.
     pub(super) fn new(client: Client, bucket: &str, prefix: &str, timeout: Duration) -> Self {
         Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), timeout }
     }
 
     pub(super) fn full_key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    /// How long the transfer of `bytes` may take.
+    pub(super) fn transfer_timeout(&self, bytes: u64) -> Duration {
+        self.timeout + Duration::from_millis(bytes * 1000 / BYTES_PER_SECOND_MIN)
+    }
+
+    /// The timeouts of a request with `bytes` to send; one that stands still ends earlier, by the
+    /// SDK's protection against stalled streams.
+    pub(super) fn sending(&self, bytes: u64) -> Builder {
+        let attempt = self.transfer_timeout(bytes);
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(attempt)
+            .operation_timeout(attempt.saturating_mul(ATTEMPTS_MAX));
+        Builder::default().timeout_config(timeouts.build())
     }
 
     pub(super) fn meaning<E>(&self, error: &SdkError<E, HttpResponse>, key: &str) -> UnderStoreError
@@ -72,6 +92,8 @@ impl S3Store {
             .set_metadata(Some(object.metadata.into_iter().collect()))
             .content_length(object.length as i64)
             .body(ByteStream::from(bytes))
+            .customize()
+            .config_override(self.sending(object.length))
             .send()
             .await;
         match answer {
@@ -176,7 +198,8 @@ impl UnderStore for S3Store {
         if answer.content_length().is_some_and(|length| u64::try_from(length).ok() != Some(end - start)) {
             return Err(corrupt());
         }
-        let bytes = tokio::time::timeout(self.timeout, collect(answer.body, end - start)).await;
+        let deadline = self.transfer_timeout(end - start);
+        let bytes = tokio::time::timeout(deadline, collect(answer.body, end - start)).await;
         let bytes = bytes.ok().flatten().ok_or(UnderStoreError::Unreachable)?;
         Ok(Fetched { bytes, etag, size })
     }

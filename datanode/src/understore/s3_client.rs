@@ -18,7 +18,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use super::{MountBucket, S3Store};
 
 /// Attempts at one request, the first included.
-const ATTEMPTS_MAX: u32 = 3;
+pub(super) const ATTEMPTS_MAX: u32 = 3;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 /// The region of requests when none is named.
@@ -34,7 +34,8 @@ pub struct S3Clients {
 impl S3Clients {
     /// Prepares the usual AWS credential chain (environment, profile files, web identity,
     /// container and instance metadata). Nothing is asked of the network before the first request.
-    /// `timeout` bounds one attempt at one request.
+    /// `timeout` bounds one attempt at one request; sending or receiving bytes may take longer, at
+    /// 256 KiB/s.
     pub async fn load(timeout: Duration) -> Self {
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))

@@ -21,6 +21,8 @@ enum Answer {
     Nothing,
     /// Status line, headers and body; the connection is closed after it.
     Says(String),
+    /// As `Says`, after a while.
+    Late(Duration, String),
 }
 
 fn says(status: &str, headers: &str, body: &str) -> Answer {
@@ -89,7 +91,10 @@ async fn answer(
     let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
     let next = answers.lock().unwrap().pop_front();
     tell.send(line).ok()?;
-    if let Some(Answer::Says(text)) = next {
+    if let Some(Answer::Late(after, _)) = &next {
+        tokio::time::sleep(*after).await;
+    }
+    if let Some(Answer::Says(text) | Answer::Late(_, text)) = next {
         stream.write_all(text.as_bytes()).await.ok()?;
         stream.shutdown().await.ok()?;
     }
@@ -151,6 +156,18 @@ async fn a_put_whose_answer_is_lost_finds_the_object() {
     let (store, _requests) = endpoint(vec![Answer::Nothing, error("412 Precondition Failed", "")]).await;
     let outcome = store.put_new("k", object(&random_bytes(1_000))).await;
     assert_eq!(outcome.unwrap(), PutOutcome::Exists);
+}
+
+#[tokio::test]
+async fn a_slow_line_has_time_for_its_bytes() {
+    let Answer::Says(created) = says("200 OK", "ETag: \"e\"\r\n", "") else { unreachable!() };
+    // Past the timeout of a request (2 s), within what a mebibyte may take.
+    let late = Answer::Late(Duration::from_millis(2_500), created);
+    let (store, mut requests) = endpoint(vec![late]).await;
+    let outcome = store.put_new("k", object(&random_bytes(1 << 20))).await;
+    assert_eq!(outcome.unwrap(), PutOutcome::Created { etag: "e".to_owned() });
+    requests.close();
+    assert!(requests.recv().await.is_some() && requests.recv().await.is_none(), "sent once");
 }
 
 fn begun() -> Answer {

@@ -124,6 +124,8 @@ async fn send_part(
     key: &str,
 ) -> Result<CompletedPart, UnderStoreError> {
     let checksum = checksum_text(crc32c::crc32c(&part));
+    // The parts on the way share the line.
+    let timeouts = store.sending((part.len() * PARTS_IN_FLIGHT) as u64);
     let sent = store
         .client
         .upload_part()
@@ -133,6 +135,8 @@ async fn send_part(
         .part_number(number)
         .checksum_crc32_c(&checksum)
         .body(ByteStream::from(part))
+        .customize()
+        .config_override(timeouts)
         .send()
         .await
         .map_err(|error| store.meaning(&error, key))?;
