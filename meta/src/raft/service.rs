@@ -169,11 +169,12 @@ impl RaftRpc for RaftService {
             }
         });
         let this = self.clone();
+        // Both ways end with the node: an idle stream would keep its connection beyond that.
+        let appends = appends.take_until(self.stop.clone().cancelled_owned());
         let answers = self.raft.stream_append(appends).map(move |result| match result {
             Ok(streamed) => Ok(this.answer(0, &StreamedRecord::from(&streamed))),
             Err(fatal) => Err(stopped(fatal)),
         });
-        // An idle stream would keep its connection beyond the node's end.
         let answers = answers.take_until(self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(answers)))
     }
