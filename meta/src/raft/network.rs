@@ -49,13 +49,16 @@ enum Lane {
     Snapshot,
 }
 
+/// By peer, address and lane.
+type Channels = HashMap<(u64, String, Lane), Channel>;
+
 /// Makes connections to peers.
 #[derive(Clone)]
 pub struct Network {
     from: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
     // Guards nothing but itself: one connection a peer and lane.
-    channels: Arc<Mutex<HashMap<(u64, String, Lane), Channel>>>,
+    channels: Arc<Mutex<Channels>>,
 }
 
 /// A connection to one peer.
