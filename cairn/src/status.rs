@@ -33,7 +33,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         s.term, s.last_log_index, s.applied_index, s.snapshot_index
     ))?;
     let mut servers = Table::new();
-    servers.load_preset(presets::UTF8_BORDERS_ONLY).set_header([
+    servers.load_style(presets::UTF8_BORDERS_ONLY).set_header([
         "metadata server",
         "address",
         "role",
@@ -59,7 +59,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
     }
     line(servers.to_string())?;
     let mut nodes = Table::new();
-    nodes.load_preset(presets::UTF8_BORDERS_ONLY).set_header([
+    nodes.load_style(presets::UTF8_BORDERS_ONLY).set_header([
         "data node",
         "address",
         "state",

@@ -59,12 +59,10 @@ async fn render() -> (StatusCode, String) {
     }
 }
 
-fn fold_samples(stop: CancellationToken) -> impl Future<Output = ()> {
-    async move {
-        while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
-            if let Some(handle) = recorder() {
-                handle.run_upkeep();
-            }
+async fn fold_samples(stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        if let Some(handle) = recorder() {
+            handle.run_upkeep();
         }
     }
 }

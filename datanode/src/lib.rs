@@ -28,5 +28,5 @@ pub mod write_through;
 #[cfg(test)]
 mod serve_tests;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, UnderStoreConfig};
 pub use serve::{Ready, ServeError, serve};

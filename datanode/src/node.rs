@@ -6,8 +6,8 @@ use cairn_types::{ClusterId, NodeId};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::replicate::{Context, Primaries};
 use crate::health::Health;
+use crate::replicate::{Context, Primaries};
 
 /// A data node's parts. Shared by all its tasks.
 pub struct Node {

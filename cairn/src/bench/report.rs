@@ -24,7 +24,7 @@ pub fn json(measured: &[Measured]) -> Result<(), CliError> {
 
 pub fn table(measured: &[Measured]) -> Result<(), CliError> {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header([
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
         "bench",
         "p50 us",
         "p99 us",

@@ -44,6 +44,8 @@ pub mod places;
 pub mod queues;
 #[cfg(test)]
 mod round_trip_tests;
+#[cfg(test)]
+mod samples;
 pub mod sessions;
 pub mod writers;
 

@@ -18,6 +18,12 @@ pub const REST: Duration = Duration::from_secs(1);
 /// How long it rests at most.
 pub const REST_MAX: Duration = Duration::from_secs(30);
 
+/// How long after it was sent an intent's work, or a copy, is sent again: the report may be lost.
+/// To do it twice has the same effect.
+pub const RESEND: Duration = Duration::from_secs(120);
+/// The same for a deletion, which is quick.
+pub const RESEND_DELETE: Duration = Duration::from_secs(20);
+
 /// Names a piece of work that a node reports on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WorkKey {
@@ -45,8 +51,20 @@ pub enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    Sent,
+    Sent { at: Duration },
     Resting { until: Duration },
+}
+
+impl Stage {
+    /// True when the work of `key` is to be sent now.
+    fn is_ready(self, key: WorkKey, now: Duration) -> bool {
+        let resend = if matches!(key, WorkKey::Delete(_)) { RESEND_DELETE } else { RESEND };
+        match self {
+            Stage::Waiting => true,
+            Stage::Sent { at } => now.saturating_sub(at) >= resend,
+            Stage::Resting { until } => until <= now,
+        }
+    }
 }
 
 struct Offer {
@@ -101,7 +119,7 @@ impl Board {
         desk.attached = true;
         desk.refill = true;
         desk.notices.clear();
-        for offer in desk.offers.values_mut().filter(|o| o.stage == Stage::Sent) {
+        for offer in desk.offers.values_mut().filter(|o| matches!(o.stage, Stage::Sent { .. })) {
             offer.stage = Stage::Waiting;
         }
         desk.wake.notify_waiters();
@@ -156,14 +174,9 @@ impl Board {
         if let Some(notice) = desk.notices.pop_front() {
             return Next::Send(notice);
         }
-        let ready = |o: &&mut Offer| match o.stage {
-            Stage::Waiting => true,
-            Stage::Resting { until } => until <= now,
-            Stage::Sent => false,
-        };
-        match desk.offers.values_mut().find(ready) {
-            Some(offer) => {
-                offer.stage = Stage::Sent;
+        match desk.offers.iter_mut().find(|(key, offer)| offer.stage.is_ready(**key, now)) {
+            Some((_, offer)) => {
+                offer.stage = Stage::Sent { at: now };
                 Next::Send(offer.work.clone())
             }
             None => Next::Idle,
@@ -249,6 +262,23 @@ mod tests {
         let third = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, third), Next::Refill);
         assert_eq!(board.next(NODE, third), Next::Idle);
+    }
+
+    #[test]
+    fn work_whose_report_is_lost_is_sent_again() {
+        let (clock, board) = board();
+        board.offer(NODE, WorkKey::Delete(ChunkId(7)), delete(7));
+        board.offer(NODE, WorkKey::Intent(IntentId(1)), delete(1));
+        let stream = board.attach(NODE).stream;
+        assert_eq!(board.next(NODE, stream), Next::Refill);
+        assert!(matches!(board.next(NODE, stream), Next::Send(_)));
+        assert!(matches!(board.next(NODE, stream), Next::Send(_)));
+        assert_eq!(board.next(NODE, stream), Next::Idle);
+        clock.advance(RESEND_DELETE);
+        assert_eq!(board.next(NODE, stream), Next::Send(delete(7)));
+        assert_eq!(board.next(NODE, stream), Next::Idle);
+        clock.advance(RESEND - RESEND_DELETE);
+        assert_eq!(board.next(NODE, stream), Next::Send(delete(1)));
     }
 
     #[test]

@@ -37,7 +37,8 @@ fn measure(directory: &Path, entries: u64) -> Result<f64, StoreFault> {
         for n in first..entries.min(first + ROWS_PER_BATCH) {
             let mut key = 7u64.to_be_bytes().to_vec();
             key.extend_from_slice(format!("file-{n:09}").as_bytes());
-            let value: Vec<u8> = (0..VALUE_BYTES as u64).map(|i| (n.wrapping_mul(31) >> (i % 8)) as u8).collect();
+            let value: Vec<u8> =
+                (0..VALUE_BYTES as u64).map(|i| (n.wrapping_mul(31) >> (i % 8)) as u8).collect();
             batch.put(key, value);
         }
         db.write_opt(batch, &unlogged).map_err(fault)?;

@@ -707,7 +707,10 @@ impl Model {
         self.changed(ino);
         for mark in marks.iter().filter(|m| lives(m.writer.session().0)) {
             let known = self.writers.entry((ino, mark.writer.0)).or_default();
-            *known = (*known).max((mark.sequence.0, mark.offset));
+            // A sequence is decided once: its first offset stays.
+            if mark.sequence.0 > known.0 {
+                *known = (mark.sequence.0, mark.offset);
+            }
         }
         Ok(same)
     }

@@ -16,6 +16,9 @@ use crate::store::{Rows, Table};
 
 /// Bytes of a client's name that are kept.
 const CLIENT_BYTES_MAX: usize = 128;
+/// Acknowledged sequences that are looked up one by one: a client that waits for each answer
+/// acknowledges one at a time, and a get costs less than a scan.
+const GETS_RATHER_THAN_SCAN: u64 = 8;
 /// Chunks, and files, of a session that one entry lets go.
 const ENDED_AT_ONCE: usize = 256;
 
@@ -71,13 +74,34 @@ pub fn drop_replies(
     if below <= record.acknowledged_below {
         return Ok(());
     }
-    let range = sessions::replies_below(record.session, below);
-    for (key, _) in state.txn.scan(Table::Replies, &range, REPLIES_PER_SESSION_MAX)? {
+    for key in replies_between(state, record, below)? {
         state.delete(Table::Replies, key);
         record.replies = record.replies.saturating_sub(1);
     }
     record.acknowledged_below = below;
     Ok(())
+}
+
+/// The keys of the replies that are kept and acknowledged by `below`.
+fn replies_between(
+    state: &State<'_, '_>,
+    record: &SessionRecord,
+    below: Sequence,
+) -> Result<Vec<Vec<u8>>, RowFault> {
+    let first = record.acknowledged_below.0;
+    if below.0 - first > GETS_RATHER_THAN_SCAN {
+        let range = sessions::replies_below(record.session, below);
+        let rows = state.txn.scan(Table::Replies, &range, REPLIES_PER_SESSION_MAX)?;
+        return Ok(rows.into_iter().map(|(key, _)| key).collect());
+    }
+    let mut kept = Vec::new();
+    for sequence in first..below.0 {
+        let key = sessions::reply_key(record.session, Sequence(sequence));
+        if state.txn.get(Table::Replies, &key)?.is_some() {
+            kept.push(key);
+        }
+    }
+    Ok(kept)
 }
 
 /// The kept reply, if there is one.
