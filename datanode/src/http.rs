@@ -1,6 +1,5 @@
 //! The HTTP side: /metrics for Prometheus, /healthz and /readyz for whoever starts the node.
 
-use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The checker of invariants finds what is planted.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 

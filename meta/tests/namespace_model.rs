@@ -1,6 +1,8 @@
 //! Histories of every verb, against a model written independently: the same replies, the same tree,
 //! on both stores, byte for byte, in batches of any size.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/model.rs"]

@@ -192,7 +192,9 @@ impl Cause {
                 | FsError::TailOpen { .. }
                 | FsError::ChunkState { .. }
                 | FsError::TooManyReplies => ErrorKind::Retry,
-                FsError::TooFewNodes { .. } | FsError::LagBound { .. } => ErrorKind::Unavailable,
+                FsError::TooFewNodes { .. } | FsError::LagBound { .. } | FsError::NoSpace => {
+                    ErrorKind::Unavailable
+                }
                 FsError::Damaged => ErrorKind::Corrupt,
                 _ => ErrorKind::Invalid,
             },

@@ -244,9 +244,12 @@ fn next_step(cause: &Cause) -> Next {
             Next::Elsewhere
         }
         Cause::Service(ServiceError::Overloaded) => Next::Same,
-        Cause::Fs(FsError::TooFewNodes { .. } | FsError::LagBound { .. } | FsError::TooManyReplies) => {
-            Next::Same
-        }
+        Cause::Fs(
+            FsError::TooFewNodes { .. }
+            | FsError::LagBound { .. }
+            | FsError::NoSpace
+            | FsError::TooManyReplies,
+        ) => Next::Same,
         Cause::Transport { code, .. } => match code {
             Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Internal => {
                 Next::Elsewhere

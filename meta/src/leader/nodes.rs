@@ -91,14 +91,16 @@ impl View {
         self.registered.retired || self.heartbeat.as_ref().is_some_and(|h| h.retired)
     }
 
+    /// Bytes that it can hold.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        self.heartbeat.as_ref().map_or(self.registered.capacity_bytes, |h| h.capacity_bytes)
+    }
+
     /// Bytes that could be had for new chunks: what is cached can go.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        let (capacity, pinned) = match &self.heartbeat {
-            Some(h) => (h.capacity_bytes, h.pinned_bytes),
-            None => (self.registered.capacity_bytes, 0),
-        };
-        capacity.saturating_sub(pinned)
+        self.capacity_bytes().saturating_sub(self.heartbeat.as_ref().map_or(0, |h| h.pinned_bytes))
     }
 }
 
@@ -242,7 +244,12 @@ impl Registry {
             .filter(|(v, _)| v.is_live() && !v.is_retired())
             .map(|(v, blamed)| {
                 let node = v.registered.node;
-                Candidate { node, free_bytes: v.free_bytes(), shunned: blamed || avoid.contains(&node) }
+                Candidate {
+                    node,
+                    capacity_bytes: v.capacity_bytes(),
+                    free_bytes: v.free_bytes(),
+                    shunned: blamed || avoid.contains(&node),
+                }
             })
             .collect();
         candidates.sort_unstable_by_key(|c| c.node);
@@ -341,7 +348,12 @@ mod tests {
         let mut used = beat(2, 1);
         (used.pinned_bytes, used.used_bytes) = (1 << 29, 1 << 30);
         registry.heartbeat(used).expect("registered");
-        let free = Candidate { node: NodeId(2), free_bytes: 1 << 29, shunned: false };
+        let free = Candidate {
+            node: NodeId(2),
+            capacity_bytes: beat(2, 1).capacity_bytes,
+            free_bytes: 1 << 29,
+            shunned: false,
+        };
         assert_eq!(registry.candidates(&[]), [free]);
     }
 

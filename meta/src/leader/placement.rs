@@ -7,14 +7,23 @@ use cairn_types::{FsError, NodeId, Policy};
 pub struct Candidate {
     /// The node.
     pub node: NodeId,
+    /// Bytes it can hold.
+    pub capacity_bytes: u64,
     /// Bytes it has left.
     pub free_bytes: u64,
     /// True when the caller could not reach it, or someone recently blamed it for a seal.
     pub shunned: bool,
 }
 
-/// Bytes that a node must have left to be given a chunk: a whole one.
+/// Bytes that a node must have left to be given a chunk: a whole one. A node so small that this
+/// would be more than a sixteenth of it needs only that much: a chunk's bytes are granted in steps.
 pub const FREE_BYTES_MIN: u64 = cairn_types::limits::CHUNK_BYTES_MAX;
+
+impl Candidate {
+    fn has_room(&self) -> bool {
+        self.free_bytes >= FREE_BYTES_MIN.min(self.capacity_bytes / 16).max(1)
+    }
+}
 
 /// Chooses min(replicas, usable) nodes, the primary first.
 ///
@@ -23,12 +32,16 @@ pub const FREE_BYTES_MIN: u64 = cairn_types::limits::CHUNK_BYTES_MAX;
 /// The same `seed` gives the same choice.
 ///
 /// # Errors
-/// [`FsError::TooFewNodes`] when even with them there are fewer than `min_replicas`.
+/// [`FsError::TooFewNodes`] when even with them there are fewer than `min_replicas`;
+/// [`FsError::NoSpace`] when there would be enough if they had room.
 pub fn choose(candidates: &[Candidate], policy: &Policy, seed: u64) -> Result<Vec<NodeId>, FsError> {
-    let roomy = candidates.iter().filter(|c| c.free_bytes >= FREE_BYTES_MIN);
+    let roomy = candidates.iter().filter(|c| c.has_room());
     let (shunned, good): (Vec<Candidate>, Vec<Candidate>) = roomy.copied().partition(|c| c.shunned);
     let min = usize::from(policy.min_replicas);
     if good.len() + shunned.len() < min {
+        if candidates.len() >= min {
+            return Err(FsError::NoSpace);
+        }
         let available = u8::try_from(good.len() + shunned.len()).unwrap_or(u8::MAX);
         return Err(FsError::TooFewNodes { available, needed: policy.min_replicas });
     }
@@ -68,7 +81,9 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn nodes(n: u64) -> Vec<Candidate> {
-        (1..=n).map(|i| Candidate { node: NodeId(i), free_bytes: GIB, shunned: false }).collect()
+        (1..=n)
+            .map(|i| Candidate { node: NodeId(i), capacity_bytes: 16 * GIB, free_bytes: GIB, shunned: false })
+            .collect()
     }
 
     #[test]
@@ -117,10 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn a_small_node_is_used_until_a_sixteenth_is_left() {
+        let mut one = nodes(1);
+        one[0].capacity_bytes = 64 << 20;
+        one[0].free_bytes = 4 << 20;
+        assert_eq!(choose(&one, &Policy::single(), 3), Ok(vec![NodeId(1)]));
+        one[0].free_bytes -= 1;
+        assert_eq!(choose(&one, &Policy::single(), 3), Err(FsError::NoSpace));
+    }
+
+    #[test]
     fn full_nodes_are_not_used_and_empty_ones_are_used_more() {
         let mut two = nodes(2);
         two[0].free_bytes = FREE_BYTES_MIN - 1;
         assert_eq!(choose(&two, &Policy::single(), 3), Ok(vec![NodeId(2)]));
+        two[1].free_bytes = 0;
+        assert_eq!(choose(&two, &Policy::single(), 3), Err(FsError::NoSpace));
+        two[1].free_bytes = GIB;
         two[0].free_bytes = 10 * GIB;
         let first = (0..1000).filter(|s| choose(&two, &Policy::single(), *s) == Ok(vec![NodeId(1)])).count();
         assert!((850..970).contains(&first), "10 of 11 expected, got {first} of 1000");

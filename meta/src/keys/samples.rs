@@ -1,0 +1,146 @@
+//! One row of each table, for the golden bytes.
+
+use cairn_types::{
+    Ack, Chain, ChunkId, ClusterId, DiskId, Epoch, ExtentSource, FileKind, Generation, Incarnation, Inode,
+    InodeId, IntentId, LogIndex, MountId, NodeId, ObjectKey, PackId, Persist, Policy, Sequence, SessionId,
+    TailRef, Timestamp, WriterId, WriterMark,
+};
+
+use super::chunks::{Activation, ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica, Sealed};
+use super::counters::{ClusterRecord, Counts, NextIds};
+use super::disks::DiskRecord;
+use super::intents::{IntentRecord, UploadChunk, Work};
+
+pub fn policy() -> Policy {
+    Policy {
+        replicas: 3,
+        min_replicas: 2,
+        ack: Ack::Memory,
+        persist: Persist::Sync,
+        max_lag_ms: 1000,
+        max_lag_bytes: 1 << 20,
+    }
+}
+
+pub fn inode() -> Inode {
+    Inode {
+        ino: InodeId(7),
+        kind: FileKind::File,
+        mode: 0o644,
+        uid: 1000,
+        gid: 100,
+        nlink: 1,
+        size: 4096,
+        mtime: Timestamp(-1),
+        ctime: Timestamp(2),
+        atime: Timestamp(3),
+        btime: Timestamp(1_700_000_000_000_000_000),
+        version: 5,
+        generation: Generation(1),
+        tail: Some(TailRef { chunk: ChunkId(9), base: 4096 }),
+        target: Some(b"to".to_vec()),
+        policy: Some(policy()),
+        mount: Some(MountId(2)),
+    }
+}
+
+pub fn object() -> ExtentSource {
+    let object = ObjectKey { mount: MountId(2), key: b"p/k".to_vec(), etag: "e".into() };
+    ExtentSource::Object { object, offset: 300 }
+}
+
+pub fn mark() -> WriterMark {
+    WriterMark { writer: WriterId(1 << 20), sequence: Sequence(4), offset: 70_000 }
+}
+
+pub fn chunk() -> ChunkRecord {
+    ChunkRecord {
+        chunk: ChunkId(9),
+        state: ChunkState::Sealed,
+        epoch: Epoch(2),
+        replicas: vec![PlacedReplica {
+            node: NodeId(101),
+            disk: DiskId([0xd1; 16]),
+            incarnation: Incarnation(6),
+        }],
+        primary: NodeId(101),
+        policy: policy(),
+        owner: ChunkOwner::Tail { ino: InodeId(7), base: 4096 },
+        held: false,
+        activation: Activation {
+            log_index: LogIndex(33),
+            time: Timestamp(2),
+            generation: Generation(1),
+            grant_bytes: 1 << 20,
+            marks: vec![mark()],
+        },
+        sealed: Some(Sealed {
+            length: 70_000,
+            chain: Chain(0xdead_beef),
+            holders: vec![NodeId(101)],
+            marks: vec![mark()],
+            mtime: Timestamp(5),
+            at: Timestamp(6),
+        }),
+        live_bytes: 70_000,
+        extent_end: 70_000,
+        upload: Some(IntentId(3)),
+        place: Some(PackPlace { pack: PackId(4), offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 }),
+    }
+}
+
+pub fn disk() -> DiskRecord {
+    DiskRecord {
+        disk: DiskId([0xd1; 16]),
+        node: NodeId(101),
+        address: "h:1".into(),
+        incarnation: Incarnation(6),
+        boot_id: [0xb0; 16],
+        capacity_bytes: 1 << 40,
+        version: "0.1.0".into(),
+        retired: true,
+        registered: Timestamp(8),
+    }
+}
+
+pub fn intent() -> IntentRecord {
+    let chunks = vec![UploadChunk { chunk: ChunkId(9), length: 70_000, chain: Chain(0xdead_beef) }];
+    IntentRecord {
+        intent: IntentId(3),
+        assignee: NodeId(101),
+        work: Work::Upload { pack: PackId(4), key: "k".into(), chunks },
+        created: Timestamp(9),
+        assigned: Timestamp(10),
+        failures: 1,
+        message: "m".into(),
+        failed: false,
+    }
+}
+
+pub fn cluster() -> ClusterRecord {
+    ClusterRecord {
+        cluster: ClusterId([0xcc; 16]),
+        time: Timestamp(11),
+        next: NextIds {
+            inode: InodeId(8),
+            chunk: ChunkId(10),
+            session: SessionId(2),
+            node: NodeId(102),
+            pack: PackId(5),
+            mount: MountId(3),
+            intent: IntentId(4),
+        },
+        counts: Counts {
+            inodes: 1,
+            chunks_open: 2,
+            chunks_sealing: 3,
+            chunks_sealed: 4,
+            under_replicated: 5,
+            unpersisted_bytes: 6,
+            packs: 7,
+            sessions: 8,
+            intents: 9,
+            extents_beyond_seal: 10,
+        },
+    }
+}
