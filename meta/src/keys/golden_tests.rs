@@ -10,9 +10,9 @@ use super::mounts::{MountRecord, MountSource};
 use super::queues::Queue;
 use super::samples::{chunk, cluster, disk, inode, intent, mark, object};
 use super::*;
-use crate::namespace::{Answer, Command, Entry, Operation, Target, reply};
+use crate::namespace::{Answer, reply};
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -74,8 +74,4 @@ golden! {
     writing: writers::writing_key(WriterId(1 << 20), InodeId(7)), PRESENT.to_vec();
     intents: intents::key(IntentId(3)), intent().to_bytes();
     counters: counters::KEY.to_vec(), cluster().to_bytes();
-    entry_request: Vec::new(), Entry { time: Timestamp(1), command: Command::Request {
-        session: SessionId(1), sequence: Sequence(2), acknowledged_below: Sequence(1),
-        operation: Operation::Unlink { target: Target::path("/a") } } }.to_bytes();
-    entry_purge: Vec::new(), Entry { time: Timestamp(1), command: Command::Purge { ino: InodeId(7) } }.to_bytes();
 }

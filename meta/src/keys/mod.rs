@@ -28,6 +28,10 @@
 pub mod chunks;
 pub mod counters;
 pub mod disks;
+#[cfg(test)]
+mod entry_golden_tests;
+#[cfg(test)]
+mod entry_samples;
 pub mod extents;
 #[cfg(test)]
 mod golden_tests;

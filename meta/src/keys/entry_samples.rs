@@ -1,0 +1,237 @@
+//! One of each command, operation and refusal, for the golden bytes. The matches without a
+//! wildcard make a new variant fail to compile until it has its sample.
+
+use cairn_types::{
+    Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FsError, Generation, Incarnation,
+    InodeId, IntentId, MountId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+};
+
+use super::chunks::PlacedReplica;
+use super::mounts::MountSource;
+use super::samples::{mark, object, policy};
+use crate::namespace::command::{ImportedEntry, PersistedChunk};
+use crate::namespace::{Command, Operation, Placement, Target};
+
+fn request(operation: Operation) -> Command {
+    let (session, sequence) = (SessionId(1), Sequence(2));
+    Command::Request { session, sequence, acknowledged_below: Sequence(1), operation }
+}
+
+/// Every command, in the order of the format's numbers.
+pub fn commands() -> Vec<(&'static str, Command)> {
+    let (chunk, epoch, mtime, session) = (ChunkId(9), Epoch(2), Timestamp(5), SessionId(1));
+    let (intent, node, chain) = (IntentId(3), NodeId(101), Chain(0xdead_beef));
+    let entry = ImportedEntry {
+        name: b"n".to_vec(),
+        directory: false,
+        size: 300,
+        etag: "e".into(),
+        mtime,
+        key: b"p/n".to_vec(),
+    };
+    let place = PersistedChunk { chunk, offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 };
+    let all = vec![
+        Command::InitCluster { cluster: ClusterId([0xcc; 16]), policy: policy() },
+        Command::OpenSession { client: "c".into() },
+        Command::CloseSession { session },
+        Command::ExpireSession { session },
+        Command::Acknowledge { session, below: Sequence(3) },
+        request(Operation::Unlink { target: Target::path("/a") }),
+        Command::RegisterNode {
+            disk: DiskId([0xd1; 16]),
+            address: "h:1".into(),
+            incarnation: Incarnation(6),
+            boot_id: [0xb0; 16],
+            capacity_bytes: 1 << 40,
+            version: "0.1.0".into(),
+        },
+        Command::RetireDisk { disk: DiskId([0xd1; 16]) },
+        Command::BeginSeal { chunk, epoch },
+        Command::FinishSeal {
+            chunk,
+            epoch,
+            length: 70_000,
+            chain,
+            holders: vec![node],
+            marks: vec![mark()],
+            mtime,
+        },
+        Command::SealPlanned { chunk, epoch, length: 70_000, chain, marks: vec![mark()], mtime },
+        Command::RenewGrant { chunk, epoch, grant_bytes: 1 << 21 },
+        Command::CreateUpload { assignee: node, chunks: vec![chunk] },
+        Command::Reassign { intent, node },
+        Command::Persisted { intent, etag: "e".into(), places: vec![place], bytes: 70_064 },
+        Command::FailIntent { intent, permanent: true, message: "m".into() },
+        Command::StartImport { directory: InodeId(6), assignee: node },
+        Command::ImportBatch {
+            intent,
+            directory: InodeId(6),
+            start_after: b"a".to_vec(),
+            end: b"z".to_vec(),
+            entries: vec![entry],
+        },
+        Command::AddHolder { chunk, node },
+        Command::DropReplica { chunk, node },
+        Command::CreatePackDeletion { pack: PackId(4), assignee: node },
+        Command::PackDeleted { intent },
+        Command::Purge { ino: InodeId(7) },
+    ];
+    all.into_iter().map(|command| (command_name(&command), command)).collect()
+}
+
+fn command_name(command: &Command) -> &'static str {
+    match command {
+        Command::InitCluster { .. } => "init_cluster",
+        Command::OpenSession { .. } => "open_session",
+        Command::CloseSession { .. } => "close_session",
+        Command::ExpireSession { .. } => "expire_session",
+        Command::Acknowledge { .. } => "acknowledge",
+        Command::Request { .. } => "request",
+        Command::RegisterNode { .. } => "register_node",
+        Command::RetireDisk { .. } => "retire_disk",
+        Command::BeginSeal { .. } => "begin_seal",
+        Command::FinishSeal { .. } => "finish_seal",
+        Command::SealPlanned { .. } => "seal_planned",
+        Command::RenewGrant { .. } => "renew_grant",
+        Command::CreateUpload { .. } => "create_upload",
+        Command::Reassign { .. } => "reassign",
+        Command::Persisted { .. } => "persisted",
+        Command::FailIntent { .. } => "fail_intent",
+        Command::StartImport { .. } => "start_import",
+        Command::ImportBatch { .. } => "import_batch",
+        Command::AddHolder { .. } => "add_holder",
+        Command::DropReplica { .. } => "drop_replica",
+        Command::CreatePackDeletion { .. } => "create_pack_deletion",
+        Command::PackDeleted { .. } => "pack_deleted",
+        Command::Purge { .. } => "purge",
+    }
+}
+
+/// Every operation, as the request that carries it, in the order of the format's numbers.
+pub fn operations() -> Vec<(&'static str, Command)> {
+    let target = Target::path("/a");
+    let (mode, uid, gid, ino, chunk) = (0o644, 1000, 100, InodeId(7), ChunkId(9));
+    let in_chunk = ExtentSource::Chunk { chunk, offset: 64 };
+    let extents = vec![
+        Extent { file_offset: 0, length: 512, source: in_chunk },
+        Extent { file_offset: 512, length: 1, source: object() },
+    ];
+    let replica = PlacedReplica { node: NodeId(101), disk: DiskId([0xd1; 16]), incarnation: Incarnation(6) };
+    let placement = Some(Placement { replicas: vec![replica], primary: NodeId(101) });
+    let source = MountSource {
+        bucket: "b".into(),
+        prefix: "p/".into(),
+        endpoint: "http://h".into(),
+        region: "r".into(),
+        refresh_ms: 60_000,
+        force_path_style: true,
+    };
+    let all = vec![
+        Operation::Mkdir { target: target.clone(), mode, uid, gid, parents: true },
+        Operation::Create {
+            target: target.clone(),
+            mode,
+            uid,
+            gid,
+            exclusive: true,
+            truncate: false,
+            extents: extents.clone(),
+        },
+        Operation::Symlink { target: target.clone(), to: b"to".to_vec(), uid, gid },
+        Operation::Link { from: target.clone(), to: Target::under(ino, "b") },
+        Operation::Unlink { target: target.clone() },
+        Operation::Rmdir { target: target.clone().no_follow() },
+        Operation::Rename { from: target.clone(), to: target.clone(), no_replace: true, exchange: false },
+        Operation::SetAttr {
+            target: target.clone(),
+            mode: Some(mode),
+            uid: None,
+            gid: Some(gid),
+            size: Some(300),
+            mtime: Some(Timestamp(-1)),
+            atime: None,
+            expected_version: Some(5),
+        },
+        Operation::SetPolicy { target: target.clone(), policy: Some(policy()) },
+        Operation::Commit { ino, extents, expected_length: Some(0) },
+        Operation::OpenChunk { policy_of: InodeId::ROOT, placement: placement.clone() },
+        Operation::OpenTail { ino, generation: Generation(1), writer: WriterId(1 << 20), placement },
+        Operation::OpenExclusive { ino },
+        Operation::ReleaseChunk { chunk },
+        Operation::MountAdd { target: target.clone(), source },
+        Operation::MountRemove { target },
+        Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
+    ];
+    all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
+}
+
+fn operation_name(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::Mkdir { .. } => "mkdir",
+        Operation::Create { .. } => "create",
+        Operation::Symlink { .. } => "symlink",
+        Operation::Link { .. } => "link",
+        Operation::Unlink { .. } => "unlink",
+        Operation::Rmdir { .. } => "rmdir",
+        Operation::Rename { .. } => "rename",
+        Operation::SetAttr { .. } => "set_attr",
+        Operation::SetPolicy { .. } => "set_policy",
+        Operation::Commit { .. } => "commit",
+        Operation::OpenChunk { .. } => "open_chunk",
+        Operation::OpenTail { .. } => "open_tail",
+        Operation::OpenExclusive { .. } => "open_exclusive",
+        Operation::ReleaseChunk { .. } => "release_chunk",
+        Operation::MountAdd { .. } => "mount_add",
+        Operation::MountRemove { .. } => "mount_remove",
+        Operation::RenewGrant { .. } => "renew_grant",
+    }
+}
+
+/// Every refusal, in the order of the format's numbers; `the_numbers_are_without_gaps` counts them.
+pub fn refusals() -> Vec<FsError> {
+    use FsError as E;
+    let chunk = ChunkId(9);
+    vec![
+        E::NotFound,
+        E::Exists,
+        E::NotDirectory,
+        E::IsDirectory,
+        E::NotFile,
+        E::NotSymlink,
+        E::NotEmpty,
+        E::NameTooLong,
+        E::InvalidName,
+        E::InvalidPath,
+        E::TooManySymlinks,
+        E::IntoItself,
+        E::CrossMount,
+        E::ReadOnlyMount { mount: MountId(2) },
+        E::IsMountRoot,
+        E::NoSuchMount,
+        E::IsRoot,
+        E::LinkDirectory,
+        E::TooManyLinks,
+        E::FileTooLarge,
+        E::InvalidPolicy,
+        E::InvalidTarget,
+        E::InvalidRequest,
+        E::TailOpen { chunk },
+        E::LengthMismatch { expected: 1, actual: 300 },
+        E::VersionMismatch { expected: 1, actual: 2 },
+        E::Fenced { generation: Generation(1), last_sequence: Sequence(2) },
+        E::ChunkGone { chunk },
+        E::ChunkState { chunk },
+        E::SessionExpired,
+        E::TooManyReplies,
+        E::StaleSequence { sequence: Sequence(4) },
+        E::Stale,
+        E::TooLarge,
+        E::TooManyWriters,
+        E::Importing { intent: IntentId(3) },
+        E::NotSupported,
+        E::Damaged,
+        E::NoSpace,
+        E::TooFewNodes { available: 1, needed: 2 },
+        E::LagBound { lag_bytes: 1, bound_bytes: 2 },
+    ]
+}
