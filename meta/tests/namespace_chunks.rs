@@ -280,9 +280,9 @@ fn a_file_of_many_extents_is_purged_in_steps() {
     }
     d.unlink("/f");
     assert_eq!(d.stat("/f"), Err(FsError::NotFound));
-    assert_eq!(jobs::orphans(&d.store, 10).unwrap(), vec![ino]);
+    assert_eq!(jobs::orphans(&d.store, None, 10).unwrap(), vec![ino]);
     let mut steps = 0;
-    while !jobs::orphans(&d.store, 10).unwrap().is_empty() {
+    while !jobs::orphans(&d.store, None, 10).unwrap().is_empty() {
         d.check();
         d.ok(Command::Purge { ino });
         steps += 1;

@@ -221,7 +221,7 @@ fn a_removed_mount_leaves_an_empty_directory_and_is_purged_in_steps() {
     assert_eq!(read::mounts(&d.store).unwrap(), vec![]);
     assert!(d.create("/m/native", Vec::new()).is_ok());
     let mut steps = 0;
-    while let Some(ino) = jobs::orphans(&d.store, 1).unwrap().pop() {
+    while let Some(ino) = jobs::orphans(&d.store, None, 1).unwrap().pop() {
         d.check();
         d.ok(Command::Purge { ino });
         steps += 1;
