@@ -239,6 +239,13 @@ fn chunks_go_to_s3_as_a_pack_and_the_pack_goes_with_its_last_chunk() {
     assert_eq!(read::intent(&d.store, intent).unwrap().unwrap().message, "away");
     d.ok(Command::FailIntent { intent, permanent: true, message: "no".into() });
     assert_eq!(waiting(&d, Queue::Unpersisted), vec![chunk.0], "it waits for another upload");
+    let left = jobs::intents_of(&d.store, FIRST, 10).unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(matches!(left[0].work, Work::DeletePack { .. }), "the object may be there: {left:?}");
+    assert_ne!(left[0].intent, intent, "a late report of the upload finds nothing");
+    d.check();
+    d.ok(Command::PackDeleted { intent: left[0].intent });
+    d.check();
     let intent = d.ok(upload).intent.unwrap();
     d.ok(Command::Reassign { intent, node: SECOND });
     assert_eq!(jobs::intents_of(&d.store, SECOND, 10).unwrap().len(), 1);
