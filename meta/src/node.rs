@@ -176,10 +176,19 @@ impl Node {
     ) -> Result<(LogIndex, Reply), NodeError> {
         let entry = Entry { time: self.shared.clock.wall(), command };
         let bytes = entry.to_bytes();
-        let _slot = slots.take(bytes.len())?;
+        let slot = slots.take(bytes.len())?;
         let begun = self.shared.clock.boottime();
-        let write = self.shared.raft.client_write(Proposal(bytes.into()));
-        let written = tokio::time::timeout(deadline, write).await.map_err(|_| NodeError::Deadline)?;
+        let raft = self.shared.raft.clone();
+        // The entry may wait in Raft's queue for longer than its caller does: the slot is given
+        // back only when it has left.
+        let write = tokio::spawn(async move {
+            let written = raft.client_write(Proposal(bytes.into())).await;
+            drop(slot);
+            written
+        });
+        let ended = tokio::time::timeout(deadline, write).await.map_err(|_| NodeError::Deadline)?;
+        // The task ends early only with the runtime.
+        let written = ended.map_err(|_| NodeError::Stopping)?;
         let response = written.map_err(|error| self.write_error(error))?;
         let took = self.shared.clock.boottime().saturating_sub(begun);
         metrics::histogram!("cairn_meta_propose_seconds").record(took.as_secs_f64());

@@ -239,6 +239,13 @@ fn chunks_go_to_s3_as_a_pack_and_the_pack_goes_with_its_last_chunk() {
     assert_eq!(read::intent(&d.store, intent).unwrap().unwrap().message, "away");
     d.ok(Command::FailIntent { intent, permanent: true, message: "no".into() });
     assert_eq!(waiting(&d, Queue::Unpersisted), vec![chunk.0], "it waits for another upload");
+    let left = jobs::intents_of(&d.store, FIRST, 10).unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(matches!(left[0].work, Work::DeletePack { .. }), "the object may be there: {left:?}");
+    assert_ne!(left[0].intent, intent, "a late report of the upload finds nothing");
+    d.check();
+    d.ok(Command::PackDeleted { intent: left[0].intent });
+    d.check();
     let intent = d.ok(upload).intent.unwrap();
     d.ok(Command::Reassign { intent, node: SECOND });
     assert_eq!(jobs::intents_of(&d.store, SECOND, 10).unwrap().len(), 1);
@@ -280,9 +287,9 @@ fn a_file_of_many_extents_is_purged_in_steps() {
     }
     d.unlink("/f");
     assert_eq!(d.stat("/f"), Err(FsError::NotFound));
-    assert_eq!(jobs::orphans(&d.store, 10).unwrap(), vec![ino]);
+    assert_eq!(jobs::orphans(&d.store, None, 10).unwrap(), vec![ino]);
     let mut steps = 0;
-    while !jobs::orphans(&d.store, 10).unwrap().is_empty() {
+    while !jobs::orphans(&d.store, None, 10).unwrap().is_empty() {
         d.check();
         d.ok(Command::Purge { ino });
         steps += 1;

@@ -221,7 +221,7 @@ fn a_removed_mount_leaves_an_empty_directory_and_is_purged_in_steps() {
     assert_eq!(read::mounts(&d.store).unwrap(), vec![]);
     assert!(d.create("/m/native", Vec::new()).is_ok());
     let mut steps = 0;
-    while let Some(ino) = jobs::orphans(&d.store, 1).unwrap().pop() {
+    while let Some(ino) = jobs::orphans(&d.store, None, 1).unwrap().pop() {
         d.check();
         d.ok(Command::Purge { ino });
         steps += 1;
@@ -247,5 +247,49 @@ fn an_import_of_a_removed_mount_is_refused() {
         entries: vec![object("p/", "a", "1", 1)],
     };
     assert_eq!(d.propose(batch), Err(FsError::NotFound));
+    d.check();
+}
+
+#[test]
+fn a_tree_as_deep_as_keys_allow_is_purged() {
+    const DEPTH: usize = 511;
+    let (mut d, root) = mounted();
+    let mut directory = root;
+    for _ in 0..DEPTH {
+        let intent = start(&mut d, directory);
+        page(&mut d, intent, directory, ("", ""), &[folder("p/", "a")]);
+        directory = read::list(&d.store, directory, b"", 1).unwrap().entries[0].inode.ino;
+    }
+    d.done(Operation::MountRemove { target: Target::path("/m") });
+    let mut steps = 0;
+    while let Some(ino) = jobs::orphans(&d.store, None, 1).unwrap().pop() {
+        d.ok(Command::Purge { ino });
+        steps += 1;
+        assert!(steps < 10, "the purge comes to its end");
+    }
+    assert_eq!(read::cluster(&d.store).unwrap().counts.inodes, 2);
+    d.check();
+}
+
+#[test]
+fn imports_under_way_end_with_their_mount_however_many_there_are() {
+    let (mut d, root) = mounted();
+    let folders: Vec<_> = (0..2100).map(|i| folder("p/", &format!("{i:05}"))).collect();
+    let intent = start(&mut d, root);
+    let mut after = String::new();
+    while let Some(cut) = page(&mut d, intent, root, (&after, ""), &folders).resume_after {
+        after = String::from_utf8(cut).unwrap();
+    }
+    let listing = read::list(&d.store, root, b"", 4096).unwrap();
+    assert_eq!(listing.entries.len(), 2100);
+    for entry in listing.entries {
+        start(&mut d, entry.inode.ino);
+    }
+    d.done(Operation::MountRemove { target: Target::path("/m") });
+    assert!(read::cluster(&d.store).unwrap().counts.intents > 0, "more than one entry ends");
+    while let Some(ino) = jobs::orphans(&d.store, None, 1).unwrap().pop() {
+        d.ok(Command::Purge { ino });
+    }
+    assert_eq!(read::cluster(&d.store).unwrap().counts.intents, 0);
     d.check();
 }

@@ -1,6 +1,5 @@
 //! Closes open chunks whose bytes have waited for half of their policy's lag, so that a slow
-//! writer's bytes reach S3 in time. Not while the under-store fails: a closed chunk would gain
-//! nothing then.
+//! writer's bytes reach S3 in time. Not while uploads fail: a closed chunk would gain nothing then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +9,14 @@ use cairn_proto::v1;
 use cairn_types::{ChunkId, Persist};
 use futures::StreamExt;
 
-use super::persist::age_ms;
+use super::first_seen::{FirstSeen, Now};
+use super::rows::Queued;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{rows, sweep};
 use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::keys::queues::Queue;
+use crate::namespace::jobs::Waiting;
 
 /// Open chunks looked at in one turn, at most.
 const OPEN_PER_TURN: usize = 16_384;
@@ -26,30 +27,42 @@ const ASK: Duration = Duration::from_secs(1);
 /// How long a primary may take to close a chunk.
 const CLOSE: Duration = Duration::from_secs(3);
 
+/// What the job keeps between turns.
+#[derive(Default)]
+struct Job {
+    /// When an old chunk that had no bytes is to be asked again.
+    empty: HashMap<ChunkId, Duration>,
+    seen: FirstSeen,
+    next: Option<Waiting>,
+}
+
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "aging", Duration::from_secs(1));
-    // When an old chunk that had no bytes is to be asked again.
-    let mut empty: HashMap<ChunkId, Duration> = HashMap::new();
+    let mut job = Job::default();
     while turns.next().await {
-        turns.ended(turn(&tenure, &mut empty).await);
+        turns.ended(turn(&tenure, &mut job).await);
     }
 }
 
-async fn turn(tenure: &Arc<Tenure>, empty: &mut HashMap<ChunkId, Duration>) -> Result<(), JobFault> {
-    if !tenure.under_store_error().is_empty() {
+async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, job.next);
+    let read = move || rows::look_at_chunks(&*view.store, Queue::Open, after, OPEN_PER_TURN);
+    let open = tokio::task::spawn_blocking(read).await??;
+    let now = Now::of(&*tenure.clock);
+    job.next = open.next;
+    job.seen.update(&open, |q| q.place, now.boot);
+    job.empty.retain(|_, again| *again > now.boot);
+    if tenure.uploads_fail() {
         return Ok(());
     }
-    let view = tenure.local()?;
-    let read = move || rows::queued_chunks(&*view.store, Queue::Open, OPEN_PER_TURN);
-    let open = tokio::task::spawn_blocking(read).await??;
-    let (wall, boot) = (tenure.clock.wall(), tenure.clock.boottime());
-    empty.retain(|_, again| *again > boot);
-    let old = open.into_iter().filter(|r| {
-        r.policy.persist != Persist::Never
-            && age_ms(r.activation.time, wall) >= r.policy.max_lag_ms / 2
-            && !empty.contains_key(&r.chunk)
-    });
+    let is_old = |q: &Queued| {
+        let policy = &q.record.policy;
+        policy.persist != Persist::Never
+            && job.seen.age_ms(q.place, q.record.activation.time, now) >= policy.max_lag_ms / 2
+            && !job.empty.contains_key(&q.record.chunk)
+    };
+    let old: Vec<ChunkRecord> = open.rows.into_iter().filter(is_old).map(|q| q.record).collect();
     let asked: Vec<(ChunkId, Duration, bool)> = futures::stream::iter(old)
         .map(|record| async move {
             let again = Duration::from_millis((record.policy.max_lag_ms / 8).max(100));
@@ -59,7 +72,7 @@ async fn turn(tenure: &Arc<Tenure>, empty: &mut HashMap<ChunkId, Duration>) -> R
         .collect()
         .await;
     for (chunk, again, _) in asked.into_iter().filter(|(_, _, closed)| !closed) {
-        empty.insert(chunk, boot + again);
+        job.empty.insert(chunk, now.boot + again);
     }
     Ok(())
 }

@@ -1,20 +1,21 @@
 //! Takes away what nothing points at any more: replicas of dead chunks and of nodes that are no
 //! holders, packs without a live chunk, rows of unlinked files. All of it is in the log first.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{ChunkId, PackId};
+use cairn_types::{ChunkId, InodeId, PackId};
 
 use super::board::WorkKey;
+use super::first_seen::FirstSeen;
+use super::look::Look;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{intents, notice, rows};
 use crate::keys::packs::PackRecord;
 use crate::keys::queues::Queue;
 use crate::namespace::Command;
-use crate::namespace::jobs;
+use crate::namespace::jobs::{self, Waiting};
 
 /// Rows of each kind looked at in one turn, at most.
 const PER_TURN: usize = 1024;
@@ -30,42 +31,45 @@ pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "collect", Duration::from_secs(1));
     let mut dead_chunks = Delayed::new(REPLICA_DELAY);
     let mut dead_packs = Delayed::new(PACK_DELAY);
+    let (mut surplus_next, mut orphans_next) = (None, None);
     while turns.next().await {
-        turns.ended(surplus(&tenure).await);
+        turns.ended(surplus(&tenure, &mut surplus_next).await);
         turns.ended(garbage(&tenure, &mut dead_chunks).await);
         turns.ended(packs(&tenure, &mut dead_packs).await);
-        turns.ended(orphans(&tenure).await);
+        turns.ended(orphans(&tenure, &mut orphans_next).await);
     }
 }
 
 /// What was found dead, and when this leader first found it so.
 struct Delayed {
     delay: Duration,
-    found: HashMap<u64, Duration>,
+    found: FirstSeen,
+    next: Option<Waiting>,
 }
 
 impl Delayed {
     fn new(delay: Duration) -> Self {
-        Self { delay, found: HashMap::new() }
+        Self { delay, found: FirstSeen::default(), next: None }
     }
 
-    /// Of what is dead now, what has been for long enough.
-    fn due(&mut self, dead: &[u64], now: Duration) -> Vec<u64> {
-        let known = std::mem::take(&mut self.found);
-        self.found = dead.iter().map(|id| (*id, known.get(id).copied().unwrap_or(now))).collect();
-        let old =
-            |id: &&u64| self.found.get(id).is_some_and(|since| now.saturating_sub(*since) >= self.delay);
-        dead.iter().filter(old).copied().collect()
+    /// Of what a turn found dead, the ids of what has been for long enough.
+    fn due(&mut self, dead: &Look<Waiting, Waiting>, now: Duration) -> Vec<u64> {
+        self.next = dead.next;
+        self.found.update(dead, |w| *w, now);
+        let old = |w: &&Waiting| self.found.known_for(**w, now) >= self.delay;
+        dead.rows.iter().filter(old).map(|w| w.id).collect()
     }
 }
 
 /// Offers the deletion of replicas that are no holders (rule R8).
-async fn surplus(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-    let view = tenure.local()?;
-    let read = move || rows::queued_chunks(&*view.store, Queue::Surplus, PER_TURN);
-    for record in tokio::task::spawn_blocking(read).await?? {
+async fn surplus(tenure: &Arc<Tenure>, next: &mut Option<Waiting>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
+    let read = move || rows::look_at_chunks(&*view.store, Queue::Surplus, after, PER_TURN);
+    let found = tokio::task::spawn_blocking(read).await??;
+    *next = found.next;
+    for record in found.rows.iter().map(|q| &q.record) {
         for replica in record.replicas.iter().filter(|r| !record.is_holder(r.node)) {
-            if let Some(work) = notice::sealed(&record, replica.node) {
+            if let Some(work) = notice::sealed(record, replica.node) {
                 tenure.board.offer(replica.node, WorkKey::Delete(record.chunk), work);
             }
         }
@@ -73,16 +77,20 @@ async fn surplus(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
     Ok(())
 }
 
-/// The ids at a queue's head.
-async fn ids(tenure: &Tenure, queue: Queue) -> Result<Vec<u64>, JobFault> {
+/// A turn's look at a queue.
+async fn look(
+    tenure: &Tenure,
+    queue: Queue,
+    after: Option<Waiting>,
+) -> Result<Look<Waiting, Waiting>, JobFault> {
     let view = tenure.local()?;
-    let read = move || rows::queue(&*view.store, queue, PER_TURN);
-    Ok(tokio::task::spawn_blocking(read).await??.into_iter().map(|(_, id)| id).collect())
+    let read = move || rows::look(&*view.store, queue, after, PER_TURN);
+    Ok(tokio::task::spawn_blocking(read).await??)
 }
 
 /// Offers the deletion of dead chunks' replicas.
 async fn garbage(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobFault> {
-    let dead = ids(tenure, Queue::Garbage).await?;
+    let dead = look(tenure, Queue::Garbage, delayed.next).await?;
     for id in delayed.due(&dead, tenure.clock.boottime()) {
         let Some(record) = tenure.chunk(ChunkId(id))? else { continue };
         // One that is on its way to S3 goes when the upload has ended.
@@ -99,7 +107,7 @@ async fn garbage(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobF
 
 /// Makes the intents that delete dead packs.
 async fn packs(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobFault> {
-    let dead = ids(tenure, Queue::DeadPacks).await?;
+    let dead = look(tenure, Queue::DeadPacks, delayed.next).await?;
     let live = intents::live_nodes(tenure);
     for id in delayed.due(&dead, tenure.clock.boottime()) {
         let record = jobs::pack(&*tenure.local()?.store, PackId(id))?;
@@ -114,13 +122,19 @@ async fn packs(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobFau
 }
 
 /// Removes the rows of unlinked inodes, step by step.
-async fn orphans(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-    let view = tenure.local()?;
-    let read = move || jobs::orphans(&*view.store, PER_TURN);
+async fn orphans(tenure: &Arc<Tenure>, next: &mut Option<InodeId>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
+    let read = move || {
+        let page = |after, limit| jobs::orphans(&*view.store, after, limit);
+        Look::take(after, PER_TURN, |ino: &InodeId| *ino, page)
+    };
     let found = tokio::task::spawn_blocking(read).await??;
-    for ino in found {
+    *next = found.next;
+    for ino in found.rows {
         for _ in 0..PURGE_STEPS_MAX {
-            tenure.try_propose(Command::Purge { ino }).await?;
+            if tenure.try_propose(Command::Purge { ino }).await?.is_none() {
+                break;
+            }
             let left = crate::keys::get::<crate::keys::orphans::Orphan>(
                 &*tenure.local()?.store,
                 &crate::keys::orphans::key(ino),
@@ -136,14 +150,41 @@ async fn orphans(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_types::Timestamp;
+    use std::convert::Infallible;
+
+    const PER_TEST_TURN: usize = 8;
+
+    /// A turn's look at a queue of these ids.
+    fn look(queue: &[u64], after: Option<Waiting>) -> Look<Waiting, Waiting> {
+        let page = |after: Option<Waiting>, limit: usize| {
+            let all = queue.iter().map(|id| Waiting { since: Timestamp(0), id: *id });
+            Ok::<_, Infallible>(all.filter(|w| after.is_none_or(|a| *w > a)).take(limit).collect::<Vec<_>>())
+        };
+        Look::take(after, PER_TEST_TURN, |w: &Waiting| *w, page).expect("it cannot fail")
+    }
 
     #[test]
     fn what_is_dead_rests_before_it_goes_and_one_that_lives_again_starts_anew() {
         let mut delayed = Delayed::new(Duration::from_secs(10));
         let at = |s| Duration::from_secs(s);
-        assert!(delayed.due(&[1, 2], at(100)).is_empty());
-        assert!(delayed.due(&[1], at(105)).is_empty());
-        assert_eq!(delayed.due(&[1, 2], at(110)), [1]);
-        assert_eq!(delayed.due(&[1, 2], at(120)), [1, 2]);
+        assert!(delayed.due(&look(&[1, 2], None), at(100)).is_empty());
+        assert!(delayed.due(&look(&[1], None), at(105)).is_empty());
+        assert_eq!(delayed.due(&look(&[1, 2], None), at(110)), [1]);
+        assert_eq!(delayed.due(&look(&[1, 2], None), at(120)), [1, 2]);
+    }
+
+    #[test]
+    fn what_can_never_go_hides_none_of_what_is_dead_behind_it() {
+        let mut delayed = Delayed::new(Duration::from_secs(10));
+        // The replicas of the first 50 are on a node that is gone for good.
+        let mut queue: Vec<u64> = (1..=60).collect();
+        for second in 0..60 {
+            let turn = look(&queue, delayed.next);
+            for id in delayed.due(&turn, Duration::from_secs(second)) {
+                queue.retain(|q| *q <= 50 || *q != id);
+            }
+        }
+        assert_eq!(queue, (1..=50).collect::<Vec<_>>());
     }
 }

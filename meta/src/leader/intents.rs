@@ -14,7 +14,7 @@ use super::{notice, rows};
 use crate::keys;
 use crate::keys::intents::{IntentRecord, UploadChunk, Work};
 use crate::keys::mounts::{MountRecord, MountSource};
-use crate::namespace::Command;
+use crate::namespace::{Command, read};
 
 /// Intents looked at in one turn, at most.
 const PER_TURN: usize = 16_384;
@@ -27,35 +27,43 @@ const FAILURES_MAX: u32 = 5;
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "intents", Duration::from_secs(1));
-    let mut given: HashMap<(IntentId, NodeId), Duration> = HashMap::new();
+    let mut given: Given = HashMap::new();
+    let mut next = None;
     while turns.next().await {
-        turns.ended(turn(&tenure, &mut given).await);
+        turns.ended(turn(&tenure, &mut given, &mut next).await);
     }
 }
 
 type Given = HashMap<(IntentId, NodeId), Duration>;
 
-async fn turn(tenure: &Arc<Tenure>, given: &mut Given) -> Result<(), JobFault> {
-    let view = tenure.local()?;
+async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentId>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
     let read = move || {
-        let intents = rows::intents(&*view.store, PER_TURN)?;
-        let mut found = Vec::with_capacity(intents.len());
-        for record in intents.into_iter().filter(|i| !i.failed) {
-            let source = mount_source(&*view.store, &record.work)?;
-            found.push((record, source));
-        }
-        Ok::<_, keys::RowFault>(found)
+        let count = read::cluster(&*view.store)?.counts.intents;
+        let intents = rows::look_at_intents(&*view.store, after, PER_TURN)?;
+        let unfinished = intents.try_filter_map(|record| {
+            if record.failed {
+                return None;
+            }
+            let source = mount_source(&*view.store, &record.work);
+            Some(source.map(|source| (record, source)))
+        })?;
+        Ok::<_, keys::RowFault>((count, unfinished))
     };
-    let found = tokio::task::spawn_blocking(read).await??;
-    metrics::gauge!("cairn_meta_intents_count").set(found.len() as f64);
+    let (count, found) = tokio::task::spawn_blocking(read).await??;
+    *next = found.next;
+    metrics::gauge!("cairn_meta_intents_count").set(count as f64);
     let now = tenure.clock.boottime();
-    let current: HashSet<(IntentId, NodeId)> = found.iter().map(|(r, _)| (r.intent, r.assignee)).collect();
-    given.retain(|key, _| current.contains(key));
+    let current: HashSet<(IntentId, NodeId)> =
+        found.rows.iter().map(|(r, _)| (r.intent, r.assignee)).collect();
+    // What this turn did not look at stays as it is.
+    let stands = |intent: IntentId, node: NodeId| current.contains(&(intent, node)) || !found.covers(intent);
+    given.retain(|(intent, node), _| stands(*intent, *node));
     tenure.board.retain(|node, key| match key {
-        WorkKey::Intent(intent) => current.contains(&(intent, node)),
+        WorkKey::Intent(intent) => stands(intent, node),
         WorkKey::Delete(_) | WorkKey::Copy(_) => true,
     });
-    for (record, source) in found {
+    for (record, source) in found.rows {
         let since = *given.entry((record.intent, record.assignee)).or_insert(now);
         let live = tenure.registry.get(record.assignee).is_some_and(|v| v.is_live());
         let failures = tenure.board.failures(record.assignee, WorkKey::Intent(record.intent));

@@ -16,8 +16,9 @@ pub const NODE_BYTES_MAX: u64 = 8 << 30;
 /// Extents of one file that are looked at, from its end back.
 const EXTENTS_MAX: usize = 2048;
 
-/// Refuses a new chunk under `policy` when too much waits for S3: of the cluster, or of the file
-/// whose tail it would be.
+/// Refuses a new chunk, or more room in an open one, under `policy` when too much waits for S3: of
+/// the cluster, or of the file whose tail it is or would be. `granted` bytes were given to that
+/// tail already and count as written.
 ///
 /// # Errors
 /// `Ok(Some(LagBound))` when it is refused; [`JobFault`] when the state cannot be read.
@@ -25,6 +26,7 @@ pub fn bound(
     tenure: &Tenure,
     policy: &Policy,
     tail_of: Option<InodeId>,
+    granted: u64,
 ) -> Result<Option<FsError>, JobFault> {
     if policy.persist == Persist::Never {
         return Ok(None);
@@ -38,7 +40,7 @@ pub fn bound(
         return Ok(Some(FsError::LagBound { lag_bytes, bound_bytes }));
     }
     let Some(ino) = tail_of else { return Ok(None) };
-    let lag_bytes = of_file(&*view.store, ino, policy.max_lag_bytes)?;
+    let lag_bytes = of_file(&*view.store, ino, policy.max_lag_bytes)?.saturating_add(granted);
     let bound_bytes = policy.max_lag_bytes;
     Ok((lag_bytes >= bound_bytes).then_some(FsError::LagBound { lag_bytes, bound_bytes }))
 }

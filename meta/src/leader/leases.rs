@@ -52,6 +52,18 @@ impl Leases {
         self.ends().insert(session, Lease::until(end));
     }
 
+    /// Begins the lease of a session that the state has and this leader did not know of: its opening
+    /// was committed after its caller's deadline.
+    pub fn adopt(&self, session: SessionId) {
+        let end = self.clock.boottime() + self.term;
+        self.ends().entry(session).or_insert_with(|| Lease::until(end));
+    }
+
+    /// Ends a session's lease now: what is left of the session is taken away soon.
+    pub fn lapse(&self, session: SessionId) {
+        self.ends().insert(session, Lease::until(Duration::ZERO));
+    }
+
     /// Renews a session's lease; false when this leader has no such session.
     pub fn renew(&self, session: SessionId) -> bool {
         let end = self.clock.boottime() + self.term;
@@ -112,6 +124,23 @@ mod tests {
         assert!(!leases.renew(SessionId(2)), "an expired lease is not revived");
         clock.advance(TERM);
         assert_eq!(leases.overdue(9), [SessionId(1)]);
+    }
+
+    #[test]
+    fn a_session_nobody_knew_of_gets_one_term_and_one_half_closed_none() {
+        let clock = Arc::new(HandClock::default());
+        clock.advance(Duration::from_secs(1));
+        let leases = Leases::new(clock.clone(), [SessionId(1)]);
+        clock.advance(TERM);
+        leases.adopt(SessionId(1));
+        leases.adopt(SessionId(2));
+        leases.grant(SessionId(3));
+        leases.lapse(SessionId(3));
+        assert_eq!(leases.overdue(9), [SessionId(3)]);
+        clock.advance(MARGIN + Duration::from_millis(1));
+        assert_eq!(leases.overdue(9), [SessionId(1), SessionId(3)], "an adoption renews nothing");
+        clock.advance(TERM);
+        assert_eq!(leases.overdue(9), [SessionId(1), SessionId(2), SessionId(3)]);
     }
 
     #[test]

@@ -8,12 +8,14 @@ pub mod aging;
 pub mod board;
 pub mod collect;
 pub mod data;
+pub mod first_seen;
 pub mod group;
 #[cfg(test)]
 pub mod hand_clock;
 pub mod intents;
 pub mod lag;
 pub mod leases;
+pub mod look;
 pub mod nodes;
 pub mod notice;
 pub mod persist;
@@ -25,6 +27,7 @@ pub mod sessions;
 pub mod sweep;
 pub mod tenure;
 pub mod turns;
+pub mod uploads;
 pub mod wire;
 
 use std::sync::Arc;

@@ -10,9 +10,12 @@ use cairn_types::{Clock, DiskId, Incarnation, NodeId};
 
 use super::placement::Candidate;
 use crate::keys::chunks::PlacedReplica;
+use crate::namespace::clipped;
 
 /// How long a node that was blamed for a seal gets no new chunks while others suffice.
 pub const BLAME: Duration = Duration::from_secs(10);
+/// Bytes of the under-store's failure that are kept.
+pub const ERROR_BYTES_MAX: usize = 512;
 
 /// What the state knows of a data node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +183,8 @@ impl Registry {
             .filter(|e| e.registered.incarnation == heartbeat.incarnation)
             .ok_or(NotRegistered { node })?;
         entry.heard = Some(now);
-        entry.heartbeat = Some(heartbeat);
+        let under_store_error = clipped(&heartbeat.under_store_error, ERROR_BYTES_MAX);
+        entry.heartbeat = Some(Heartbeat { under_store_error, ..heartbeat });
         Ok(())
     }
 
@@ -364,5 +368,10 @@ mod tests {
         let failing = Heartbeat { under_store_error: "no route".into(), ..beat(1, 1) };
         registry.heartbeat(failing).expect("registered");
         assert_eq!(registry.under_store_error(), "no route");
+        let long = format!("x{}", "é".repeat(10_000));
+        let failing = Heartbeat { under_store_error: long, ..beat(1, 1) };
+        registry.heartbeat(failing).expect("registered");
+        let kept = registry.under_store_error();
+        assert_eq!(kept.len(), ERROR_BYTES_MAX - 1, "cut at a character");
     }
 }

@@ -4,54 +4,78 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{NodeId, Persist, Timestamp};
+use cairn_types::{IntentId, NodeId, Persist};
 use futures::future::join_all;
 
+use super::first_seen::{FirstSeen, Now};
 use super::group::{self, Pack, Ripe};
-use super::rows;
+use super::rows::{self, Queued};
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
+use super::uploads::Uploads;
+use crate::keys::RowFault;
 use crate::keys::chunks::ChunkRecord;
-use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::queues::Queue;
 use crate::namespace::Command;
+use crate::namespace::jobs::Waiting;
 
 /// Chunks looked at in one turn, at most.
 const CHUNKS_PER_TURN: usize = 4096;
-/// Intents looked at in one turn, at most.
-const INTENTS_PER_TURN: usize = 16_384;
 /// Uploads that a node has at a time, at most.
 pub const UPLOADS_PER_NODE_MAX: usize = 4;
+
+/// What the job keeps between turns.
+#[derive(Default)]
+struct Job {
+    seen: FirstSeen,
+    next: Option<Waiting>,
+    uploads: Uploads,
+}
 
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "persist", Duration::from_millis(500));
+    let mut job = Job::default();
     while turns.next().await {
-        turns.ended(turn(&tenure).await);
+        turns.ended(turn(&tenure, &mut job).await);
     }
 }
 
-async fn turn(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
+async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
     let view = tenure.local()?;
+    let now = Now::of(&*tenure.clock);
+    // When the read breaks off, they are all searched for anew.
+    let (after, mut uploads) = (job.next, std::mem::take(&mut job.uploads));
     let read = move || {
-        let chunks = rows::queued_chunks(&*view.store, Queue::Unpersisted, CHUNKS_PER_TURN)?;
-        let intents =
-            if chunks.is_empty() { Vec::new() } else { rows::intents(&*view.store, INTENTS_PER_TURN)? };
-        Ok::<_, crate::keys::RowFault>((chunks, intents))
+        uploads.refresh(&*view.store, now.boot)?;
+        let chunks = rows::look_at_chunks(&*view.store, Queue::Unpersisted, after, CHUNKS_PER_TURN)?;
+        Ok::<_, RowFault>((chunks, uploads))
     };
-    let (chunks, intents) = tokio::task::spawn_blocking(read).await??;
-    let now = tenure.clock.wall();
-    let ripe: Vec<Ripe> = chunks.iter().filter_map(|c| ripe(tenure, c, now)).collect();
-    let packs = group::group(&ripe, &slots(tenure, &intents));
+    let (chunks, uploads) = tokio::task::spawn_blocking(read).await??;
+    (job.uploads, job.next) = (uploads, chunks.next);
+    job.seen.update(&chunks, |q| q.place, now.boot);
+    let age_ms = |q: &Queued| job.seen.age_ms(q.place, q.record.activation.time, now);
+    let oldest_ms = chunks.rows.iter().map(age_ms).chain(job.uploads.oldest_ms(now)).max();
+    tenure.note_lag_age(oldest_ms, now.boot);
+    let ripe: Vec<Ripe> = chunks.rows.iter().filter_map(|q| ripe(tenure, &q.record, age_ms(q))).collect();
+    let packs = group::group(&ripe, &slots(tenure, &job.uploads));
     let created = join_all(packs.into_iter().map(|pack| create(tenure, pack))).await;
     if created.iter().any(Result::is_ok) {
         tenure.stir();
     }
-    created.into_iter().collect()
+    let mut outcome = Ok(());
+    for made in created {
+        match made {
+            Ok(Some(intent)) => job.uploads.made(intent),
+            Ok(None) => {}
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
 }
 
 /// A chunk as the grouping sees it; `None` when it stays on the data nodes.
-fn ripe(tenure: &Tenure, record: &ChunkRecord, now: Timestamp) -> Option<Ripe> {
+fn ripe(tenure: &Tenure, record: &ChunkRecord, age_ms: u64) -> Option<Ripe> {
     let sealed = record.sealed.as_ref()?;
     let urgent = tenure.is_urgent(record.chunk);
     let waits = record.place.is_none() && record.upload.is_none() && !record.is_dead();
@@ -61,37 +85,31 @@ fn ripe(tenure: &Tenure, record: &ChunkRecord, now: Timestamp) -> Option<Ripe> {
     Some(Ripe {
         chunk: record.chunk,
         length: sealed.length,
-        age_ms: age_ms(record.activation.time, now),
+        age_ms,
         max_lag_ms: record.policy.max_lag_ms,
         urgent: urgent || record.policy.persist == Persist::Sync,
         holders: sealed.holders.clone(),
     })
 }
 
-/// Milliseconds from `then` to `now`, 0 when the clocks disagree.
-#[must_use]
-pub fn age_ms(then: Timestamp, now: Timestamp) -> u64 {
-    u64::try_from(now.0.saturating_sub(then.0) / 1_000_000).unwrap_or(0)
-}
-
 /// The live nodes and how many more packs each may take.
-fn slots(tenure: &Tenure, intents: &[IntentRecord]) -> BTreeMap<NodeId, usize> {
+fn slots(tenure: &Tenure, uploads: &Uploads) -> BTreeMap<NodeId, usize> {
     let live = tenure.registry.all().into_iter().filter(super::nodes::View::is_live);
     let mut slots: BTreeMap<NodeId, usize> =
         live.map(|v| (v.registered.node, UPLOADS_PER_NODE_MAX)).collect();
-    let uploads = intents.iter().filter(|i| !i.failed && matches!(i.work, Work::Upload { .. }));
-    for intent in uploads {
-        slots.entry(intent.assignee).and_modify(|n| *n = n.saturating_sub(1));
+    for assignee in uploads.assignees() {
+        slots.entry(assignee).and_modify(|n| *n = n.saturating_sub(1));
     }
     slots
 }
 
-async fn create(tenure: &Tenure, pack: Pack) -> Result<(), JobFault> {
+/// Makes the intent of an upload; `None` when the state has moved on.
+async fn create(tenure: &Tenure, pack: Pack) -> Result<Option<IntentId>, JobFault> {
     let Pack { node, chunks, bytes } = pack;
     let count = chunks.len();
     let command = Command::CreateUpload { assignee: node, chunks };
-    let Some(answer) = tenure.try_propose(command).await? else { return Ok(()) };
+    let Some(answer) = tenure.try_propose(command).await? else { return Ok(None) };
     tracing::info!(intent = ?answer.intent, %node, chunks = count, bytes, "a pack goes up");
     metrics::counter!("cairn_meta_uploads_created_total").increment(1);
-    Ok(())
+    Ok(answer.intent)
 }

@@ -1,17 +1,19 @@
 //! Makes further copies of sealed chunks that have too few and are not in S3.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{ChunkId, NodeId, Policy};
 
 use super::board::WorkKey;
+use super::rows::Queued;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{notice, placement, rows};
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::queues::Queue;
+use crate::namespace::jobs::Waiting;
 
 /// Chunks looked at in one turn, at most.
 const PER_TURN: usize = 4096;
@@ -20,37 +22,46 @@ const PER_NODE_MAX: usize = 16;
 /// How long a node may take for a copy before another one is asked.
 const COPY: Duration = Duration::from_secs(120);
 
-type Copies = HashMap<(ChunkId, NodeId), Duration>;
+/// A copy that a node is at.
+struct Copying {
+    until: Duration,
+    place: Waiting,
+}
+
+type Copies = HashMap<(ChunkId, NodeId), Copying>;
 
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "repair", Duration::from_secs(1));
     let mut copies: Copies = HashMap::new();
+    let mut next = None;
     while turns.next().await {
-        turns.ended(turn(&tenure, &mut copies).await);
+        turns.ended(turn(&tenure, &mut copies, &mut next).await);
     }
 }
 
-async fn turn(tenure: &Arc<Tenure>, copies: &mut Copies) -> Result<(), JobFault> {
-    let view = tenure.local()?;
-    let read = move || rows::queued_chunks(&*view.store, Queue::UnderReplicated, PER_TURN);
+async fn turn(tenure: &Arc<Tenure>, copies: &mut Copies, next: &mut Option<Waiting>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
+    let read = move || rows::look_at_chunks(&*view.store, Queue::UnderReplicated, after, PER_TURN);
     let found = tokio::task::spawn_blocking(read).await??;
+    *next = found.next;
     let now = tenure.clock.boottime();
-    let wanted = |chunk: ChunkId| found.iter().any(|r| r.chunk == chunk);
-    copies.retain(|(chunk, node), until| {
-        let keep = *until > now && wanted(*chunk);
+    let places: BTreeSet<Waiting> = found.rows.iter().map(|q| q.place).collect();
+    copies.retain(|(chunk, node), copying| {
+        let wanted = places.contains(&copying.place) || !found.covers(copying.place);
+        let keep = copying.until > now && wanted;
         if !keep {
             tenure.board.done(*node, WorkKey::Copy(*chunk));
         }
         keep
     });
-    for record in &found {
+    for Queued { place, record } in &found.rows {
         for node in targets(tenure, record, copies) {
             let address = |node| tenure.address(node);
             let Some(work) = notice::copy(tenure.cluster, record, &address) else { continue };
             if tenure.board.offer(node, WorkKey::Copy(record.chunk), work) {
                 metrics::counter!("cairn_meta_copies_offered_total").increment(1);
-                copies.insert((record.chunk, node), now + COPY);
+                copies.insert((record.chunk, node), Copying { until: now + COPY, place: *place });
             }
         }
     }

@@ -1,58 +1,93 @@
 //! What the leader's jobs read of the state, in the shapes that they use. Local reads: every act
 //! that follows is a compare-and-set in the log, so that a stale read costs a try.
 
-use cairn_types::{ChunkId, IntentId, SessionId, Timestamp};
+use cairn_types::{ChunkId, IntentId, SessionId};
 
+use super::look::Look;
 use super::nodes::Registered;
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
 use crate::keys::queues::Queue;
 use crate::keys::{self, RowFault};
+use crate::namespace::jobs::Waiting;
 use crate::namespace::{jobs, read};
 use crate::store::{KeyRange, Rows};
 
 /// Rows read in one step of a scan.
 const PAGE: usize = 1024;
 
-/// The head of a queue: (since, id), oldest first.
+/// A chunk that waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Its place there.
+    pub place: Waiting,
+    /// The chunk.
+    pub record: ChunkRecord,
+}
+
+/// A turn's look at a queue, where the last turn left `after`.
 ///
 /// # Errors
 /// [`RowFault`] when the store failed or a row is damaged.
-pub fn queue(rows: &dyn Rows, queue: Queue, limit: usize) -> Result<Vec<(Timestamp, u64)>, RowFault> {
-    Ok(jobs::queue(rows, queue, None, limit)?.into_iter().map(|w| (w.since, w.id)).collect())
+pub fn look(
+    rows: &dyn Rows,
+    queue: Queue,
+    after: Option<Waiting>,
+    limit: usize,
+) -> Result<Look<Waiting, Waiting>, RowFault> {
+    Look::take(after, limit, |w: &Waiting| *w, |after, limit| jobs::queue(rows, queue, after, limit))
 }
 
-/// The records of the chunks at the head of a queue.
+/// As [`look`], with the chunks' records.
 ///
 /// # Errors
-/// As [`queue`].
-pub fn queued_chunks(rows: &dyn Rows, which: Queue, limit: usize) -> Result<Vec<ChunkRecord>, RowFault> {
-    let ids = queue(rows, which, limit)?;
-    ids.into_iter().filter_map(|(_, id)| read::chunk(rows, ChunkId(id)).transpose()).collect()
+/// As [`look`].
+pub fn look_at_chunks(
+    rows: &dyn Rows,
+    queue: Queue,
+    after: Option<Waiting>,
+    limit: usize,
+) -> Result<Look<Queued, Waiting>, RowFault> {
+    look(rows, queue, after, limit)?.try_filter_map(|place| {
+        let record = read::chunk(rows, ChunkId(place.id)).transpose()?;
+        Some(record.map(|record| Queued { place, record }))
+    })
 }
 
-/// The intents, oldest first, at most `limit`.
+/// A page of a queue's chunks after `after`, and where the next one begins, if there is one.
 ///
 /// # Errors
-/// As [`queue`].
-pub fn intents(rows: &dyn Rows, limit: usize) -> Result<Vec<IntentRecord>, RowFault> {
-    let mut all: Vec<IntentRecord> = Vec::new();
-    while all.len() < limit {
-        let after: Option<IntentId> = all.last().map(|i| i.intent);
-        let page = jobs::intents(rows, after, PAGE.min(limit - all.len()))?;
-        if page.is_empty() {
-            break;
-        }
-        all.extend(page);
-    }
-    Ok(all)
+/// As [`look`].
+pub fn queued_chunks(
+    rows: &dyn Rows,
+    queue: Queue,
+    after: Option<Waiting>,
+    limit: usize,
+) -> Result<(Vec<ChunkRecord>, Option<Waiting>), RowFault> {
+    let places = jobs::queue(rows, queue, after, limit)?;
+    let next = places.last().copied().filter(|_| places.len() == limit);
+    let records = places.iter().filter_map(|w| read::chunk(rows, ChunkId(w.id)).transpose());
+    Ok((records.collect::<Result<Vec<_>, _>>()?, next))
+}
+
+/// A turn's look at the intents, where the last turn left `after`.
+///
+/// # Errors
+/// As [`look`].
+pub fn look_at_intents(
+    rows: &dyn Rows,
+    after: Option<IntentId>,
+    limit: usize,
+) -> Result<Look<IntentRecord, IntentId>, RowFault> {
+    let key = |record: &IntentRecord| record.intent;
+    Look::take(after, limit, key, |after, limit| jobs::intents(rows, after, limit))
 }
 
 /// All sessions; those whose end has begun are among them.
 ///
 /// # Errors
-/// As [`queue`].
+/// As [`look`].
 pub fn sessions(rows: &dyn Rows) -> Result<Vec<SessionId>, RowFault> {
     let mut all: Vec<SessionId> = Vec::new();
     loop {
@@ -67,7 +102,7 @@ pub fn sessions(rows: &dyn Rows) -> Result<Vec<SessionId>, RowFault> {
 /// All data nodes.
 ///
 /// # Errors
-/// As [`queue`].
+/// As [`look`].
 pub fn nodes(rows: &dyn Rows) -> Result<Vec<Registered>, RowFault> {
     Ok(jobs::nodes(rows)?.into_iter().map(Registered::from).collect())
 }
@@ -75,7 +110,7 @@ pub fn nodes(rows: &dyn Rows) -> Result<Vec<Registered>, RowFault> {
 /// A page of all chunks after `after`, by id.
 ///
 /// # Errors
-/// As [`queue`].
+/// As [`look`].
 pub fn chunks_after(rows: &dyn Rows, after: ChunkId, limit: usize) -> Result<Vec<ChunkRecord>, RowFault> {
     let range = KeyRange::prefix_after(&[], &chunks::key(after));
     Ok(keys::scan::<ChunkRecord>(rows, &range, limit)?.into_iter().map(|(_, c)| c).collect())

@@ -10,23 +10,25 @@ use super::nodes::Liveness;
 use super::rows;
 use super::tenure::{JobFault, Refused, Tenure};
 use super::turns::Turns;
+use crate::keys::RowFault;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::queues::Queue;
-use crate::namespace::Command;
+use crate::namespace::jobs::Waiting;
+use crate::namespace::{Command, read};
 
 /// Chunks in `Sealing` that are asked for in one turn, at most.
 const SEALING_PER_TURN: usize = 2048;
-/// Open chunks looked at in one turn, at most.
-const OPEN_PER_TURN: usize = 65_536;
+/// Open chunks read in one step.
+const OPEN_PAGE: usize = 4096;
 /// A node silent for this many times `node_timeout` loses its open chunks.
 const SILENT_TIMEOUTS: u32 = 4;
 
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "sweep", Duration::from_secs(1));
-    let mut seen = None;
+    let (mut seen, mut next) = (None, None);
     while turns.next().await {
-        turns.ended(sealing(&tenure).await);
+        turns.ended(sealing(&tenure, &mut next).await);
         let restarts = tenure.registry.restarts();
         if seen != Some(restarts) || !lost(&tenure).is_empty() {
             let result = orphaned(&tenure).await;
@@ -38,14 +40,19 @@ pub async fn run(tenure: Arc<Tenure>) {
     }
 }
 
-/// Asks for every chunk whose seal is undecided.
-async fn sealing(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-    let view = tenure.local()?;
-    let read = move || rows::queue(&*view.store, Queue::Sealing, SEALING_PER_TURN);
-    let found = tokio::task::spawn_blocking(read).await??;
-    metrics::gauge!("cairn_meta_chunks_sealing_count").set(found.len() as f64);
-    for (_, id) in found {
-        tenure.seals.ask(ChunkId(id));
+/// Asks for chunks whose seal is undecided.
+async fn sealing(tenure: &Arc<Tenure>, next: &mut Option<Waiting>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
+    let read = move || {
+        let count = read::cluster(&*view.store)?.counts.chunks_sealing;
+        let found = rows::look(&*view.store, Queue::Sealing, after, SEALING_PER_TURN)?;
+        Ok::<_, RowFault>((count, found))
+    };
+    let (count, found) = tokio::task::spawn_blocking(read).await??;
+    *next = found.next;
+    metrics::gauge!("cairn_meta_chunks_sealing_count").set(count as f64);
+    for waiting in found.rows {
+        tenure.seals.ask(ChunkId(waiting.id));
     }
     Ok(())
 }
@@ -57,21 +64,27 @@ fn lost(tenure: &Tenure) -> Vec<cairn_types::NodeId> {
     tenure.registry.all().iter().filter(|v| silent(v.liveness)).map(|v| v.registered.node).collect()
 }
 
-/// Begins the seal of open chunks that have lost a member.
+/// Begins the seal of all open chunks that have lost a member.
 async fn orphaned(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-    let view = tenure.local()?;
-    let read = move || rows::queued_chunks(&*view.store, Queue::Open, OPEN_PER_TURN);
-    let open = tokio::task::spawn_blocking(read).await??;
     let lost = lost(tenure);
-    for record in open.iter().filter(|r| has_lost_a_member(tenure, r, &lost)) {
-        match begin_seal(tenure, record).await {
-            Ok(_) => tracing::info!(chunk = %record.chunk, "a member is lost: the chunk is sealed"),
-            // It was closed or collected meanwhile.
-            Err(Refused::Fs(_)) => {}
-            Err(error) => return Err(error.into()),
+    let mut after = None;
+    loop {
+        let view = tenure.local()?;
+        let read = move || rows::queued_chunks(&*view.store, Queue::Open, after, OPEN_PAGE);
+        let (open, next) = tokio::task::spawn_blocking(read).await??;
+        for record in open.iter().filter(|r| has_lost_a_member(tenure, r, &lost)) {
+            match begin_seal(tenure, record).await {
+                Ok(_) => tracing::info!(chunk = %record.chunk, "a member is lost: the chunk is sealed"),
+                // It was closed or collected meanwhile.
+                Err(Refused::Fs(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        if next.is_none() {
+            return Ok(());
+        }
+        after = next;
     }
-    Ok(())
 }
 
 fn has_lost_a_member(tenure: &Tenure, record: &ChunkRecord, lost: &[cairn_types::NodeId]) -> bool {

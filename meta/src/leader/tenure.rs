@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::board::Board;
 use super::data::DataNodes;
 use super::leases::Leases;
-use super::nodes::Registry;
+use super::nodes::{ERROR_BYTES_MAX, Registry};
 use super::rows;
 use super::seal::{SealAsks, Seals};
 use crate::keys::RowFault;
 use crate::keys::chunks::ChunkRecord;
 use crate::namespace::read;
-use crate::namespace::{Answer, Command};
+use crate::namespace::{Answer, Command, clipped};
 use crate::node::{Node, NodeError, ReadView, Term};
 
 /// How long the cluster's own proposals may take.
@@ -27,6 +27,8 @@ const PROPOSE: Duration = Duration::from_secs(5);
 const URGENT_MAX: usize = 65_536;
 /// How long a chunk stays urgent without being asked for again.
 const URGENT: Duration = Duration::from_secs(120);
+/// How long a failed upload counts when nothing is heard after it: the work may be gone.
+const UPLOAD_ERROR: Duration = Duration::from_secs(60);
 
 /// Why a proposal of the leader's came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +101,22 @@ pub struct Tenure {
     // Guards: nothing beyond the map itself. Never held across an await.
     urgent: Mutex<HashMap<ChunkId, Duration>>,
     // Guards: nothing beyond the value itself. Never held across an await.
-    upload_error: Mutex<String>,
+    upload_error: Mutex<Option<UploadError>>,
+    // Guards: nothing beyond the value itself. Never held across an await.
+    lag_age: Mutex<Option<LagAge>>,
+}
+
+/// The newest failure of an upload.
+struct UploadError {
+    message: String,
+    at: Duration,
+}
+
+/// The age of the oldest byte that is not in S3, when the persist job looked last.
+#[derive(Clone, Copy)]
+struct LagAge {
+    age_ms: u64,
+    at: Duration,
 }
 
 impl Tenure {
@@ -130,7 +147,8 @@ impl Tenure {
             stop,
             stir,
             urgent: Mutex::new(HashMap::new()),
-            upload_error: Mutex::new(String::new()),
+            upload_error: Mutex::new(None),
+            lag_age: Mutex::new(None),
             node,
             clock,
             random,
@@ -251,15 +269,47 @@ impl Tenure {
 
     /// Notes the outcome of the newest upload: the failure, or empty after a success.
     pub fn note_upload(&self, failure: &str) {
-        let mut error = self.upload_error.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.clone_into(&mut error);
+        let message = clipped(failure, ERROR_BYTES_MAX);
+        let at = self.clock.boottime();
+        let noted = (!message.is_empty()).then_some(UploadError { message, at });
+        *self.upload_error.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+    }
+
+    /// The newest failure of an upload, unless it is long ago.
+    fn upload_error(&self) -> Option<String> {
+        let now = self.clock.boottime();
+        let error = self.upload_error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.as_ref().filter(|e| now.saturating_sub(e.at) < UPLOAD_ERROR).map(|e| e.message.clone())
+    }
+
+    /// True while uploads fail, as far as this leader has heard.
+    #[must_use]
+    pub fn uploads_fail(&self) -> bool {
+        self.upload_error().is_some()
     }
 
     /// The newest failure of the under-store, empty when all is well.
     #[must_use]
     pub fn under_store_error(&self) -> String {
-        let own = self.upload_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if own.is_empty() { self.registry.under_store_error() } else { own }
+        self.upload_error().unwrap_or_else(|| self.registry.under_store_error())
+    }
+
+    /// Notes the age of the oldest byte that is not in S3 at `at` by the boot clock; `None` when
+    /// all is there.
+    pub fn note_lag_age(&self, age_ms: Option<u64>, at: Duration) {
+        let noted = age_ms.map(|age_ms| LagAge { age_ms, at });
+        *self.lag_age.lock().unwrap_or_else(PoisonError::into_inner) = noted;
+    }
+
+    /// The age in milliseconds of the oldest byte that is not in S3, 0 when all is there.
+    #[must_use]
+    pub fn lag_age_ms(&self) -> u64 {
+        let now = self.clock.boottime();
+        let noted = *self.lag_age.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.map_or(0, |lag| {
+            let since = u64::try_from(now.saturating_sub(lag.at).as_millis()).unwrap_or(u64::MAX);
+            lag.age_ms.saturating_add(since)
+        })
     }
 
     /// A data node as the wire has it.

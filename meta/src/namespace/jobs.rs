@@ -93,12 +93,16 @@ pub fn nodes(rows: &dyn Rows) -> Result<Vec<DiskRecord>, RowFault> {
     Ok(found.into_iter().map(|(_, record)| record).collect())
 }
 
-/// Unlinked inodes to be purged, `limit` at most.
+/// Unlinked inodes to be purged after `after`, `limit` at most.
 ///
 /// # Errors
 /// A fault of the store.
-pub fn orphans(rows: &dyn Rows, limit: usize) -> Result<Vec<InodeId>, RowFault> {
-    let found = keys::scan::<Orphan>(rows, &KeyRange::default(), limit)?;
+pub fn orphans(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<Vec<InodeId>, RowFault> {
+    let range = match after {
+        Some(ino) => KeyRange::prefix_after(&[], &keys::orphans::key(ino)),
+        None => KeyRange::default(),
+    };
+    let found = keys::scan::<Orphan>(rows, &range, limit)?;
     Ok(found.into_iter().map(|(_, orphan)| orphan.inode.ino).collect())
 }
 

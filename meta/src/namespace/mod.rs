@@ -24,4 +24,5 @@ mod walk;
 pub use apply::apply;
 pub use command::{Command, Entry, Operation, Placement, Target};
 pub use error::NamespaceError;
+pub use ops::session::clipped;
 pub use reply::{Answer, Reply};

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use cairn_proto::{WireError, v1};
-use cairn_types::{FsError, InodeId, NodeId, Policy};
+use cairn_types::{ChunkId, FsError, InodeId, NodeId, Policy};
 
 use super::Context;
 use super::decode::{self, Mutation};
+use crate::keys::chunks::{ChunkOwner, ChunkState};
 use crate::keys::sessions;
 use crate::leader::{Tenure, lag, placement};
 use crate::namespace::{Answer, Command, Operation, Placement, read};
@@ -32,13 +33,13 @@ pub async fn mutate(
 
 /// What the leader does at once about an answer: a chunk that is to be sealed is sealed.
 fn follow(tenure: &Tenure, answer: &Answer) {
-    use crate::keys::chunks::ChunkState;
     if let Some(chunk) = answer.chunk.as_ref().filter(|c| c.state == ChunkState::Sealing) {
         tenure.seals.ask(chunk.chunk);
     }
 }
 
-/// Fills in the placement of a chunk that is to be opened.
+/// Fills in the placement of a chunk that is to be opened, and looks whether there is room for it
+/// or for a larger grant.
 ///
 /// A refusal here is not the state's and is not kept: the same sequence may be sent again. So a
 /// sequence that has its reply already, or a tail that is open, is never refused here.
@@ -46,13 +47,12 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     let (of, tail) = match &mutation.operation {
         Operation::OpenChunk { policy_of, .. } => (*policy_of, false),
         Operation::OpenTail { ino, .. } => (*ino, true),
+        Operation::RenewGrant { chunk, .. } => return room_for_grant(tenure, mutation, *chunk),
         _ => return Ok(()),
     };
     let view = tenure.local()?;
     let store = &*view.store;
-    let reply = sessions::reply_key(mutation.session, mutation.sequence);
-    if store.get(Table::Replies, &reply).map_err(|e| super::fault(crate::keys::RowFault::from(e)))?.is_some()
-    {
+    if is_answered(store, mutation)? {
         return Ok(());
     }
     // What is wrong with the inode the state machine says itself.
@@ -60,10 +60,7 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     if tail && ground.has_tail {
         return Ok(());
     }
-    if let Some(refused) = lag::bound(tenure, &ground.policy, tail.then_some(of)).map_err(super::fault)? {
-        metrics::counter!("cairn_meta_lag_refusals_total").increment(1);
-        return Err(refused.into());
-    }
+    within_lag(tenure, &ground.policy, tail.then_some(of), 0)?;
     let chosen = choose(tenure, &ground.policy, &mutation.avoid)?;
     if let Operation::OpenChunk { placement, .. } | Operation::OpenTail { placement, .. } =
         &mut mutation.operation
@@ -71,6 +68,44 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
         *placement = chosen;
     }
     Ok(())
+}
+
+/// Refuses a larger grant where a new chunk would be refused (append protocol R13). The primary
+/// rolls the chunk then, and its writer hears the refusal with its numbers at the next one.
+fn room_for_grant(tenure: &Tenure, mutation: &Mutation, chunk: ChunkId) -> Result<(), WireError> {
+    let view = tenure.local()?;
+    let store = &*view.store;
+    if is_answered(store, mutation)? {
+        return Ok(());
+    }
+    // What is wrong with the chunk the state machine says itself.
+    let record = read::chunk(store, chunk).map_err(super::fault)?;
+    let Some(record) = record.filter(|r| r.state == ChunkState::Open) else { return Ok(()) };
+    let tail_of = match record.owner {
+        ChunkOwner::Tail { ino, .. } => Some(ino),
+        ChunkOwner::Session(_) => None,
+    };
+    within_lag(tenure, &record.policy, tail_of, record.activation.grant_bytes)
+}
+
+/// True when the request's reply is kept already.
+fn is_answered(rows: &dyn Rows, mutation: &Mutation) -> Result<bool, WireError> {
+    let reply = sessions::reply_key(mutation.session, mutation.sequence);
+    let kept = rows.get(Table::Replies, &reply);
+    Ok(kept.map_err(|error| super::fault(crate::keys::RowFault::from(error)))?.is_some())
+}
+
+fn within_lag(
+    tenure: &Tenure,
+    policy: &Policy,
+    tail_of: Option<InodeId>,
+    granted: u64,
+) -> Result<(), WireError> {
+    let Some(refused) = lag::bound(tenure, policy, tail_of, granted).map_err(super::fault)? else {
+        return Ok(());
+    };
+    metrics::counter!("cairn_meta_lag_refusals_total").increment(1);
+    Err(refused.into())
 }
 
 struct Ground {

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use cairn_proto::{WireError, v1};
+use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{PROTOCOL_VERSION, SESSION_LEASE_MS};
 use cairn_types::{FsError, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;
 use crate::leader::tenure::Refused;
-use crate::namespace::Command;
+use crate::namespace::{Command, read};
 
 /// Bytes of a client's name, at most.
 const CLIENT_BYTES_MAX: usize = 256;
 /// Entries that closing one session may take.
 const CLOSE_STEPS_MAX: usize = 64;
+/// Sessions of a cluster, at most; beyond that one must end first.
+const SESSIONS_MAX: u64 = 100_000;
 
 /// Who this is and who leads. Never fails, on any server.
 pub fn hello(ctx: &Context) -> v1::HelloReply {
@@ -43,9 +45,12 @@ pub async fn open(
         return Err(malformed("client"));
     }
     let tenure = ctx.tenure()?;
+    if read::cluster(&*tenure.local()?.store).map_err(super::fault)?.counts.sessions >= SESSIONS_MAX {
+        return Err(ServiceError::Overloaded.into());
+    }
     let command = Command::OpenSession { client: request.client };
     let (_, reply) = ctx.node.propose(command, deadline).await?;
-    let session = reply?.session.ok_or(cairn_proto::ServiceError::Internal)?;
+    let session = reply?.session.ok_or(ServiceError::Internal)?;
     tenure.leases.grant(session);
     Ok(v1::OpenSessionReply { session: session.0, lease_ms: SESSION_LEASE_MS })
 }
@@ -83,7 +88,6 @@ pub async fn close(
     }
     let (_, reply) = ctx.node.propose(Command::CloseSession { session }, deadline).await?;
     let mut more = reply?.session.is_some();
-    tenure.leases.forget(session);
     for _ in 0..CLOSE_STEPS_MAX {
         if !more {
             break;
@@ -91,8 +95,17 @@ pub async fn close(
         more = match tenure.propose(Command::ExpireSession { session }).await {
             Ok(answer) => answer.session.is_some(),
             Err(Refused::Fs(_)) => false,
-            Err(Refused::Node(error)) => return Err(error.into()),
+            Err(Refused::Node(error)) => {
+                tenure.leases.lapse(session);
+                return Err(error.into());
+            }
         };
+    }
+    if more {
+        // The sessions' job does the rest.
+        tenure.leases.lapse(session);
+    } else {
+        tenure.leases.forget(session);
     }
     tenure.stir();
     Ok(v1::CloseSessionReply {})

@@ -6,9 +6,6 @@ use cairn_proto::{WireError, v1};
 use cairn_types::NodeId;
 
 use super::Context;
-use crate::keys::queues::Queue;
-use crate::leader::persist::age_ms;
-use crate::leader::rows;
 use crate::namespace::read;
 use crate::node::{Consistency, MemberStatus};
 
@@ -21,8 +18,7 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
     let raft = ctx.node.status();
     let view = ctx.node.read_local()?;
     let state = read::cluster(&*view.store).map_err(super::fault)?;
-    let oldest = rows::queue(&*view.store, Queue::Unpersisted, 1).map_err(super::fault)?;
-    let lag_age_ms = oldest.first().map_or(0, |(since, _)| age_ms(*since, ctx.clock.wall()));
+    let lag_age_ms = if state.counts.unpersisted_bytes == 0 { 0 } else { tenure.lag_age_ms() };
     let leader = raft.leader.as_ref().map_or(0, |(id, _)| id.0);
     let server = |m: MemberStatus| {
         let itself = m.node == raft.node;

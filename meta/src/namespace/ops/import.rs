@@ -295,7 +295,7 @@ fn remove(
 }
 
 /// Ends the import of a directory that goes.
-fn end_import_of(state: &mut State<'_, '_>, directory: InodeId) -> Outcome<()> {
+pub fn end_import_of(state: &mut State<'_, '_>, directory: InodeId) -> Outcome<()> {
     let import: Option<ImportRecord> = state.get(&imports::key(directory))?;
     if let Some(intent) = import.and_then(|i| i.intent)
         && state.get::<IntentRecord>(&intents::key(intent))?.is_some()

@@ -25,8 +25,9 @@ pub fn reassign(state: &mut State<'_, '_>, intent: IntentId, node: NodeId) -> Ou
     Ok(Answer { intent: Some(intent), ..Answer::default() })
 }
 
-/// Notes a failure. A permanent one gives the work up: its chunks wait for another upload, its pack
-/// for another deletion; a failed import is kept for those who wait for it.
+/// Notes a failure. A permanent one gives the work up: its chunks wait for another upload, and what
+/// is in S3 of this one is deleted; its pack waits for another deletion; a failed import is kept for
+/// those who wait for it.
 pub fn fail(state: &mut State<'_, '_>, intent: IntentId, permanent: bool, message: &str) -> Outcome<Answer> {
     let mut record = state.intent(intent)?;
     record.failures = record.failures.saturating_add(1);
@@ -42,11 +43,14 @@ pub fn fail(state: &mut State<'_, '_>, intent: IntentId, permanent: bool, messag
 fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<()> {
     let intent = record.intent;
     match &record.work {
-        Work::Upload { chunks, .. } => {
+        Work::Upload { pack, key, chunks } => {
             for upload in chunks {
                 release_upload(state, intent, upload.chunk)?;
             }
             state.end_intent(intent);
+            // The object may be there, and nothing will ever point into it. A new intent: a late
+            // report of the upload must not find one.
+            state.new_intent(record.assignee, Work::DeletePack { pack: *pack, key: key.clone() });
         }
         Work::DeletePack { pack, .. } => {
             if let Some(mut pack) = state.get::<PackRecord>(&packs::key(*pack))? {

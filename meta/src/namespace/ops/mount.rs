@@ -20,7 +20,7 @@ use crate::store::{KeyRange, Table};
 const MOUNTS_MAX: usize = 1024;
 /// Bytes of each text of a source, at most.
 const TEXT_BYTES_MAX: usize = 1024;
-/// Intents that are looked through for those of a removed mount.
+/// Intents that are looked through for those of a removed mount; the rest end in its purge.
 const INTENTS_MAX: usize = 2048;
 
 fn directory() -> Birth {

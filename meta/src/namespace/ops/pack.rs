@@ -98,13 +98,15 @@ pub fn create_deletion(state: &mut State<'_, '_>, pack: PackId, assignee: NodeId
     Ok(Answer { intent: Some(intent), ..Answer::default() })
 }
 
-/// Forgets a pack that is gone from S3.
+/// Forgets a pack that is gone from S3. One whose upload was given up was never recorded.
 pub fn deleted(state: &mut State<'_, '_>, intent: IntentId) -> Outcome<Answer> {
     let Work::DeletePack { pack, .. } = state.intent(intent)?.work else {
         return refuse(FsError::InvalidRequest);
     };
-    state.delete(Table::Packs, packs::key(pack));
-    state.cluster.counts.packs = state.cluster.counts.packs.saturating_sub(1);
+    if state.get::<PackRecord>(&packs::key(pack))?.is_some() {
+        state.delete(Table::Packs, packs::key(pack));
+        state.cluster.counts.packs = state.cluster.counts.packs.saturating_sub(1);
+    }
     state.end_intent(intent);
     Ok(Answer::default())
 }

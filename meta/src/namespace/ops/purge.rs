@@ -6,12 +6,16 @@ use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::{self, imports, objects, places};
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::ops::import::end_import_of;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::Table;
 
 /// Extents, or names, that one step removes at the most.
 const STEP: usize = 256;
+/// Directories within one another that a step goes down, at most. Trees of a mount are the deepest:
+/// a key of 1,024 bytes has at most 512 of them.
+const DEPTH_MAX: usize = 1024;
 
 /// Removes some rows of an orphan; the orphan goes when none are left.
 pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
@@ -31,11 +35,13 @@ pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
 /// Removes names below a directory that no path reaches, the deepest first.
 fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
     let mut above = vec![top];
-    for _ in 0..STEP {
-        let Some(dir) = above.last().copied() else { break };
+    let mut removed = 0;
+    while let Some(dir) = above.last().copied().filter(|_| removed < STEP) {
         let rows = keys::scan::<NodeRow>(&*state.txn, &nodes::all(dir), 1)?;
         let Some((key, row)) = rows.into_iter().next() else {
             above.pop();
+            removed += 1;
+            end_import_of(state, dir)?;
             state.delete(Table::Imports, imports::key(dir));
             if dir != top {
                 remove_name(state, dir)?;
@@ -43,10 +49,18 @@ fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
             continue;
         };
         match row {
-            NodeRow::Inode(inode) if inode.is_dir() => above.push(inode.ino),
+            NodeRow::Inode(inode) if inode.is_dir() => {
+                if above.len() >= DEPTH_MAX {
+                    return refuse(FsError::TooLarge);
+                }
+                // To go down removes nothing and is not counted.
+                above.push(inode.ino);
+                continue;
+            }
             NodeRow::Inode(inode) => purge_file(state, key, &inode)?,
             NodeRow::Link { .. } => state.delete(Table::Nodes, key),
         }
+        removed += 1;
     }
     Ok(above.is_empty())
 }

@@ -40,6 +40,7 @@ pub fn open(state: &mut State<'_, '_>, client: &str) -> Outcome<Answer> {
 }
 
 /// The first `bytes_max` bytes of a text, cut at a character.
+#[must_use]
 pub fn clipped(text: &str, bytes_max: usize) -> String {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

@@ -116,10 +116,14 @@ async fn a_failed_upload_is_shown_and_offered_again() {
     let up = next(&mut work, upload).await;
     nodes[0].report(up.intent, Outcome::Failure("S3 is away".into())).await.expect("reported");
     assert_eq!(cluster.status().await.under_store_error, "S3 is away");
+    cluster.clock.skip(Duration::from_secs(10));
+    let age_ms = cluster.status().await.lag_age_ms;
+    assert!(age_ms >= 10_000, "bytes that an upload has taken are not in S3 yet: {age_ms} ms");
     let again = next(&mut work, upload).await;
     assert_eq!(again, up);
     nodes[0].report(up.intent, uploaded(&up)).await.expect("reported");
-    assert_eq!(cluster.status().await.under_store_error, "");
+    let status = cluster.status().await;
+    assert_eq!((status.under_store_error.as_str(), status.lag_age_ms), ("", 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,8 @@ use cairn_proto::{WireError, v1};
 use cairn_types::FsError;
 
 use super::data_node::FakeNode;
-use super::{Cluster, eventually, mkdir};
+use super::{Cluster, LONG, eventually, mkdir};
+use crate::namespace::Command;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_session_expires_and_a_kept_one_lives() {
@@ -45,4 +46,18 @@ async fn the_tail_of_a_client_that_died_is_sealed() {
     }
     eventually("the tail is sealed", async || (cluster.inode("/log").await.size == 100).then_some(())).await;
     assert!(cluster.inode("/log").await.tail.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_client_never_heard_of_it_ends_too() {
+    let cluster = Cluster::start().await;
+    // As after a deadline: the entry is committed, and nobody was told.
+    let open = Command::OpenSession { client: "gone".into() };
+    cluster._started.node.propose(open, LONG).await.expect("committed").1.expect("opened");
+    assert_eq!(cluster.status().await.sessions, 1);
+    eventually("the session ends", async || {
+        cluster.clock.skip(Duration::from_secs(5));
+        (cluster.status().await.sessions == 0).then_some(())
+    })
+    .await;
 }
