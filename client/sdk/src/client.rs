@@ -17,17 +17,19 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::append::Appender;
-use crate::chunk_writer::{PolicyAt, SharedChunks};
+use crate::chunk_writer::SharedChunks;
 use crate::connection::Connections;
 use crate::error::{Cause, Error, Result};
+use crate::fetch;
 use crate::file::File;
-use crate::growth::Reach;
+use crate::growth::{PolicyAt, Reach};
 use crate::listing::{Listing, ListingOptions};
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::put::{PutWriter, put_bytes};
 use crate::read;
 use crate::session::Session;
+use crate::suspects::Suspects;
 use crate::target::At;
 
 /// Directories whose policy is remembered, at most.
@@ -42,6 +44,7 @@ const WAIT_MS: u64 = 2_000;
 pub struct Client {
     reach: Reach,
     chunks: SharedChunks,
+    suspects: Suspects,
     owner: (u32, u32),
     // Guards: what is remembered for a few seconds to save round trips, never for safety.
     memory: Arc<Mutex<Memory>>,
@@ -49,7 +52,7 @@ pub struct Client {
 
 #[derive(Default)]
 struct Memory {
-    policies: HashMap<Vec<u8>, (PolicyAt, Instant)>,
+    policies: HashMap<At, (PolicyAt, Instant)>,
     nodes: Option<(Vec<String>, Instant)>,
 }
 
@@ -98,7 +101,7 @@ impl Client {
         let reach = Reach { connections, leader, session, options };
         let chunks = SharedChunks::new(reach.clone());
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        Ok(Self { reach, chunks, owner, memory: Arc::default() })
+        Ok(Self { reach, chunks, suspects: Suspects::default(), owner, memory: Arc::default() })
     }
 
     /// The same connection, which gives what it creates to this owner and group.
@@ -125,6 +128,10 @@ impl Client {
 
     pub(crate) fn chunks(&self) -> &SharedChunks {
         &self.chunks
+    }
+
+    pub(crate) fn suspects(&self) -> &Suspects {
+        &self.suspects
     }
 
     pub(crate) fn uid(&self) -> u32 {
@@ -415,7 +422,7 @@ impl Client {
         let target = Some(at.wire("set the policy", false)?);
         let set = v1::SetPolicy { target, policy: policy.as_ref().map(v1::Policy::from) };
         self.change("set the policy", &at, Operation::SetPolicy(set)).await?;
-        self.memory().policies.clear();
+        self.forget_policies();
         Ok(())
     }
 
@@ -598,11 +605,10 @@ impl Client {
                 At::Path(path.parent().ok_or_else(|| Error::new("put", at, FsError::IsDirectory))?.to_bytes())
             }
         };
-        let key = directory.to_string().into_bytes();
-        if let Some((known, asked)) = self.memory().policies.get(&key)
+        if let Some((known, asked)) = self.memory().policies.get(&directory)
             && asked.elapsed() < REMEMBER
         {
-            return Ok(known.clone());
+            return Ok(*known);
         }
         let reply = self.stat_wire("put", &directory, false).await?;
         let inode = inode_of("put", &directory.to_string(), reply.inode.as_ref())?;
@@ -612,8 +618,13 @@ impl Client {
         if memory.policies.len() >= POLICIES_MAX {
             memory.policies.clear();
         }
-        memory.policies.insert(key, (at.clone(), Instant::now()));
+        memory.policies.insert(directory, (at, Instant::now()));
         Ok(at)
+    }
+
+    /// Forgets the policies that were remembered: a directory they name may be gone.
+    pub(crate) fn forget_policies(&self) {
+        self.memory().policies.clear();
     }
 
     /// The addresses of the data nodes that are alive, remembered for a few seconds.
@@ -624,7 +635,7 @@ impl Client {
         {
             return Ok(nodes.clone());
         }
-        let nodes = read::alive_nodes(self).await?;
+        let nodes = fetch::alive_nodes(self).await?;
         self.memory().nodes = Some((nodes.clone(), Instant::now()));
         Ok(nodes)
     }
