@@ -142,7 +142,10 @@ impl Client {
         self.owner.1
     }
 
-    /// Closes the open chunks and ends the session. Handles still open fail from then on.
+    /// Closes the open chunks and ends the session. Handles still open fail from then on. The
+    /// chunks' ends and the session's are on a majority of the metadata servers when this returns;
+    /// bytes that a handle holds back are not written. A client whose last copy is dropped without
+    /// it ends with its lease.
     ///
     /// # Errors
     /// When a chunk's end or the session's could not be told to the cluster: both then happen
@@ -287,8 +290,8 @@ impl Client {
         Ok(inode)
     }
 
-    /// Makes a directory. Durable on a majority of the metadata servers when it returns, as is
-    /// every change below.
+    /// Makes a directory. It is durable, on a majority of the metadata servers, and seen by
+    /// everybody when this returns.
     ///
     /// # Errors
     /// `Exists`, `NotFound` (its parent), `NotDirectory`, `NameTooLong`, `ReadOnlyMount`.
@@ -296,7 +299,8 @@ impl Client {
         self.mkdir_with(&at.into(), mode, false).await
     }
 
-    /// Makes a directory and those above it that are missing; one that exists is answered.
+    /// Makes a directory and those above it that are missing; one that exists is answered. All are
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// As [`mkdir`](Self::mkdir); `Exists` when the path is no directory.
@@ -311,7 +315,8 @@ impl Client {
         inode_of("mkdir", &at.to_string(), reply.inode.as_ref())
     }
 
-    /// Makes a symlink at `at` that leads to `to`, which need not exist.
+    /// Makes a symlink at `at` that leads to `to`, which need not exist. It is durable, on a
+    /// majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Exists`, `InvalidTarget` and those of [`mkdir`](Self::mkdir).
@@ -334,7 +339,8 @@ impl Client {
         inode.target.ok_or_else(|| Error::new("read the link", &at, FsError::NotSymlink))
     }
 
-    /// Gives the file at `from` one more name, `to`.
+    /// Gives the file at `from` one more name, `to`. The name is durable, on a majority of the
+    /// metadata servers, when this returns.
     ///
     /// # Errors
     /// `LinkDirectory`, `TooManyLinks`, `CrossMount`, `Exists`.
@@ -345,7 +351,8 @@ impl Client {
         inode_of("link", &to.to_string(), reply.inode.as_ref())
     }
 
-    /// Renames a file or a directory, whatever it holds, in one atomic step.
+    /// Renames a file or a directory, whatever it holds, in one atomic step. It is durable, on a
+    /// majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `NotFound`, `Exists` (with [`RenameMode::NoReplace`]), `NotEmpty`, `IsDirectory`,
@@ -361,7 +368,8 @@ impl Client {
         self.change("rename", &from, Operation::Rename(rename)).await.map(|_| ())
     }
 
-    /// Removes the name of a file or symlink.
+    /// Removes the name of a file or symlink. The removal is durable, on a majority of the
+    /// metadata servers, when this returns; the bytes are deleted later.
     ///
     /// # Errors
     /// `IsDirectory`, `NotFound`, `ReadOnlyMount`.
@@ -371,7 +379,8 @@ impl Client {
         self.change("remove", &at, Operation::Unlink(unlink)).await.map(|_| ())
     }
 
-    /// Removes an empty directory.
+    /// Removes an empty directory. The removal is durable, on a majority of the metadata servers,
+    /// when this returns.
     ///
     /// # Errors
     /// `NotEmpty`, `NotDirectory`, `IsMountRoot`, `IsRoot`.
@@ -381,7 +390,8 @@ impl Client {
         self.change("remove the directory", &at, Operation::Rmdir(rmdir)).await.map(|_| ())
     }
 
-    /// Removes a file, a symlink or an empty directory.
+    /// Removes a file, a symlink or an empty directory. The removal is durable, on a majority of
+    /// the metadata servers, when this returns.
     ///
     /// # Errors
     /// Those of [`unlink`](Self::unlink) and [`rmdir`](Self::rmdir).
@@ -393,7 +403,8 @@ impl Client {
         }
     }
 
-    /// Changes attributes. A growing file is sealed first when its size is set.
+    /// Changes attributes. A growing file is sealed first when its size is set. The change is
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `VersionMismatch`, `FileTooLarge`, `IsDirectory` (for a size).
@@ -414,6 +425,8 @@ impl Client {
     }
 
     /// Sets a directory's policy for what is written under it from now on; `None` inherits again.
+    /// It is durable, on a majority of the metadata servers, when this returns. Other clients may
+    /// write by the old policy for some seconds more.
     ///
     /// # Errors
     /// `InvalidPolicy`, `NotDirectory`.
@@ -450,8 +463,9 @@ impl Client {
         File::open(self.clone(), at.into()).await
     }
 
-    /// Makes a file, or opens and empties the one there is. The entry is seen at once; the
-    /// bytes written to the handle are seen at its `fsync` and `close`.
+    /// Makes a file, or opens and empties the one there is. The entry is durable, on a majority of
+    /// the metadata servers, and seen when this returns; the bytes written to the handle are, at
+    /// its `fsync` and `close`.
     ///
     /// # Errors
     /// Those of [`mkdir`](Self::mkdir); `IsDirectory`.
@@ -461,7 +475,8 @@ impl Client {
         File::open(self.clone(), At::Inode(inode.ino)).await
     }
 
-    /// Makes a file that must not exist.
+    /// Makes a file that must not exist. The entry is durable, on a majority of the metadata
+    /// servers, when this returns.
     ///
     /// # Errors
     /// `Exists`, and those of [`create`](Self::create).
@@ -471,7 +486,8 @@ impl Client {
         File::open(self.clone(), At::Inode(inode.ino)).await
     }
 
-    /// Makes an empty file where none is; one that exists is answered as it is.
+    /// Makes an empty file where none is; one that exists is answered as it is, or emptied with
+    /// `truncate`. The entry is durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Exists` when it must not exist and does; `IsDirectory`.
@@ -490,7 +506,9 @@ impl Client {
     }
 
     /// Opens a file for appending, making it when it is missing. Many may append to it at once;
-    /// each append lands whole at the end.
+    /// each append lands whole at the end. The entry of a file that was made is durable, on a
+    /// majority of the metadata servers, when this returns; [`Appender::append`] says when a
+    /// record is.
     ///
     /// # Errors
     /// `IsDirectory`, `ReadOnlyMount`, and those of [`create`](Self::create).
@@ -499,7 +517,8 @@ impl Client {
     }
 
     /// Opens a file for appending by this handle alone: every earlier writer is fenced off for
-    /// ever. [`Appender::end`] is then the exact end of all acknowledged bytes.
+    /// ever. [`Appender::end`] is then the exact end of all acknowledged bytes. The fence is
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Fenced` when another exclusive opening overtakes this one.
@@ -507,7 +526,8 @@ impl Client {
         Appender::exclusive(self.clone(), at.into()).await
     }
 
-    /// Starts a whole new content for a path, seen at once when it is finished.
+    /// Starts a whole new content for a path, seen at once when it is finished. Nothing is durable
+    /// or seen before [`PutWriter::finish`] returns.
     ///
     /// # Errors
     /// Those of path resolution.
@@ -516,7 +536,8 @@ impl Client {
     }
 
     /// Puts a whole content at a path: one append and one metadata entry for up to 1 MiB. When
-    /// it returns the bytes are on the policy's replicas and the entry on a majority.
+    /// it returns the bytes are on the disks of the policy's replicas and the entry is on a
+    /// majority of the metadata servers; with `persist = sync` the bytes are in S3 too.
     ///
     /// # Errors
     /// Those of [`PutWriter::finish`].
@@ -524,7 +545,7 @@ impl Client {
         put_bytes(self, &at.into(), mode, false, data.as_ref()).await
     }
 
-    /// As [`put`](Self::put), for a path where nothing is.
+    /// As [`put`](Self::put), and as durable, for a path where nothing is.
     ///
     /// # Errors
     /// `Exists`, and those of [`put`](Self::put).
