@@ -204,12 +204,12 @@ impl View {
         let Some(source) = &piece.source else {
             return Ok(Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)]));
         };
-        let place = self.place(client, source).await?;
+        let place = self.place(client, source, piece.length).await?;
         fetch(client, place, piece.offset, piece.length).await
     }
 
     /// What to ask for, from which offset, and whom, best first.
-    async fn place(&self, client: &Client, source: &ExtentSource) -> Result<Place> {
+    async fn place(&self, client: &Client, source: &ExtentSource, length: u64) -> Result<Place> {
         match source {
             ExtentSource::Chunk { chunk, offset } => {
                 let known = self.chunks.get(&chunk.0);
@@ -229,9 +229,10 @@ impl View {
                     })
                     .collect();
                 nodes.sort();
+                // What an extent names was acknowledged: a secondary may not have heard so yet.
                 let range = ChunkRange {
                     chunk: chunk.0,
-                    known_committed: committed,
+                    known_committed: committed.max(offset + length),
                     place: known.place.clone(),
                     sealed_length: known.length,
                     replicas: known.replicas.clone(),
