@@ -300,6 +300,26 @@ async fn persist_sync_returns_when_s3_has_it() {
     setup.client.put("/file", 0o644, pattern(6, 10_000)).await.unwrap();
     let bytes: i64 = setup.packs().await.values().sum();
     assert!(bytes > 10_000, "{bytes} bytes in the bucket when put returned");
+    let log = setup.client.open_append("/log").await.unwrap();
+    log.append(pattern(7, 20_000)).await.unwrap();
+    log.close().await.unwrap();
+    let more: i64 = setup.packs().await.values().sum();
+    assert!(more > bytes + 20_000, "{more} bytes in the bucket when close returned, {bytes} before");
+    // A sync that S3 did not take in time is not forgotten: the next one waits for it.
+    let mut options = ConnectOptions::new(setup.cluster.meta_addresses());
+    options.retry_budget = Duration::from_secs(3);
+    let impatient = Client::connect(options).await.unwrap();
+    let mut file = impatient.create("/late", 0o644).await.unwrap();
+    file.write(&pattern(8, 30_000)).await.unwrap();
+    setup.proxy.set_link(Link::Refused);
+    for _ in 0..2 {
+        let refused = file.fsync().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    }
+    setup.proxy.heal();
+    let synced = || async { setup.client.sync("/late").await.ok() };
+    eventually("S3 to take it", Duration::from_secs(60), synced).await.unwrap();
+    file.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

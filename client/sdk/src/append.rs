@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cairn_proto::v1::OpenExclusive;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_types::limits::APPEND_BYTES_MAX;
-use cairn_types::{FsError, Generation, InodeId};
+use cairn_types::{FsError, Generation, InodeId, Persist};
 
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -110,13 +110,16 @@ impl Appender {
     ///
     /// # Errors
     /// `Fenced` when a newer exclusive writer owns the file; `Unavailable` when too few data
-    /// nodes are alive or S3 is too far behind; `Unknown` when the session was lost meanwhile.
+    /// nodes are alive or S3 is too far behind: append again later; `Unknown` when its fate could
+    /// not be had in time or the session was lost meanwhile: the handle has failed, and says why
+    /// at every later append ([`Cause::Poisoned`]).
     pub async fn append(&self, record: impl Into<Bytes>) -> Result<u64> {
         self.submit(record).await?.offset().await
     }
 
     /// Hands one record over without waiting for it, so that many can be under way.
-    /// Records land in the order in which they were submitted.
+    /// Records land in the order in which they were submitted. Nothing is durable before the
+    /// [`Acknowledgement`] says so.
     ///
     /// # Errors
     /// `Invalid` for an empty record or one over 1 MiB.
@@ -142,15 +145,26 @@ impl Appender {
         self.growth.submit(record, expected).await
     }
 
-    /// Closes the handle: the chunk is closed and its length recorded in the metadata.
+    /// Closes the handle: the chunk is closed and its length recorded. When this returns the
+    /// length is on a majority of the metadata servers; with `persist = sync` every byte is in S3
+    /// too.
     ///
     /// # Errors
-    /// What an earlier append met. Whatever was acknowledged stays.
+    /// What an earlier append met, or why the chunk's end or S3's answer could not be had in
+    /// time. Whatever was acknowledged stays: the servers close the chunk and write it through.
     pub async fn close(self) -> Result<()> {
-        self.growth.roll().await
+        self.growth.roll().await?;
+        match self.client.policy(self.ino).await {
+            Ok(policy) if policy.persist == Persist::Sync => self.client.sync(self.ino).await,
+            Ok(_) => Ok(()),
+            // A file that was removed has nothing that must reach S3.
+            Err(error) if matches!(error.fs(), Some(FsError::Stale | FsError::NotFound)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Waits until every byte of the file is in S3. See [`Client::sync`].
+    /// Waits until every byte of the file that is acknowledged now is in S3 and recorded there.
+    /// See [`Client::sync`].
     ///
     /// # Errors
     /// Those of [`Client::sync`].

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use cairn_proto::v1;
-use cairn_types::{Extent, ExtentSource, InodeId};
+use cairn_types::{Extent, ExtentSource};
 
 use crate::error::Result;
-use crate::growth::{Growth, Placed, Reach, Source, Ticket};
+use crate::growth::{Growth, Placed, PolicyAt, Reach, Source, Ticket};
 
 /// Policies with an open chunk at once, at most; one more replaces them all.
 const POLICIES_MAX: usize = 64;
@@ -18,14 +18,7 @@ const POLICIES_MAX: usize = 64;
 pub(crate) struct SharedChunks {
     reach: Reach,
     // Guards: one writer for each policy, so that small files share its chunk.
-    writers: Arc<Mutex<HashMap<Vec<u8>, Growth>>>,
-}
-
-/// A policy in force, and an inode under which it is.
-#[derive(Clone, Debug)]
-pub(crate) struct PolicyAt {
-    pub(crate) policy: v1::Policy,
-    pub(crate) ino: InodeId,
+    writers: Arc<Mutex<HashMap<v1::Policy, Growth>>>,
 }
 
 impl SharedChunks {
@@ -33,44 +26,41 @@ impl SharedChunks {
         Self { reach, writers: Arc::default() }
     }
 
-    fn writer(&self, at: &PolicyAt) -> Result<Growth> {
-        let key = prost_key(&at.policy);
+    /// The policy's writer; another one when it has failed.
+    fn writer(&self, at: PolicyAt) -> Result<Growth> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = writers.get(&key) {
+        if let Some(writer) = writers.get(&at.policy).filter(|w| !w.has_failed()) {
             return Ok(writer.clone());
         }
         let writer = Growth::start(self.reach.clone(), Source::Shared { policy_of: at.ino })?;
         if writers.len() >= POLICIES_MAX {
             writers.clear();
         }
-        writers.insert(key, writer.clone());
+        writers.insert(at.policy, writer.clone());
         Ok(writer)
     }
 
     /// Hands bytes over (1 byte to 1 MiB); the ticket's answer says where they are and that
     /// every replica has them.
-    pub(crate) async fn submit(&self, at: &PolicyAt, data: Bytes) -> Result<Ticket> {
-        self.writer(at)?.submit(data, None).await
+    pub(crate) async fn submit(&self, at: PolicyAt, data: Bytes) -> Result<Ticket> {
+        self.writer(at)?.submit_under(data, at).await
     }
 
-    /// Forgets the writer of this policy: it failed, and the next write starts another.
-    pub(crate) fn renew(&self, at: &PolicyAt) {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&prost_key(&at.policy));
-    }
-
-    /// Closes every open chunk, so that it can be persisted now.
+    /// Closes every open chunk, so that it can be persisted now. All are asked; the first error is
+    /// answered. What failed before has been told to those who wrote.
     pub(crate) async fn roll_all(&self) -> Result<()> {
-        let writers: Vec<Growth> =
-            self.writers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for writer in writers {
-            writer.roll().await?;
+        let writers: Vec<Growth> = {
+            let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            writers.retain(|_, writer| !writer.has_failed());
+            writers.values().cloned().collect()
+        };
+        // Not a closure over `iter()`: its lifetime would keep callers from spawning this.
+        let mut rolls = Vec::with_capacity(writers.len());
+        for writer in &writers {
+            rolls.push(writer.roll());
         }
-        Ok(())
+        futures::future::join_all(rolls).await.into_iter().collect()
     }
-}
-
-fn prost_key(policy: &v1::Policy) -> Vec<u8> {
-    format!("{policy:?}").into_bytes()
 }
 
 /// Adds acknowledged bytes at `file_offset`, joined to the last extent where they follow it

@@ -17,17 +17,19 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::append::Appender;
-use crate::chunk_writer::{PolicyAt, SharedChunks};
+use crate::chunk_writer::SharedChunks;
 use crate::connection::Connections;
 use crate::error::{Cause, Error, Result};
+use crate::fetch;
 use crate::file::File;
-use crate::growth::Reach;
+use crate::growth::{PolicyAt, Reach};
 use crate::listing::{Listing, ListingOptions};
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::put::{PutWriter, put_bytes};
 use crate::read;
 use crate::session::Session;
+use crate::suspects::Suspects;
 use crate::target::At;
 
 /// Directories whose policy is remembered, at most.
@@ -42,6 +44,7 @@ const WAIT_MS: u64 = 2_000;
 pub struct Client {
     reach: Reach,
     chunks: SharedChunks,
+    suspects: Suspects,
     owner: (u32, u32),
     // Guards: what is remembered for a few seconds to save round trips, never for safety.
     memory: Arc<Mutex<Memory>>,
@@ -49,7 +52,7 @@ pub struct Client {
 
 #[derive(Default)]
 struct Memory {
-    policies: HashMap<Vec<u8>, (PolicyAt, Instant)>,
+    policies: HashMap<At, (PolicyAt, Instant)>,
     nodes: Option<(Vec<String>, Instant)>,
 }
 
@@ -98,7 +101,7 @@ impl Client {
         let reach = Reach { connections, leader, session, options };
         let chunks = SharedChunks::new(reach.clone());
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        Ok(Self { reach, chunks, owner, memory: Arc::default() })
+        Ok(Self { reach, chunks, suspects: Suspects::default(), owner, memory: Arc::default() })
     }
 
     /// The same connection, which gives what it creates to this owner and group.
@@ -127,6 +130,10 @@ impl Client {
         &self.chunks
     }
 
+    pub(crate) fn suspects(&self) -> &Suspects {
+        &self.suspects
+    }
+
     pub(crate) fn uid(&self) -> u32 {
         self.owner.0
     }
@@ -135,7 +142,10 @@ impl Client {
         self.owner.1
     }
 
-    /// Closes the open chunks and ends the session. Handles still open fail from then on.
+    /// Closes the open chunks and ends the session. Handles still open fail from then on. The
+    /// chunks' ends and the session's are on a majority of the metadata servers when this returns;
+    /// bytes that a handle holds back are not written. A client whose last copy is dropped without
+    /// it ends with its lease.
     ///
     /// # Errors
     /// When a chunk's end or the session's could not be told to the cluster: both then happen
@@ -280,8 +290,8 @@ impl Client {
         Ok(inode)
     }
 
-    /// Makes a directory. Durable on a majority of the metadata servers when it returns, as is
-    /// every change below.
+    /// Makes a directory. It is durable, on a majority of the metadata servers, and seen by
+    /// everybody when this returns.
     ///
     /// # Errors
     /// `Exists`, `NotFound` (its parent), `NotDirectory`, `NameTooLong`, `ReadOnlyMount`.
@@ -289,7 +299,8 @@ impl Client {
         self.mkdir_with(&at.into(), mode, false).await
     }
 
-    /// Makes a directory and those above it that are missing; one that exists is answered.
+    /// Makes a directory and those above it that are missing; one that exists is answered. All are
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// As [`mkdir`](Self::mkdir); `Exists` when the path is no directory.
@@ -304,7 +315,8 @@ impl Client {
         inode_of("mkdir", &at.to_string(), reply.inode.as_ref())
     }
 
-    /// Makes a symlink at `at` that leads to `to`, which need not exist.
+    /// Makes a symlink at `at` that leads to `to`, which need not exist. It is durable, on a
+    /// majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Exists`, `InvalidTarget` and those of [`mkdir`](Self::mkdir).
@@ -327,7 +339,8 @@ impl Client {
         inode.target.ok_or_else(|| Error::new("read the link", &at, FsError::NotSymlink))
     }
 
-    /// Gives the file at `from` one more name, `to`.
+    /// Gives the file at `from` one more name, `to`. The name is durable, on a majority of the
+    /// metadata servers, when this returns.
     ///
     /// # Errors
     /// `LinkDirectory`, `TooManyLinks`, `CrossMount`, `Exists`.
@@ -338,7 +351,8 @@ impl Client {
         inode_of("link", &to.to_string(), reply.inode.as_ref())
     }
 
-    /// Renames a file or a directory, whatever it holds, in one atomic step.
+    /// Renames a file or a directory, whatever it holds, in one atomic step. It is durable, on a
+    /// majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `NotFound`, `Exists` (with [`RenameMode::NoReplace`]), `NotEmpty`, `IsDirectory`,
@@ -354,7 +368,8 @@ impl Client {
         self.change("rename", &from, Operation::Rename(rename)).await.map(|_| ())
     }
 
-    /// Removes the name of a file or symlink.
+    /// Removes the name of a file or symlink. The removal is durable, on a majority of the
+    /// metadata servers, when this returns; the bytes are deleted later.
     ///
     /// # Errors
     /// `IsDirectory`, `NotFound`, `ReadOnlyMount`.
@@ -364,7 +379,8 @@ impl Client {
         self.change("remove", &at, Operation::Unlink(unlink)).await.map(|_| ())
     }
 
-    /// Removes an empty directory.
+    /// Removes an empty directory. The removal is durable, on a majority of the metadata servers,
+    /// when this returns.
     ///
     /// # Errors
     /// `NotEmpty`, `NotDirectory`, `IsMountRoot`, `IsRoot`.
@@ -374,7 +390,8 @@ impl Client {
         self.change("remove the directory", &at, Operation::Rmdir(rmdir)).await.map(|_| ())
     }
 
-    /// Removes a file, a symlink or an empty directory.
+    /// Removes a file, a symlink or an empty directory. The removal is durable, on a majority of
+    /// the metadata servers, when this returns.
     ///
     /// # Errors
     /// Those of [`unlink`](Self::unlink) and [`rmdir`](Self::rmdir).
@@ -386,7 +403,8 @@ impl Client {
         }
     }
 
-    /// Changes attributes. A growing file is sealed first when its size is set.
+    /// Changes attributes. A growing file is sealed first when its size is set. The change is
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `VersionMismatch`, `FileTooLarge`, `IsDirectory` (for a size).
@@ -407,6 +425,8 @@ impl Client {
     }
 
     /// Sets a directory's policy for what is written under it from now on; `None` inherits again.
+    /// It is durable, on a majority of the metadata servers, when this returns. Other clients may
+    /// write by the old policy for some seconds more.
     ///
     /// # Errors
     /// `InvalidPolicy`, `NotDirectory`.
@@ -415,7 +435,7 @@ impl Client {
         let target = Some(at.wire("set the policy", false)?);
         let set = v1::SetPolicy { target, policy: policy.as_ref().map(v1::Policy::from) };
         self.change("set the policy", &at, Operation::SetPolicy(set)).await?;
-        self.memory().policies.clear();
+        self.forget_policies();
         Ok(())
     }
 
@@ -443,8 +463,9 @@ impl Client {
         File::open(self.clone(), at.into()).await
     }
 
-    /// Makes a file, or opens and empties the one there is. The entry is seen at once; the
-    /// bytes written to the handle are seen at its `fsync` and `close`.
+    /// Makes a file, or opens and empties the one there is. The entry is durable, on a majority of
+    /// the metadata servers, and seen when this returns; the bytes written to the handle are, at
+    /// its `fsync` and `close`.
     ///
     /// # Errors
     /// Those of [`mkdir`](Self::mkdir); `IsDirectory`.
@@ -454,7 +475,8 @@ impl Client {
         File::open(self.clone(), At::Inode(inode.ino)).await
     }
 
-    /// Makes a file that must not exist.
+    /// Makes a file that must not exist. The entry is durable, on a majority of the metadata
+    /// servers, when this returns.
     ///
     /// # Errors
     /// `Exists`, and those of [`create`](Self::create).
@@ -464,7 +486,8 @@ impl Client {
         File::open(self.clone(), At::Inode(inode.ino)).await
     }
 
-    /// Makes an empty file where none is; one that exists is answered as it is.
+    /// Makes an empty file where none is; one that exists is answered as it is, or emptied with
+    /// `truncate`. The entry is durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Exists` when it must not exist and does; `IsDirectory`.
@@ -483,7 +506,9 @@ impl Client {
     }
 
     /// Opens a file for appending, making it when it is missing. Many may append to it at once;
-    /// each append lands whole at the end.
+    /// each append lands whole at the end. The entry of a file that was made is durable, on a
+    /// majority of the metadata servers, when this returns; [`Appender::append`] says when a
+    /// record is.
     ///
     /// # Errors
     /// `IsDirectory`, `ReadOnlyMount`, and those of [`create`](Self::create).
@@ -492,7 +517,8 @@ impl Client {
     }
 
     /// Opens a file for appending by this handle alone: every earlier writer is fenced off for
-    /// ever. [`Appender::end`] is then the exact end of all acknowledged bytes.
+    /// ever. [`Appender::end`] is then the exact end of all acknowledged bytes. The fence is
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `Fenced` when another exclusive opening overtakes this one.
@@ -500,7 +526,8 @@ impl Client {
         Appender::exclusive(self.clone(), at.into()).await
     }
 
-    /// Starts a whole new content for a path, seen at once when it is finished.
+    /// Starts a whole new content for a path, seen at once when it is finished. Nothing is durable
+    /// or seen before [`PutWriter::finish`] returns.
     ///
     /// # Errors
     /// Those of path resolution.
@@ -509,7 +536,8 @@ impl Client {
     }
 
     /// Puts a whole content at a path: one append and one metadata entry for up to 1 MiB. When
-    /// it returns the bytes are on the policy's replicas and the entry on a majority.
+    /// it returns the bytes are on the disks of the policy's replicas and the entry is on a
+    /// majority of the metadata servers; with `persist = sync` the bytes are in S3 too.
     ///
     /// # Errors
     /// Those of [`PutWriter::finish`].
@@ -517,7 +545,7 @@ impl Client {
         put_bytes(self, &at.into(), mode, false, data.as_ref()).await
     }
 
-    /// As [`put`](Self::put), for a path where nothing is.
+    /// As [`put`](Self::put), and as durable, for a path where nothing is.
     ///
     /// # Errors
     /// `Exists`, and those of [`put`](Self::put).
@@ -598,11 +626,10 @@ impl Client {
                 At::Path(path.parent().ok_or_else(|| Error::new("put", at, FsError::IsDirectory))?.to_bytes())
             }
         };
-        let key = directory.to_string().into_bytes();
-        if let Some((known, asked)) = self.memory().policies.get(&key)
+        if let Some((known, asked)) = self.memory().policies.get(&directory)
             && asked.elapsed() < REMEMBER
         {
-            return Ok(known.clone());
+            return Ok(*known);
         }
         let reply = self.stat_wire("put", &directory, false).await?;
         let inode = inode_of("put", &directory.to_string(), reply.inode.as_ref())?;
@@ -612,8 +639,13 @@ impl Client {
         if memory.policies.len() >= POLICIES_MAX {
             memory.policies.clear();
         }
-        memory.policies.insert(key, (at.clone(), Instant::now()));
+        memory.policies.insert(directory, (at, Instant::now()));
         Ok(at)
+    }
+
+    /// Forgets the policies that were remembered: a directory they name may be gone.
+    pub(crate) fn forget_policies(&self) {
+        self.memory().policies.clear();
     }
 
     /// The addresses of the data nodes that are alive, remembered for a few seconds.
@@ -624,7 +656,7 @@ impl Client {
         {
             return Ok(nodes.clone());
         }
-        let nodes = read::alive_nodes(self).await?;
+        let nodes = fetch::alive_nodes(self).await?;
         self.memory().nodes = Some((nodes.clone(), Instant::now()));
         Ok(nodes)
     }

@@ -1,13 +1,12 @@
 //! [`File`]: a handle for reading and writing at any offset.
 
 use bytes::Bytes;
-use cairn_proto::v1;
 use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FsError, Inode, InodeId};
 
-use crate::chunk_writer::PolicyAt;
 use crate::client::{AttrChange, Client};
 use crate::error::{Error, Result};
+use crate::growth::PolicyAt;
 use crate::put::ExtentWriter;
 use crate::read::View;
 use crate::target::At;
@@ -16,13 +15,17 @@ use crate::target::At;
 ///
 /// Reads go by the extents known at `open`, `fsync` or [`File::refresh`]; bytes written to the
 /// handle are seen, by it and by others, after `fsync` or `close`. Dropping a handle with
-/// unsynced bytes discards them and says so in the log.
+/// unsynced bytes discards them and says so in the log. A handle that may have lost bytes that it
+/// took, by a failure or because a call on it was cancelled, stays failed: each later write,
+/// `fsync` and `close` says why ([`Cause::Poisoned`](crate::Cause::Poisoned)).
 pub struct File {
     client: Client,
     subject: String,
     view: View,
     writer: ExtentWriter,
     position: u64,
+    /// Something is committed that was not loaded, or synced to S3, since.
+    unsettled: bool,
 }
 
 impl File {
@@ -33,8 +36,9 @@ impl File {
             let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
             return Err(Error::new("open", &subject, refused));
         }
-        let writer = ExtentWriter::new(PolicyAt { policy: view.policy, ino: view.inode.ino });
-        Ok(Self { client, subject, view, writer, position: 0 })
+        let at = PolicyAt { policy: view.policy, ino: view.inode.ino };
+        let writer = ExtentWriter::new(at, subject.clone());
+        Ok(Self { client, subject, view, writer, position: 0, unsettled: false })
     }
 
     /// The file's inode id.
@@ -62,6 +66,7 @@ impl File {
     pub async fn refresh(&mut self) -> Result<u64> {
         let target = At::Inode(self.ino()).wire("refresh", true)?;
         self.view = View::load(&self.client, &target, &self.subject).await?;
+        self.writer.set_policy(self.view.policy);
         Ok(self.length())
     }
 
@@ -93,7 +98,7 @@ impl File {
     /// [`fsync`](Self::fsync) or [`close`](Self::close).
     ///
     /// # Errors
-    /// `FileTooLarge`; what an earlier write met.
+    /// `FileTooLarge`; what a write met, and `Poisoned` from then on.
     pub async fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         if offset.checked_add(data.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {
             return Err(Error::new("write", &self.subject, FsError::FileTooLarge));
@@ -115,21 +120,24 @@ impl File {
     /// are committed on a majority of the metadata servers; with `persist = sync`, in S3 too.
     ///
     /// # Errors
-    /// What a write met; the bytes since the last `fsync` may then be missing.
+    /// What a write met; the bytes since the last `fsync` may then be missing, and every later
+    /// call says so (`Poisoned`). After `Unavailable` from the commit or from S3 nothing is lost:
+    /// the next `fsync` goes on where this one stopped.
     pub async fn fsync(&mut self) -> Result<()> {
-        let extents = self.writer.finish(&self.client).await?;
-        if !extents.is_empty() {
-            let extents = extents.iter().map(v1::Extent::from).collect();
-            self.client.commit(self.ino(), extents).await?;
+        let ino = self.ino();
+        self.unsettled |= self.writer.commit(&self.client, ino).await?;
+        if self.unsettled {
             self.refresh().await?;
             if self.view.policy.persist == 1 {
-                self.client.sync(self.ino()).await?;
+                self.client.sync(ino).await?;
             }
+            self.unsettled = false;
         }
         Ok(())
     }
 
-    /// Sets the length: cuts, or grows with zeros. What was written before is synced first.
+    /// Sets the length: cuts, or grows with zeros. What was written before is synced first. The
+    /// new length is on a majority of the metadata servers, and seen by others, when this returns.
     ///
     /// # Errors
     /// `FileTooLarge`, and those of [`fsync`](Self::fsync).
@@ -139,7 +147,8 @@ impl File {
         self.refresh().await.map(|_| ())
     }
 
-    /// Syncs and closes the handle. See [`fsync`](Self::fsync).
+    /// Syncs and closes the handle: what was written is as durable as after
+    /// [`fsync`](Self::fsync) when this returns.
     ///
     /// # Errors
     /// Those of [`fsync`](Self::fsync).

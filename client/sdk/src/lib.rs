@@ -22,6 +22,7 @@ mod chunk_writer;
 mod client;
 mod connection;
 mod error;
+mod fetch;
 mod file;
 mod growth;
 mod listing;
@@ -31,6 +32,7 @@ mod options;
 mod put;
 mod read;
 mod session;
+mod suspects;
 mod target;
 mod wire_stream;
 

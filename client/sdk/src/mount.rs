@@ -42,7 +42,8 @@ pub struct MountStatus {
 
 impl Client {
     /// Binds a path, made if it is missing, to a bucket and prefix. Its objects are files at
-    /// once; each directory is listed in the bucket when it is first asked for.
+    /// once; each directory is listed in the bucket when it is first asked for. The mount is
+    /// durable, on a majority of the metadata servers, when this returns.
     ///
     /// # Errors
     /// `NotEmpty` when the directory holds entries, `CrossMount` inside another mount.
@@ -61,7 +62,8 @@ impl Client {
         Ok(MountId(reply.mount.unwrap_or_default()))
     }
 
-    /// Unbinds a mount's path. The bucket stays as it is.
+    /// Unbinds a mount's path. The bucket stays as it is. The removal is durable, on a majority of
+    /// the metadata servers, when this returns.
     ///
     /// # Errors
     /// `NoSuchMount`.

@@ -1,44 +1,88 @@
 //! [`PutWriter`]: a whole new content for a path, seen at once when it is finished.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use cairn_proto::v1;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_types::limits::APPEND_BYTES_MAX;
-use cairn_types::{Extent, FsError, Inode};
+use cairn_types::{Extent, FsError, Inode, InodeId};
 
-use crate::chunk_writer::{PolicyAt, add_extent};
+use crate::chunk_writer::add_extent;
 use crate::client::{Client, inode_of};
-use crate::error::{Cause, Result};
-use crate::growth::Ticket;
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::growth::{PolicyAt, Ticket};
 use crate::target::At;
 
 /// Appends of one writer under way at once, at most.
 const TICKETS_MAX: usize = 16;
 /// Tries of a small content whose chunk was lost with the session.
 const TRIES_MAX: usize = 3;
+/// Why a writer is broken whose caller went away in the middle.
+const CANCELLED: &str = "a call was cancelled before everything it took was safe";
 
 /// Bytes in one buffer while a content is written.
 pub(crate) const PIECE_BYTES: usize = APPEND_BYTES_MAX;
 
 /// Collects bytes into extents of the session's chunks.
+///
+/// Once some of its bytes may be lost it is broken for good: it takes, finishes and commits
+/// nothing more and says why each time, so that no later success hides a hole.
 pub(crate) struct ExtentWriter {
     at: PolicyAt,
+    subject: String,
     buffer: BytesMut,
     /// The file offset of the buffer's first byte.
     buffer_offset: u64,
     tickets: VecDeque<(u64, u64, Ticket)>,
+    /// What is acknowledged and not committed yet.
     extents: Vec<Extent>,
+    /// Set while anything is awaited, so that a cancelled call leaves it, and kept by a failure.
+    broken: Option<Cow<'static, str>>,
 }
 
 impl ExtentWriter {
-    pub(crate) fn new(at: PolicyAt) -> Self {
-        Self { at, buffer: BytesMut::new(), buffer_offset: 0, tickets: VecDeque::new(), extents: Vec::new() }
+    pub(crate) fn new(at: PolicyAt, subject: String) -> Self {
+        Self {
+            at,
+            subject,
+            buffer: BytesMut::new(),
+            buffer_offset: 0,
+            tickets: VecDeque::new(),
+            extents: Vec::new(),
+            broken: None,
+        }
+    }
+
+    /// The policy for what is written from now on.
+    pub(crate) fn set_policy(&mut self, policy: v1::Policy) {
+        self.at.policy = policy;
+    }
+
+    /// Answers why the writer is broken, or marks it so until [`end`](Self::end).
+    fn begin(&mut self, action: &'static str) -> Result<()> {
+        if let Some(why) = &self.broken {
+            return Err(Error::new(action, &self.subject, Cause::Poisoned(why.to_string())));
+        }
+        self.broken = Some(Cow::Borrowed(CANCELLED));
+        Ok(())
+    }
+
+    /// Ends what [`begin`](Self::begin) began: a failure stays.
+    fn end<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.broken = outcome.as_ref().err().map(|error| Cow::Owned(error.to_string()));
+        outcome
     }
 
     /// Takes `data` for the file's bytes from `offset` on.
-    pub(crate) async fn write(&mut self, client: &Client, offset: u64, mut data: &[u8]) -> Result<()> {
+    pub(crate) async fn write(&mut self, client: &Client, offset: u64, data: &[u8]) -> Result<()> {
+        self.begin("write")?;
+        let outcome = self.take(client, offset, data).await;
+        self.end(outcome)
+    }
+
+    async fn take(&mut self, client: &Client, offset: u64, mut data: &[u8]) -> Result<()> {
         if self.buffer_offset + self.buffer.len() as u64 != offset {
             self.flush(client).await?;
             self.buffer_offset = offset;
@@ -61,41 +105,69 @@ impl ExtentWriter {
         }
         let data: Bytes = self.buffer.split().freeze();
         let length = data.len() as u64;
-        let ticket = client.chunks().submit(&self.at, data).await?;
+        let ticket = client.chunks().submit(self.at, data).await?;
         self.tickets.push_back((self.buffer_offset, length, ticket));
         self.buffer_offset += length;
         while self.tickets.len() > TICKETS_MAX {
-            self.settle_one(client).await?;
+            self.settle_one().await?;
         }
         Ok(())
     }
 
-    async fn settle_one(&mut self, client: &Client) -> Result<()> {
+    async fn settle_one(&mut self) -> Result<()> {
         let Some((offset, length, ticket)) = self.tickets.pop_front() else { return Ok(()) };
-        match ticket.placed().await {
-            Ok(placed) => {
-                add_extent(&mut self.extents, offset, length, placed);
-                Ok(())
-            }
-            Err(error) => {
-                client.chunks().renew(&self.at);
-                Err(error)
-            }
-        }
+        let placed = ticket.placed().await?;
+        add_extent(&mut self.extents, offset, length, placed);
+        Ok(())
     }
 
-    /// Waits until everything taken is acknowledged; answers its extents and starts anew.
-    pub(crate) async fn finish(&mut self, client: &Client) -> Result<Vec<Extent>> {
+    async fn settle_all(&mut self, client: &Client) -> Result<()> {
         self.flush(client).await?;
         while !self.tickets.is_empty() {
-            self.settle_one(client).await?;
+            self.settle_one().await?;
         }
-        Ok(std::mem::take(&mut self.extents))
+        Ok(())
     }
 
-    /// True while nothing is buffered, under way or waiting for its commit.
+    /// Waits until everything taken is acknowledged; answers the extents that are not committed.
+    pub(crate) async fn finish(&mut self, client: &Client) -> Result<Vec<v1::Extent>> {
+        self.begin("finish the write")?;
+        let outcome = self.settle_all(client).await;
+        self.end(outcome)?;
+        Ok(self.extents.iter().map(v1::Extent::from).collect())
+    }
+
+    /// Commits everything taken to the file; false when there was nothing to commit. What was
+    /// certainly not committed is kept for the next call; where that is unknown the writer is
+    /// broken.
+    pub(crate) async fn commit(&mut self, client: &Client, ino: InodeId) -> Result<bool> {
+        let extents = self.finish(client).await?;
+        if extents.is_empty() {
+            return Ok(false);
+        }
+        self.begin("commit")?;
+        match client.commit(ino, extents).await {
+            Ok(_) => {
+                self.extents.clear();
+                self.end(Ok(true))
+            }
+            Err(error) => {
+                let kept = matches!(
+                    error.kind(),
+                    ErrorKind::Retry | ErrorKind::RetryElsewhere | ErrorKind::Unavailable
+                );
+                let outcome = self.end(Err(error));
+                if kept {
+                    self.broken = None;
+                }
+                outcome
+            }
+        }
+    }
+
+    /// True while nothing is buffered, under way, waiting for its commit, or lost.
     pub(crate) fn is_clean(&self) -> bool {
-        self.buffer.is_empty() && self.tickets.is_empty() && self.extents.is_empty()
+        self.broken.is_none() && self.buffer.is_empty() && self.tickets.is_empty() && self.extents.is_empty()
     }
 }
 
@@ -114,15 +186,18 @@ pub struct PutWriter {
 impl PutWriter {
     pub(crate) async fn start(client: Client, target: At, mode: u32, exclusive: bool) -> Result<Self> {
         let at = client.policy_for_new(&target).await?;
-        Ok(Self { client, target, mode, exclusive, writer: ExtentWriter::new(at), size: 0 })
+        let writer = ExtentWriter::new(at, target.to_string());
+        Ok(Self { client, target, mode, exclusive, writer, size: 0 })
     }
 
     /// Takes more bytes. Buffered, bounded; not durable before [`finish`](Self::finish).
     ///
     /// # Errors
-    /// What an earlier write met. The content is then lost; the path is as it was.
+    /// What an earlier write met. The content is then lost, the path is as it was, and every
+    /// later call fails as [`Cause::Poisoned`].
     pub async fn write(&mut self, data: &[u8]) -> Result<()> {
-        self.writer.write(&self.client, self.size, data).await?;
+        let outcome = self.writer.write(&self.client, self.size, data).await;
+        self.heed(outcome)?;
         self.size += data.len() as u64;
         Ok(())
     }
@@ -133,10 +208,31 @@ impl PutWriter {
     ///
     /// # Errors
     /// [`FsError::Exists`] when it was to be exclusive; [`FsError::ChunkGone`] when the session
-    /// expired meanwhile: write again.
+    /// expired meanwhile: write again. [`Cause::Poisoned`] when an earlier write failed. With
+    /// `persist = sync`, `Unavailable` when S3 does not take it in time: the content may be
+    /// visible then, and goes up later.
     pub async fn finish(mut self) -> Result<Inode> {
-        let extents = self.writer.finish(&self.client).await?;
-        let inode = create(&self.client, &self.target, self.mode, self.exclusive, &extents).await?;
+        let extents = self.acknowledged().await?;
+        self.publish(extents).await
+    }
+
+    /// Waits until every byte is acknowledged.
+    async fn acknowledged(&mut self) -> Result<Vec<v1::Extent>> {
+        let outcome = self.writer.finish(&self.client).await;
+        self.heed(outcome)
+    }
+
+    /// After a failure the directory, whose policy was remembered and which may be gone, is asked
+    /// for anew.
+    fn heed<T>(&self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            self.client.forget_policies();
+        }
+        outcome
+    }
+
+    async fn publish(self, extents: Vec<v1::Extent>) -> Result<Inode> {
+        let inode = create(&self.client, &self.target, self.mode, self.exclusive, extents).await?;
         if self.writer.at.policy.persist == 1 {
             self.client.sync(inode.ino).await?;
         }
@@ -144,12 +240,24 @@ impl PutWriter {
     }
 }
 
+/// True when bytes that were not acknowledged may be written anew: nothing names them, and what
+/// was in their way is not there for a new writer.
+fn may_write_again(error: &Error) -> bool {
+    matches!(
+        error.cause(),
+        Cause::Poisoned(_)
+            | Cause::Fs(
+                FsError::ChunkGone { .. } | FsError::SessionExpired | FsError::Stale | FsError::NotFound
+            )
+    )
+}
+
 async fn create(
     client: &Client,
     target: &At,
     mode: u32,
     exclusive: bool,
-    extents: &[Extent],
+    extents: Vec<v1::Extent>,
 ) -> Result<Inode> {
     let operation = v1::Create {
         target: Some(target.wire("put", false)?),
@@ -158,7 +266,7 @@ async fn create(
         gid: client.gid(),
         exclusive,
         truncate: true,
-        extents: extents.iter().map(v1::Extent::from).collect(),
+        extents,
     };
     let subject = target.to_string();
     loop {
@@ -178,17 +286,24 @@ pub(crate) async fn put_bytes(
     exclusive: bool,
     data: &[u8],
 ) -> Result<Inode> {
-    for _ in 1..TRIES_MAX {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         let mut writer = PutWriter::start(client.clone(), target.clone(), mode, exclusive).await?;
-        writer.write(data).await?;
-        match writer.finish().await {
-            Err(error) if matches!(error.cause(), Cause::Fs(FsError::ChunkGone { .. })) => {}
+        let acknowledged = match writer.write(data).await {
+            Ok(()) => writer.acknowledged().await,
+            Err(error) => Err(error),
+        };
+        let extents = match acknowledged {
+            Err(error) if tries < TRIES_MAX && may_write_again(&error) => continue,
+            acknowledged => acknowledged?,
+        };
+        match writer.publish(extents).await {
+            Err(error)
+                if tries < TRIES_MAX && matches!(error.cause(), Cause::Fs(FsError::ChunkGone { .. })) => {}
             outcome => return outcome,
         }
     }
-    let mut writer = PutWriter::start(client.clone(), target.clone(), mode, exclusive).await?;
-    writer.write(data).await?;
-    writer.finish().await
 }
 
 impl std::fmt::Debug for PutWriter {

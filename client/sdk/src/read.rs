@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cairn_proto::v1::{
-    self, ChunkRange, ExtentsRequest, ObjectRange, ReadRequest, TailLengthRequest, read_request,
-};
-use cairn_proto::{ServiceError, v1::StatusRequest};
-use cairn_types::{ChunkId, Extent, ExtentSource, Inode};
+use cairn_proto::ServiceError;
+use cairn_proto::v1::{self, ChunkRange, ExtentsRequest, ObjectRange, TailLengthRequest, read_request};
+use cairn_types::{ChunkId, Extent, ExtentSource, Inode, TailRef};
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+use tonic::Code;
 
 use crate::client::Client;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Cause, Error, Result};
+use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
 
 /// Bytes in one read request, at most.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -46,13 +47,35 @@ struct Piece {
 
 impl View {
     /// Loads the extents of a whole file; a growing file's tail is asked for its length after.
+    ///
+    /// A tail whose primary is not reached, or is silent twice, the second time for the deadline
+    /// of an RPC, is sealed: its decided end is what counts then. A primary that is only busy
+    /// keeps its tail.
     pub(crate) async fn load(client: &Client, target: &v1::Target, subject: &str) -> Result<Self> {
+        let options = &client.reach().options;
+        let until = Instant::now() + options.retry_budget;
+        let mut silent: Option<ChunkId> = None;
         loop {
             let mut view = Self::load_extents(client, target, subject).await?;
-            match view.ask_tail(client).await {
-                Ok(()) => return Ok(view),
-                // Its primary is gone: the decided end is what counts.
-                Err(chunk) => client.seal(chunk, "a reader could not reach its primary").await?,
+            let Some(TailRef { chunk, base }) = view.inode.tail else { return Ok(view) };
+            let asked_before = silent == Some(chunk);
+            let limit = if asked_before { options.rpc_deadline } else { options.append_deadline };
+            let cause = match view.ask_tail(client, chunk, limit).await {
+                Ok(committed) => {
+                    view.tail = Some(Tail { chunk, base, committed });
+                    return Ok(view);
+                }
+                Err(cause) => cause,
+            };
+            if Instant::now() >= until {
+                let (seconds, last) = (options.retry_budget.as_secs(), cause.to_string());
+                return Err(Error::new("open", subject, Cause::RetriesUsedUp { seconds, last }));
+            }
+            if !asked_before && is_silence(&cause) {
+                silent = Some(chunk);
+            } else {
+                silent = None;
+                client.seal(chunk, "a reader could not reach its primary").await?;
             }
         }
     }
@@ -105,24 +128,23 @@ impl View {
     }
 
     /// Asks the open tail's primary for the committed length.
-    async fn ask_tail(&mut self, client: &Client) -> std::result::Result<(), ChunkId> {
-        let Some(tail) = self.inode.tail else { return Ok(()) };
-        let chunk = self.chunks.get(&tail.chunk.0).ok_or(tail.chunk)?;
-        let primary = chunk.replicas.iter().find(|r| r.node == chunk.primary).ok_or(tail.chunk)?;
-        let limit = client.reach().options.append_deadline;
+    async fn ask_tail(
+        &self,
+        client: &Client,
+        tail: ChunkId,
+        limit: Duration,
+    ) -> std::result::Result<u64, Cause> {
+        let unknown = || Cause::MalformedAnswer("extents.chunks");
+        let chunk = self.chunks.get(&tail.0).ok_or_else(unknown)?;
+        let primary = chunk.replicas.iter().find(|r| r.node == chunk.primary).ok_or_else(unknown)?;
+        let connections = &client.reach().connections;
         let asked = async {
-            let request = TailLengthRequest { chunk: tail.chunk.0, epoch: chunk.epoch };
-            let request = client.reach().connections.request(request, limit);
-            let reply = client.reach().connections.data(&primary.address)?.tail_length(request).await?;
+            let request = TailLengthRequest { chunk: tail.0, epoch: chunk.epoch };
+            let request = connections.request(request, limit);
+            let reply = connections.data(&primary.address)?.tail_length(request).await?;
             Ok::<_, Cause>(reply.into_inner().committed)
         };
-        match tokio::time::timeout(limit, asked).await {
-            Ok(Ok(committed)) => {
-                self.tail = Some(Tail { chunk: tail.chunk, base: tail.base, committed });
-                Ok(())
-            }
-            _ => Err(tail.chunk),
-        }
+        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(ServiceError::Deadline.into()))
     }
 
     /// The file's length in this view.
@@ -182,47 +204,12 @@ impl View {
         let Some(source) = &piece.source else {
             return Ok(Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)]));
         };
-        let (source, offset, mut nodes) = self.place(client, source).await?;
-        let mut last = Cause::Service(ServiceError::UnderStore);
-        let mut asked_all = false;
-        loop {
-            for address in &nodes {
-                let request = ReadRequest {
-                    source: Some(source.clone()),
-                    offset,
-                    length: piece.length,
-                    capability: Bytes::new(),
-                };
-                let limit = client.reach().options.rpc_deadline;
-                match tokio::time::timeout(limit, read_from(client, address, request, piece.length)).await {
-                    Ok(Ok(bytes)) => return Ok(bytes),
-                    Ok(Err(cause)) => last = cause,
-                    Err(_) => last = ServiceError::Deadline.into(),
-                }
-                tracing::debug!(address, cause = %last, "read failed, asking the next node");
-            }
-            if asked_all {
-                break;
-            }
-            asked_all = true;
-            let tried = nodes;
-            nodes = client.alive_nodes(true).await?.into_iter().filter(|a| !tried.contains(a)).collect();
-        }
-        let error = Error::new("read", format!("bytes {}+{}", piece.offset, piece.length), last);
-        let kind = error.kind();
-        Err(if matches!(kind, ErrorKind::Unknown | ErrorKind::RetryElsewhere) {
-            error.with_kind(ErrorKind::Unavailable)
-        } else {
-            error
-        })
+        let place = self.place(client, source, piece.length).await?;
+        fetch(client, place, piece.offset, piece.length).await
     }
 
     /// What to ask for, from which offset, and whom, best first.
-    async fn place(
-        &self,
-        client: &Client,
-        source: &ExtentSource,
-    ) -> Result<(read_request::Source, u64, Vec<String>)> {
+    async fn place(&self, client: &Client, source: &ExtentSource, length: u64) -> Result<Place> {
         match source {
             ExtentSource::Chunk { chunk, offset } => {
                 let known = self.chunks.get(&chunk.0);
@@ -242,14 +229,20 @@ impl View {
                     })
                     .collect();
                 nodes.sort();
+                // What an extent names was acknowledged: a secondary may not have heard so yet.
                 let range = ChunkRange {
                     chunk: chunk.0,
-                    known_committed: committed,
+                    known_committed: committed.max(offset + length),
                     place: known.place.clone(),
                     sealed_length: known.length,
                     replicas: known.replicas.clone(),
                 };
-                Ok((read_request::Source::Chunk(range), *offset, nodes.into_iter().map(|n| n.1).collect()))
+                Ok(Place {
+                    source: read_request::Source::Chunk(range),
+                    offset: *offset,
+                    nodes: nodes.into_iter().map(|n| n.1).collect(),
+                    first: if known.place.is_some() { FIRST_FROM_S3 } else { FIRST_FROM_DISK },
+                })
             }
             ExtentSource::Object { object, offset } => {
                 let mount = self.mounts.get(&object.mount.0);
@@ -268,38 +261,21 @@ impl View {
                 let mut nodes = client.alive_nodes(false).await?;
                 let seed = u64::from(crc32c::crc32c(&object.key));
                 nodes.sort_by_key(|address| rendezvous(seed, u64::from(crc32c::crc32c(address.as_bytes()))));
-                Ok((read_request::Source::Object(range), *offset, nodes))
+                let source = read_request::Source::Object(range);
+                Ok(Place { source, offset: *offset, nodes, first: FIRST_FROM_S3 })
             }
         }
     }
 }
 
-async fn read_from(
-    client: &Client,
-    address: &str,
-    request: ReadRequest,
-    length: u64,
-) -> std::result::Result<Bytes, Cause> {
-    let from = request.offset;
-    let request = client.reach().connections.request(request, client.reach().options.rpc_deadline);
-    let mut frames = client.reach().connections.data(address)?.read(request).await?.into_inner();
-    let mut out = BytesMut::new();
-    while let Some(frame) = frames.message().await? {
-        if crc32c::crc32c(&frame.data) != frame.crc32c {
-            return Err(ServiceError::ChecksumMismatch.into());
-        }
-        if frame.offset != from + out.len() as u64 {
-            return Err(Cause::MalformedAnswer("frame.offset"));
-        }
-        if out.is_empty() && frame.data.len() as u64 == length {
-            return Ok(frame.data);
-        }
-        out.extend_from_slice(&frame.data);
-        if out.len() as u64 > length {
-            return Err(Cause::MalformedAnswer("frame.data"));
-        }
+/// True when the primary may be there and did not say.
+fn is_silence(cause: &Cause) -> bool {
+    match cause {
+        Cause::Service(e) => matches!(e, ServiceError::Deadline | ServiceError::Overloaded),
+        // How the transport says that the time it was given is over.
+        Cause::Transport { code, .. } => matches!(code, Code::Cancelled | Code::DeadlineExceeded),
+        _ => false,
     }
-    if out.len() as u64 == length { Ok(out.freeze()) } else { Err(Cause::MalformedAnswer("read.length")) }
 }
 
 fn push_pieces(pieces: &mut Vec<Piece>, mut offset: u64, mut length: u64, source: Option<ExtentSource>) {
@@ -329,20 +305,4 @@ fn rendezvous(key: u64, node: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (x ^ (x >> 31)) | 1
-}
-
-/// The addresses of the data nodes that are alive.
-pub(crate) async fn alive_nodes(client: &Client) -> Result<Vec<String>> {
-    let status = client
-        .reach()
-        .leader
-        .call_within(
-            Duration::from_secs(5),
-            "find data nodes",
-            "",
-            StatusRequest {},
-            |mut meta, request| async move { meta.status(request).await },
-        )
-        .await?;
-    Ok(status.nodes.into_iter().filter(|n| n.alive).map(|n| n.address).collect())
 }

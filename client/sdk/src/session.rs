@@ -10,7 +10,7 @@ use cairn_proto::v1::{
 };
 use cairn_types::{FsError, SessionId, WriterId};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::meta::Leader;
@@ -30,6 +30,8 @@ pub(crate) struct Session {
     // await, since what it guards is that await.
     opening: Arc<AsyncMutex<()>>,
     stop: CancellationToken,
+    // Stops the renewal when the last handle goes; the task that renews has none.
+    _handle: Option<Arc<DropGuard>>,
 }
 
 struct Numbers {
@@ -46,8 +48,26 @@ impl Numbers {
     }
 }
 
+/// A sequence that was given out. Dropped, it is done with: answered, or given up by a caller
+/// that was cancelled. It is never given out again, and the servers refuse it from the next
+/// request on, so that a cancelled change happens soon or never.
+struct Given<'s> {
+    session: &'s Session,
+    id: SessionId,
+    sequence: u64,
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        let mut numbers = self.session.numbers();
+        if numbers.session == self.id {
+            numbers.unanswered.remove(&self.sequence);
+        }
+    }
+}
+
 impl Session {
-    /// Opens a session and starts renewing it.
+    /// Opens a session and starts renewing it, until its last handle is dropped.
     pub(crate) async fn open(leader: Leader, name: &str) -> Result<Self> {
         let (id, lease) = open_on(&leader, name).await?;
         let numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
@@ -58,9 +78,11 @@ impl Session {
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
             stop: CancellationToken::new(),
+            _handle: None,
         };
         tokio::spawn(keep_alive(session.clone()));
-        Ok(session)
+        let handle = Arc::new(session.stop.clone().drop_guard());
+        Ok(Self { _handle: Some(handle), ..session })
     }
 
     fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
@@ -81,7 +103,8 @@ impl Session {
     }
 
     /// Applies one change, once. It is durable on a majority of the metadata servers when this
-    /// returns; with the error kind `Unknown` it may or may not be.
+    /// returns; with the error kind `Unknown`, or when the caller is cancelled, it may or may not
+    /// be. An expired session is replaced.
     pub(crate) async fn change(
         &self,
         action: &'static str,
@@ -90,16 +113,9 @@ impl Session {
     ) -> Result<MutateReply> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
         loop {
-            let request = self.number(operation.clone());
-            let (session, sequence) = (SessionId(request.session), request.sequence);
-            let answer =
-                self.leader
-                    .call(action, subject, request, |mut client, request| async move {
-                        client.mutate(request).await
-                    })
-                    .await;
-            self.answered(session, sequence);
-            match answer {
+            let (request, given) = self.number(operation.clone());
+            let session = given.id;
+            match self.ask(action, subject, request, given).await {
                 Err(error)
                     if error.kind() == ErrorKind::Retry && error.fs() == Some(&FsError::SessionExpired) =>
                 {
@@ -110,25 +126,58 @@ impl Session {
         }
     }
 
-    fn number(&self, operation: Operation) -> MutateRequest {
+    /// As [`change`](Self::change), for what means something within `session` alone: once that
+    /// has expired the answer is `SessionExpired`, of the kind `Unknown`.
+    pub(crate) async fn change_in(
+        &self,
+        session: SessionId,
+        action: &'static str,
+        subject: &str,
+        operation: Operation,
+    ) -> Result<MutateReply> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
+        let (request, given) = self.number(operation);
+        if given.id != session {
+            let expired = Error::new(action, subject, FsError::SessionExpired);
+            return Err(expired.with_kind(ErrorKind::Unknown));
+        }
+        match self.ask(action, subject, request, given).await {
+            Err(error) if error.fs() == Some(&FsError::SessionExpired) => {
+                Err(error.with_kind(ErrorKind::Unknown))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask(
+        &self,
+        action: &'static str,
+        subject: &str,
+        request: MutateRequest,
+        given: Given<'_>,
+    ) -> Result<MutateReply> {
+        let answer = self
+            .leader
+            .call(action, subject, request, |mut client, request| async move { client.mutate(request).await })
+            .await;
+        drop(given);
+        answer
+    }
+
+    fn number(&self, operation: Operation) -> (MutateRequest, Given<'_>) {
         let mut numbers = self.numbers();
         let sequence = numbers.next;
         numbers.next += 1;
         numbers.unanswered.insert(sequence);
-        MutateRequest {
+        let request = MutateRequest {
             group: 0,
             session: numbers.session.0,
             sequence,
             acknowledged_below: numbers.acknowledged_below(),
             operation: Some(operation),
-        }
-    }
-
-    fn answered(&self, session: SessionId, sequence: u64) {
-        let mut numbers = self.numbers();
-        if numbers.session == session {
-            numbers.unanswered.remove(&sequence);
-        }
+        };
+        let given = Given { session: self, id: numbers.session, sequence };
+        (request, given)
     }
 
     /// Opens a new session in the place of `expired`, unless somebody has done so.

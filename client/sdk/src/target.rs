@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// What a call acts on: an absolute path, or an inode.
 ///
 /// Strings convert to paths; a bad path is an error of the call, which then changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum At {
     /// An absolute path.
     Path(Vec<u8>),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cairn_proto::{WireError, v1};
-use cairn_types::{ChunkId, FsError, Inode, IntentId, Persist};
+use cairn_types::{ChunkId, FsError, Inode, InodeId, IntentId, Persist};
 
 use super::Context;
 use super::call::malformed;
 use crate::keys::RowFault;
 use crate::keys::chunks::{ChunkRecord, ChunkState};
-use crate::leader::{Tenure, aging};
+use crate::leader::{Tenure, aging, sweep};
 use crate::namespace::read;
 use crate::node::Consistency;
 use crate::store::Rows;
@@ -19,6 +19,8 @@ use crate::store::Rows;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The shortest time between two looks at the state: under load it changes all the time.
 const PACE: Duration = Duration::from_millis(10);
+/// How long a primary may take to close a chunk, before it is sealed without its help.
+const CLOSE_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// How long a call may wait: what it asks for, within its deadline.
 fn patience(timeout_ms: u64, deadline: Duration) -> Duration {
@@ -90,22 +92,35 @@ pub async fn persisted(
     if stat.policy.persist == Persist::Never && stat.inode.mount.is_none() {
         return Err(FsError::NotSupported.into());
     }
-    let ino = stat.inode.ino;
-    let settle = async {
-        let open = open_chunks(&*view.store, &stat.inode).map_err(super::fault)?;
-        futures::future::join_all(open.iter().map(|c| close(&tenure, c))).await;
-        Ok::<_, WireError>(())
-    };
-    drop(tokio::time::timeout(patience, settle).await);
+    let started = ctx.clock.boottime();
+    let open = open_chunks(&*view.store, &stat.inode).map_err(super::fault)?;
+    let settling = futures::future::join_all(open.iter().map(|c| close(&tenure, c)));
+    // In time or not: what is not sealed yet is among what is waited for below.
+    drop(tokio::time::timeout(patience, settling).await);
     // What is written from now on need not be waited for.
-    let (_, wanted) = read::unpersisted(&*tenure.local()?.store, ino).map_err(super::fault)?;
+    let wanted = wanted(&tenure, stat.inode.ino, &open)?;
     tenure.urge(wanted.iter().copied());
     let look = || {
         let left = left_of(ctx, &wanted)?;
         Ok((left == 0).then_some(()))
     };
-    let done = until(ctx, patience, look).await?.is_some();
+    let left = patience.saturating_sub(ctx.clock.boottime().saturating_sub(started));
+    let done = until(ctx, left, look).await?.is_some();
     Ok(v1::WaitPersistedReply { done, unpersisted_bytes: left_of(ctx, &wanted)? })
+}
+
+/// What must be in S3 before a file is: its chunks that are not, and of those that were `open` the
+/// ones whose end is not decided yet. No extent names the bytes of an open tail.
+fn wanted(tenure: &Tenure, ino: InodeId, open: &[ChunkRecord]) -> Result<BTreeSet<ChunkId>, WireError> {
+    let view = tenure.local()?;
+    let (_, mut wanted) = read::unpersisted(&*view.store, ino).map_err(super::fault)?;
+    for record in open {
+        let now = read::chunk(&*view.store, record.chunk).map_err(super::fault)?;
+        if now.is_some_and(|now| now.state != ChunkState::Sealed) {
+            wanted.insert(record.chunk);
+        }
+    }
+    Ok(wanted)
 }
 
 /// Bytes of those of `wanted` that are not in S3 yet. One that is gone needs no copy there.
@@ -124,7 +139,12 @@ fn left_of(ctx: &Context, wanted: &BTreeSet<ChunkId>) -> Result<u64, WireError> 
 /// Closes a chunk and waits until it is sealed.
 async fn close(tenure: &Tenure, record: &ChunkRecord) {
     if record.state == ChunkState::Open {
-        aging::close(tenure, record).await;
+        let closed = tokio::time::timeout(CLOSE_WITHIN, aging::close(tenure, record)).await;
+        if closed.is_err()
+            && let Err(error) = sweep::begin_seal(tenure, record).await
+        {
+            tracing::debug!(chunk = %record.chunk, %error, "not sealed: it may be closed already");
+        }
     }
     if let Ok(Some(now)) = tenure.chunk(record.chunk) {
         // A failure shows as bytes that are not persisted.

@@ -7,10 +7,13 @@
 mod place;
 mod resolve;
 mod task;
+mod wait;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use cairn_proto::v1;
 use cairn_types::{ChunkId, Generation, InodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -37,8 +40,16 @@ pub(crate) struct Reach {
 pub(crate) enum Source {
     /// The tail of a file, for a writer of this generation.
     Tail { ino: InodeId, generation: Generation },
-    /// The session's own chunks, under the policy in force at this inode.
+    /// The session's own chunks, under the policy in force at this inode: that of the append for
+    /// which a chunk was opened last.
     Shared { policy_of: InodeId },
+}
+
+/// A policy in force, and an inode under which it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PolicyAt {
+    pub(crate) policy: v1::Policy,
+    pub(crate) ino: InodeId,
 }
 
 /// Where appended bytes are.
@@ -64,6 +75,8 @@ struct Pending {
     crc32c: u32,
     /// The file offset it must land at.
     expected: Option<u64>,
+    /// In a shared chunk: the policy that it must be kept by.
+    under: Option<PolicyAt>,
     reply: oneshot::Sender<Result<Placed>>,
     _room: OwnedSemaphorePermit,
 }
@@ -74,6 +87,7 @@ pub(crate) struct Growth {
     messages: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
     room_bytes: usize,
+    failed: Arc<AtomicBool>,
 }
 
 /// An append that was sent and is not answered yet.
@@ -92,25 +106,40 @@ impl Growth {
         let writer = reach.session.new_writer()?;
         let room_bytes = reach.options.in_flight_bytes_max.max(cairn_types::limits::APPEND_BYTES_MAX);
         let (messages, queue) = mpsc::channel(QUEUE);
-        let session = reach.session.id();
-        tokio::spawn(task::Task::new(reach, source, writer, session).run(queue));
-        Ok(Self { messages, room: Arc::new(Semaphore::new(room_bytes)), room_bytes })
+        let failed = Arc::new(AtomicBool::new(false));
+        tokio::spawn(task::Task::new(reach, source, writer, Arc::clone(&failed)).run(queue));
+        Ok(Self { messages, room: Arc::new(Semaphore::new(room_bytes)), room_bytes, failed })
     }
 
-    /// Hands one append over, in order; waits while too many bytes are under way.
+    /// True once the writer has failed for good: another one is needed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Hands one append to a file's tail over, in order; waits while too many bytes are under way.
     /// `data` has 1 byte to 1 MiB.
     pub(crate) async fn submit(&self, data: Bytes, expected: Option<u64>) -> Result<Ticket> {
+        self.hand_over(data, expected, None).await
+    }
+
+    /// As [`submit`](Self::submit), to a shared chunk under this policy.
+    pub(crate) async fn submit_under(&self, data: Bytes, under: PolicyAt) -> Result<Ticket> {
+        self.hand_over(data, None, Some(under)).await
+    }
+
+    async fn hand_over(&self, data: Bytes, expected: Option<u64>, under: Option<PolicyAt>) -> Result<Ticket> {
         let closed = || Error::new("append", "", Cause::Closed);
         let permits = u32::try_from(data.len().min(self.room_bytes)).map_err(|_| closed())?;
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
         let crc32c = crc32c::crc32c(&data);
-        let pending = Pending { data, crc32c, expected, reply, _room: room };
+        let pending = Pending { data, crc32c, expected, under, reply, _room: room };
         self.messages.send(Message::Append(pending)).await.map_err(|_| closed())?;
         Ok(Ticket(answer))
     }
 
-    /// Closes the open chunk once everything submitted is acknowledged.
+    /// Closes the open chunk once everything submitted is acknowledged. The error of a close and
+    /// a seal that both came to nothing is told.
     pub(crate) async fn roll(&self) -> Result<()> {
         let closed = || Error::new("close the chunk", "", Cause::Closed);
         let (reply, answer) = oneshot::channel();

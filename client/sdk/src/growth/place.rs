@@ -2,7 +2,7 @@
 
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{self, OpenChunk, OpenTail};
-use cairn_types::{ChunkId, FsError, SessionId, WriterId};
+use cairn_types::{ChunkId, FsError, WriterId};
 
 use super::resolve::seal;
 use super::{Reach, Source};
@@ -20,6 +20,7 @@ pub(super) struct Open {
     pub(super) address: String,
     pub(super) base: u64,
     pub(super) generation: u64,
+    pub(super) policy: Option<v1::Policy>,
     pub(super) stream: WireStream,
 }
 
@@ -29,12 +30,11 @@ pub(super) async fn open(
     reach: &Reach,
     source: Source,
     writer: WriterId,
-    session: SessionId,
     avoid: &mut Vec<u64>,
 ) -> Result<Open> {
     let mut last = None;
     for _ in 0..ROUNDS_MAX {
-        if reach.session.id() != session {
+        if reach.session.id() != writer.session() {
             let error = Error::new("append", "", FsError::SessionExpired);
             return Err(error.with_kind(ErrorKind::Unknown));
         }
@@ -66,22 +66,20 @@ pub(super) async fn open(
 }
 
 async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> Result<v1::Chunk> {
-    let (action, operation) = match source {
-        Source::Tail { ino, generation } => (
-            "open the tail",
-            Operation::OpenTail(OpenTail {
-                ino: ino.0,
-                generation: generation.0,
-                writer: writer.0,
-                avoid: avoid.to_vec(),
-            }),
-        ),
-        Source::Shared { policy_of } => (
-            "open a chunk",
-            Operation::OpenChunk(OpenChunk { policy_of: policy_of.0, avoid: avoid.to_vec() }),
-        ),
+    let avoid = avoid.to_vec();
+    let (action, reply) = match source {
+        // The writer is its session's: in another one it is a stranger.
+        Source::Tail { ino, generation } => {
+            let open = OpenTail { ino: ino.0, generation: generation.0, writer: writer.0, avoid };
+            let (action, operation) = ("open the tail", Operation::OpenTail(open));
+            (action, reach.session.change_in(writer.session(), action, "", operation).await?)
+        }
+        Source::Shared { policy_of } => {
+            let open = OpenChunk { policy_of: policy_of.0, avoid };
+            let (action, operation) = ("open a chunk", Operation::OpenChunk(open));
+            (action, reach.session.change(action, "", operation).await?)
+        }
     };
-    let reply = reach.session.change(action, "", operation).await?;
     reply.chunk.ok_or_else(|| Error::new(action, "", Cause::MalformedAnswer("chunk")))
 }
 
@@ -111,6 +109,7 @@ async fn connect(reach: &Reach, chunk: &v1::Chunk) -> std::result::Result<Open, 
         address: primary.address.clone(),
         base: activation.base,
         generation: activation.generation,
+        policy: chunk.policy,
         stream,
     })
 }

@@ -1,21 +1,26 @@
-//! The task that owns one writer.
+//! The task that owns one writer. How it gives a chunk or itself up is in `task/ending.rs`.
+
+mod ending;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_proto::v1::{AppendReply, AppendRequest, append_reply};
 use cairn_proto::{ServiceError, WireError, status};
-use cairn_types::{FsError, SessionId, WriterId};
+use cairn_types::{ChunkId, FsError, InodeId, WriterId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::Streaming;
 
 use super::place::{self, Open};
-use super::resolve;
+use super::wait::{next_reply, room, sleep_until};
 use super::{Message, Pending, Placed, Reach, Source};
 use crate::error::{Cause, Error, ErrorKind};
 
 /// Nodes that this writer remembers to avoid, at most.
 const AVOID_MAX: usize = 8;
+/// An offset at which no chunk ends: an append there is refused with the real length.
+const NOWHERE: u64 = u64::MAX;
 
 /// Why the open chunk is given up.
 enum Trouble {
@@ -45,8 +50,9 @@ pub(super) struct Task {
     reach: Reach,
     source: Source,
     writer: WriterId,
-    session: SessionId,
     open: Option<Open>,
+    /// A chunk that was given up and whose end could not be had.
+    undecided: Option<ChunkId>,
     avoid: Vec<u64>,
     /// The sequence of the next append that is sent.
     next: u64,
@@ -56,16 +62,18 @@ pub(super) struct Task {
     waiting: VecDeque<Pending>,
     rolls: Vec<tokio::sync::oneshot::Sender<crate::error::Result<()>>>,
     failed: Option<Error>,
+    /// The same, for the handles.
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Task {
-    pub(super) fn new(reach: Reach, source: Source, writer: WriterId, session: SessionId) -> Self {
+    pub(super) fn new(reach: Reach, source: Source, writer: WriterId, has_failed: Arc<AtomicBool>) -> Self {
         Self {
             reach,
             source,
             writer,
-            session,
             open: None,
+            undecided: None,
             avoid: Vec::new(),
             next: 1,
             acknowledged_end: 0,
@@ -73,6 +81,7 @@ impl Task {
             waiting: VecDeque::new(),
             rolls: Vec::new(),
             failed: None,
+            has_failed,
         }
     }
 
@@ -88,24 +97,29 @@ impl Task {
                 self.open_chunk().await;
                 continue;
             }
-            self.send_waiting();
-            let trouble = match self.next_event(&mut queue, queue_open).await {
-                Event::Reply(reply) => self.answered(reply),
-                Event::Message(Some(message)) => {
-                    self.take(message);
-                    None
-                }
-                Event::Message(None) => {
-                    queue_open = false;
-                    None
-                }
-                Event::Room => None,
-                Event::Late => {
-                    Some(Trouble::Seal { reason: "no acknowledgement within the deadline", blame: true })
+            let trouble = if self.must_roll() {
+                Some(Trouble::Planned)
+            } else {
+                self.send_waiting();
+                match self.next_event(&mut queue, queue_open).await {
+                    Event::Reply(reply) => self.answered(reply),
+                    Event::Message(Some(message)) => {
+                        self.take(message);
+                        None
+                    }
+                    Event::Message(None) => {
+                        queue_open = false;
+                        None
+                    }
+                    Event::Room => None,
+                    Event::Late => {
+                        Some(Trouble::Seal { reason: "no acknowledgement within the deadline", blame: true })
+                    }
                 }
             };
             if let Some(trouble) = trouble {
-                self.resolve(trouble).await;
+                // Its error was told to whoever waits.
+                let _ = self.resolve(trouble).await;
             }
         }
     }
@@ -130,7 +144,7 @@ impl Task {
     fn take(&mut self, message: Message) {
         match message {
             Message::Append(pending) => match &self.failed {
-                Some(error) => answer(pending, Err(error.clone())),
+                Some(error) => answer(pending, Err(ending::told_again(error))),
                 None => self.waiting.push_back(pending),
             },
             Message::Roll(reply) => self.rolls.push(reply),
@@ -138,8 +152,12 @@ impl Task {
     }
 
     async fn open_chunk(&mut self) {
-        match place::open(&self.reach, self.source, self.writer, self.session, &mut self.avoid).await {
+        if let Some(under) = self.waiting.front().and_then(|p| p.under) {
+            self.source = Source::Shared { policy_of: under.ino };
+        }
+        match place::open(&self.reach, self.source, self.writer, &mut self.avoid).await {
             Ok(open) => {
+                self.undecided = None;
                 tracing::debug!(chunk = %open.chunk, base = open.base, "chunk opened");
                 self.acknowledged_end = 0;
                 if matches!(self.source, Source::Shared { .. }) {
@@ -147,35 +165,67 @@ impl Task {
                 }
                 self.open = Some(open);
             }
-            Err(error) => self.fail(error),
+            Err(error) => match self.source {
+                // The inode is at fault, not the writer that others share.
+                Source::Shared { policy_of }
+                    if error.fs().is_some() && error.kind() == ErrorKind::Invalid =>
+                {
+                    self.refuse_under(policy_of, &error);
+                }
+                _ => self.fail(error),
+            },
         }
         let excess = self.avoid.len().saturating_sub(AVOID_MAX);
         self.avoid.drain(..excess);
+    }
+
+    /// Answers every append that waits for a chunk under this inode with `error`.
+    fn refuse_under(&mut self, ino: InodeId, error: &Error) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (refused, kept): (VecDeque<Pending>, VecDeque<Pending>) =
+            waiting.into_iter().partition(|p| p.under.is_some_and(|under| under.ino == ino));
+        self.waiting = kept;
+        for pending in refused {
+            answer(pending, Err(error.clone()));
+        }
+    }
+
+    /// True when `pending` may lie in the open chunk: the policy of a directory may have changed
+    /// after its client asked for it, and then a chunk opened there is not what others want.
+    fn fits(&self, open: &Open, pending: &Pending) -> bool {
+        match (self.source, pending.under) {
+            (Source::Shared { policy_of }, Some(under)) => {
+                under.ino == policy_of || open.policy == Some(under.policy)
+            }
+            _ => true,
+        }
+    }
+
+    /// True when the next append needs another chunk and nothing is under way in this one.
+    fn must_roll(&self) -> bool {
+        match (&self.open, self.waiting.front()) {
+            (Some(open), Some(front)) => self.sent.is_empty() && !self.fits(open, front),
+            _ => false,
+        }
     }
 
     /// True when the front of `waiting` may be sent: an append with an expected offset goes
     /// alone, so that a refusal leaves no gap in the sequences.
     fn may_send(&self) -> bool {
         let alone = self.sent.back().is_some_and(|s| s.pending.expected.is_some());
-        match self.waiting.front() {
-            Some(front) => {
-                self.open.is_some() && !alone && (front.expected.is_none() || self.sent.is_empty())
+        match (&self.open, self.waiting.front()) {
+            (Some(open), Some(front)) => {
+                !alone && self.fits(open, front) && (front.expected.is_none() || self.sent.is_empty())
             }
-            None => false,
+            _ => false,
         }
     }
 
     fn send_waiting(&mut self) {
         while self.may_send() {
             let (Some(open), Some(pending)) = (self.open.as_ref(), self.waiting.pop_front()) else { return };
-            let expected_offset = match pending.expected {
-                Some(expected) if expected < open.base => {
-                    let refused = FsError::LengthMismatch { expected, actual: open.base };
-                    answer(pending, Err(Error::new("append", "", refused)));
-                    continue;
-                }
-                expected => expected.map(|offset| offset - open.base),
-            };
+            // What lies before this chunk cannot match; its primary knows the length to answer with.
+            let expected_offset = pending.expected.map(|at| at.checked_sub(open.base).unwrap_or(NOWHERE));
             let generation = match self.source {
                 Source::Tail { generation, .. } => generation.0,
                 Source::Shared { .. } => open.generation,
@@ -253,7 +303,8 @@ impl Task {
                 let base = self.open.as_ref().map_or(0, |o| o.base);
                 let sent = self.sent.pop_front()?;
                 self.next = sent.sequence;
-                let refused = FsError::LengthMismatch { expected: expected + base, actual: actual + base };
+                let expected = sent.pending.expected.unwrap_or_else(|| expected.saturating_add(base));
+                let refused = FsError::LengthMismatch { expected, actual: actual + base };
                 answer(sent.pending, Err(Error::new("append", "", refused)));
                 None
             }
@@ -274,95 +325,6 @@ impl Task {
             }
         }
     }
-
-    /// Gives the open chunk up and settles what was sent to it (append protocol R10).
-    async fn resolve(&mut self, trouble: Trouble) {
-        let Some(open) = self.open.take() else { return };
-        let (address, primary) = (open.address.clone(), open.primary);
-        drop(open.stream);
-        let sealed = match trouble {
-            Trouble::Planned => resolve::close(&self.reach, open.chunk, open.epoch, &address).await,
-            Trouble::Seal { reason, blame } => {
-                if blame {
-                    self.avoid.push(primary);
-                    self.reach.connections.forget(&address);
-                }
-                let blame = if blame { primary } else { 0 };
-                resolve::seal(&self.reach, open.chunk, open.epoch, reason, blame).await
-            }
-        };
-        let settled = match sealed {
-            Ok(sealed) => self.settle(&sealed, open.base).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = settled {
-            let unknown = !self.sent.is_empty();
-            self.fail(if unknown { error.with_kind(ErrorKind::Unknown) } else { error });
-        }
-    }
-
-    /// Answers what the sealed chunk holds; puts the rest back in front of what waits.
-    async fn settle(&mut self, sealed: &cairn_proto::v1::Chunk, base: u64) -> crate::error::Result<()> {
-        let (last, last_offset) = resolve::decided(sealed, self.writer).unwrap_or((0, 0));
-        let inside = self.sent.iter().take_while(|s| s.sequence <= last).count();
-        let places = match (self.source, inside) {
-            (_, 0) => None,
-            (_, 1) => Some([(last, last_offset - base.min(last_offset))].into()),
-            _ => Some(resolve::offsets(&self.reach, sealed, self.writer, self.acknowledged_end).await?),
-        };
-        for _ in 0..inside {
-            let Some(sent) = self.sent.pop_front() else { break };
-            let offset =
-                places.as_ref().and_then(|p: &std::collections::HashMap<u64, u64>| p.get(&sent.sequence));
-            let placed = offset.map(|at| Placed {
-                chunk: cairn_types::ChunkId(sealed.chunk),
-                chunk_offset: *at,
-                file_offset: base + at,
-            });
-            let missing = || {
-                Error::new("resolve an append", "", Cause::MalformedAnswer("records"))
-                    .with_kind(ErrorKind::Unknown)
-            };
-            answer(sent.pending, placed.ok_or_else(missing));
-        }
-        if let Some(first) = self.sent.front() {
-            self.next = first.sequence;
-        }
-        while let Some(sent) = self.sent.pop_back() {
-            self.waiting.push_front(sent.pending);
-        }
-        Ok(())
-    }
-
-    /// Ends the writer: everything under way and to come gets `error`.
-    fn fail(&mut self, error: Error) {
-        self.open = None;
-        let sent = std::mem::take(&mut self.sent).into_iter().map(|s| (s.pending, true));
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| (p, false));
-        for (pending, was_sent) in sent.chain(waiting) {
-            let fenced = error.kind() == ErrorKind::Fenced;
-            let told =
-                if was_sent && !fenced { error.clone().with_kind(ErrorKind::Unknown) } else { error.clone() };
-            answer(pending, Err(told));
-        }
-        // What the cluster could not take for now leaves the writer usable; the rest ends it.
-        let transient = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Retry);
-        if !transient {
-            self.failed = Some(error);
-        }
-    }
-
-    async fn finish_rolls(&mut self) {
-        if self.rolls.is_empty() || !self.sent.is_empty() || !self.waiting.is_empty() {
-            return;
-        }
-        self.resolve(Trouble::Planned).await;
-        let outcome = self.failed.clone().map_or(Ok(()), Err);
-        for reply in self.rolls.drain(..) {
-            // The one who asked may be gone.
-            let _ = reply.send(outcome.clone());
-        }
-    }
 }
 
 fn answer(pending: Pending, outcome: crate::error::Result<Placed>) {
@@ -372,31 +334,4 @@ fn answer(pending: Pending, outcome: crate::error::Result<Placed>) {
 
 fn is_fence(cause: &Cause) -> bool {
     matches!(cause, Cause::Service(ServiceError::ChunkFenced { .. } | ServiceError::NotPrimary { .. }))
-}
-
-async fn next_reply(
-    replies: Option<&mut Streaming<AppendReply>>,
-) -> Result<Option<AppendReply>, tonic::Status> {
-    match replies {
-        Some(replies) => replies.message().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the stream's queue has room. A closed queue shows as a broken reply stream.
-async fn room(requests: Option<&mpsc::Sender<AppendRequest>>) {
-    let reserved = match requests {
-        Some(requests) => requests.reserve().await.is_ok(),
-        None => false,
-    };
-    if !reserved {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }

@@ -1,0 +1,135 @@
+//! Fetching a run of bytes: one data node after the other, until one has them.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cairn_proto::ServiceError;
+use cairn_proto::v1::{ReadRequest, StatusRequest, read_request};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::{Cause, Error, ErrorKind, Result};
+
+/// How long a node may take at first to read from its own disk.
+pub(crate) const FIRST_FROM_DISK: Duration = Duration::from_millis(500);
+/// How long a node may take at first when it may have to ask S3.
+pub(crate) const FIRST_FROM_S3: Duration = Duration::from_secs(2);
+/// By how much that grows from round to round, up to the deadline of an RPC.
+const GROWTH: u32 = 4;
+
+/// Where a run of bytes is.
+pub(crate) struct Place {
+    pub(crate) source: read_request::Source,
+    /// In the source.
+    pub(crate) offset: u64,
+    /// Whom to ask, best first.
+    pub(crate) nodes: Vec<String>,
+    /// How long each may take in the first round.
+    pub(crate) first: Duration,
+}
+
+/// Reads `length` bytes at `place`, which are those of a file from `file_offset` on.
+///
+/// In the first round each node of the place is asked and given a short time, then every node
+/// that is alive; those that only were too slow, or were not reached, are asked again with more
+/// time, up to the deadline of an RPC and within the retry budget.
+pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Bytes> {
+    let options = &client.reach().options;
+    let until = Instant::now() + options.retry_budget;
+    let Place { source, offset, mut nodes, first } = place;
+    let mut limit = first.min(options.rpc_deadline);
+    let known = nodes.clone();
+    let mut asked_all = false;
+    let mut last = Cause::Service(ServiceError::UnderStore);
+    loop {
+        client.suspects().put_last(&mut nodes);
+        let mut late = Vec::new();
+        for address in nodes {
+            let source = Some(source.clone());
+            let request = ReadRequest { source, offset, length, capability: Bytes::new() };
+            match tokio::time::timeout(limit, read_from(client, &address, request, limit)).await {
+                Ok(Ok(bytes)) => {
+                    client.suspects().forgive(&address);
+                    return Ok(bytes);
+                }
+                Ok(Err(cause)) => last = cause,
+                Err(_) => last = ServiceError::Deadline.into(),
+            }
+            tracing::debug!(address, cause = %last, "read failed, asking the next node");
+            if is_silence(&last) {
+                client.suspects().add(&address);
+                late.push(address);
+            }
+        }
+        let at_the_end = late.is_empty() || limit >= options.rpc_deadline;
+        if (asked_all && at_the_end) || Instant::now() >= until {
+            break;
+        }
+        nodes = late;
+        limit = (limit * GROWTH).min(options.rpc_deadline);
+        if !asked_all {
+            asked_all = true;
+            match client.alive_nodes(true).await {
+                Ok(alive) => nodes.extend(alive.into_iter().filter(|address| !known.contains(address))),
+                Err(error) if nodes.is_empty() => return Err(error),
+                Err(error) => tracing::debug!(%error, "who else is alive is unknown"),
+            }
+        }
+    }
+    let error = Error::new("read", format!("bytes {file_offset}+{length}"), last);
+    let kind = error.kind();
+    Err(if matches!(kind, ErrorKind::Unknown | ErrorKind::RetryElsewhere) {
+        error.with_kind(ErrorKind::Unavailable)
+    } else {
+        error
+    })
+}
+
+/// True when the node may have what was asked for, and did not say.
+fn is_silence(cause: &Cause) -> bool {
+    matches!(cause, Cause::Transport { .. } | Cause::Service(ServiceError::Deadline))
+}
+
+async fn read_from(
+    client: &Client,
+    address: &str,
+    request: ReadRequest,
+    limit: Duration,
+) -> std::result::Result<Bytes, Cause> {
+    let (from, length) = (request.offset, request.length);
+    let request = client.reach().connections.request(request, limit);
+    let mut frames = client.reach().connections.data(address)?.read(request).await?.into_inner();
+    let mut out = BytesMut::new();
+    while let Some(frame) = frames.message().await? {
+        if crc32c::crc32c(&frame.data) != frame.crc32c {
+            return Err(ServiceError::ChecksumMismatch.into());
+        }
+        if frame.offset != from + out.len() as u64 {
+            return Err(Cause::MalformedAnswer("frame.offset"));
+        }
+        if out.is_empty() && frame.data.len() as u64 == length {
+            return Ok(frame.data);
+        }
+        out.extend_from_slice(&frame.data);
+        if out.len() as u64 > length {
+            return Err(Cause::MalformedAnswer("frame.data"));
+        }
+    }
+    if out.len() as u64 == length { Ok(out.freeze()) } else { Err(Cause::MalformedAnswer("read.length")) }
+}
+
+/// The addresses of the data nodes that are alive.
+pub(crate) async fn alive_nodes(client: &Client) -> Result<Vec<String>> {
+    let status = client
+        .reach()
+        .leader
+        .call_within(
+            Duration::from_secs(5),
+            "find data nodes",
+            "",
+            StatusRequest {},
+            |mut meta, request| async move { meta.status(request).await },
+        )
+        .await?;
+    Ok(status.nodes.into_iter().filter(|n| n.alive).map(|n| n.address).collect())
+}
