@@ -4,6 +4,7 @@
 //! `service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
 //! reached through [`metadata`] alone.
 
+pub mod ancestry;
 pub mod cache;
 pub mod chunk;
 pub mod config;
