@@ -21,6 +21,7 @@ pub mod replicate;
 pub mod segments;
 pub mod serve;
 pub mod service;
+pub mod silent;
 pub mod understore;
 pub mod upload;
 pub mod work;

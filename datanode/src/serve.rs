@@ -31,6 +31,7 @@ use crate::replicate::grant::Grants;
 use crate::replicate::seal::Seals;
 use crate::replicate::{Context, Primaries};
 use crate::service::DataService;
+use crate::silent::SilentPeers;
 use crate::work::{Worker, sealed};
 use crate::write_through::{self, WriteThrough};
 
@@ -251,6 +252,7 @@ impl Parts {
             primaries: Primaries::new(Arc::clone(&context)),
             cache: through.cache,
             health: through.health,
+            silent: SilentPeers::default(),
             stop: stop.clone(),
         });
         let worker = Worker::new(Arc::clone(&node), through.uploader, through.buckets);
