@@ -10,6 +10,7 @@ pub mod chunk;
 pub mod config;
 pub mod connection;
 pub mod disk;
+pub mod endpoint;
 pub mod format;
 pub mod health;
 pub mod http;

@@ -259,6 +259,9 @@ impl Parts {
         tokio::spawn(renewals.run(stop.clone()));
         tokio::spawn(member.beat(self.node, known, stop.clone()));
         tokio::spawn(worker.run(context.leaving.clone()));
+        if let Some(endpoint) = through.endpoint {
+            tokio::spawn(endpoint.run(context.leaving.clone()));
+        }
         let restart = sealed::after_restart(Arc::clone(&context));
         let leaving = context.leaving.clone();
         context.tasks.spawn(async move { leaving.run_until_cancelled(restart).await });

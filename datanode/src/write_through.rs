@@ -8,6 +8,7 @@ use cairn_types::{Clock, ClusterId, DiskId, SystemRandom};
 use crate::cache::Cache;
 use crate::chunk::ChunkStore;
 use crate::config::{Config, UnderStoreConfig};
+use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients};
 use crate::upload::Uploader;
@@ -16,6 +17,8 @@ use crate::upload::Uploader;
 pub struct WriteThrough {
     /// Writes packs; absent without an under-store.
     pub uploader: Option<Uploader>,
+    /// Finds out what the under-store does; absent without one. Uploads wait for it.
+    pub endpoint: Option<Endpoint>,
     /// The buckets of mounts.
     pub buckets: Arc<dyn Buckets>,
     /// Reads objects through the cache.
@@ -44,9 +47,17 @@ pub async fn open(
         Some(under) => Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?),
         None => None,
     };
-    let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, clock));
-    let uploader =
-        packs.as_ref().map(|packs| Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster));
+    let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, Arc::clone(&clock)));
+    let health = Health::default();
+    let (endpoint, uploader) = match &packs {
+        Some(packs) => {
+            let (endpoint, findings) =
+                Endpoint::new(Arc::clone(packs), cluster, clock, &SystemRandom, health.clone());
+            let uploader = Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster);
+            (Some(endpoint), Some(uploader.with_findings(findings)))
+        }
+        None => (None, None),
+    };
     let cache = Cache::new(Arc::new(store.clone()), packs, Arc::clone(&buckets), disk);
-    Ok(WriteThrough { uploader, buckets, cache, health: Health::default() })
+    Ok(WriteThrough { uploader, endpoint, buckets, cache, health })
 }

@@ -222,6 +222,12 @@ impl UnderStore for DirectoryStore {
     async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError> {
         // A large object takes the same way as a small one here.
         let found = probe::probe(self, scratch).await?;
+        for folder in [format!("{scratch}a"), scratch.trim_end_matches('/').to_owned()] {
+            if let Ok(path) = self.files.path_to_filesystem(&located(&folder)?) {
+                // One that is not empty, or gone, is left as it is.
+                let _left = tokio::fs::remove_dir(path).await;
+            }
+        }
         Ok(Capabilities { complete_if_absent: found.put_if_absent, ..found })
     }
 
