@@ -5,6 +5,7 @@
 //! reached through [`metadata`] alone.
 
 pub mod ancestry;
+pub mod budget;
 pub mod cache;
 pub mod chunk;
 pub mod config;

@@ -16,7 +16,7 @@ use crate::understore::{
     BodyFailed, Capabilities, NewObject, ObjectHead, PutOutcome, UnderStore, UnderStoreError, has_checksum,
 };
 
-/// Uploads at once: each holds at most three parts of 8 MiB.
+/// Uploads at once when nobody says otherwise: each holds at most three parts of 8 MiB.
 const UPLOADS_MAX: usize = 2;
 /// PUTs of one pack before the work is given back; each is retried by the S3 client besides.
 const PUTS_MAX: usize = 2;
@@ -41,6 +41,12 @@ impl Uploader {
         Self { store, source, cluster, turns, findings: Findings::known(found) }
     }
 
+    /// The same, of so many uploads at once, one at least.
+    #[must_use]
+    pub fn with_turns(self, uploads: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(uploads.max(1))), ..self }
+    }
+
     /// The same, of whose store only that is known: uploads wait until it is.
     #[must_use]
     pub fn with_findings(self, findings: Findings) -> Self {
@@ -50,7 +56,7 @@ impl Uploader {
     /// Writes the pack that `work` describes and verifies size and checksum of what is there: by the
     /// store's own checksum when it was found to check it, else by reading all of it back.
     /// When it answers, the pack is durable in the under-store, whole and as intended; asked again,
-    /// by any holder, it answers the same. At most two run at once, others wait; all wait until it is
+    /// by any holder, it answers the same. A bounded number runs at once, others wait; all wait until it is
     /// known what the store does.
     ///
     /// # Errors

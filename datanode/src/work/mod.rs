@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::lanes::Lanes;
 use crate::chunk::StoreError;
+use crate::import::Imports;
 use crate::node::Node;
 use crate::understore::Buckets;
 use crate::upload::Uploader;
@@ -33,14 +34,20 @@ pub struct Worker {
     node: Arc<Node>,
     uploader: Option<Uploader>,
     buckets: Arc<dyn Buckets>,
+    imports: Imports,
     lanes: Lanes,
 }
 
 impl Worker {
     /// A worker of `node`; without an uploader packs are not written.
     #[must_use]
-    pub fn new(node: Arc<Node>, uploader: Option<Uploader>, buckets: Arc<dyn Buckets>) -> Self {
-        Self { node, uploader, buckets, lanes: Lanes::default() }
+    pub fn new(
+        node: Arc<Node>,
+        uploader: Option<Uploader>,
+        buckets: Arc<dyn Buckets>,
+        imports: Imports,
+    ) -> Self {
+        Self { node, uploader, buckets, imports, lanes: Lanes::default() }
     }
 
     /// Pulls and does work until `stop`. A stream that ends is pulled again from the leader.
