@@ -4,11 +4,14 @@
 //! `service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
 //! reached through [`metadata`] alone.
 
+pub mod ancestry;
+pub mod budget;
 pub mod cache;
 pub mod chunk;
 pub mod config;
 pub mod connection;
 pub mod disk;
+pub mod endpoint;
 pub mod format;
 pub mod health;
 pub mod http;
@@ -20,6 +23,7 @@ pub mod replicate;
 pub mod segments;
 pub mod serve;
 pub mod service;
+pub mod silent;
 pub mod understore;
 pub mod upload;
 pub mod work;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::health::Health;
 use crate::replicate::{Context, Primaries};
+use crate::silent::SilentPeers;
 
 /// A data node's parts. Shared by all its tasks.
 pub struct Node {
@@ -25,6 +26,8 @@ pub struct Node {
     pub cache: Cache,
     /// How the under-store does.
     pub health: Health,
+    /// Peers that a read waited for in vain.
+    pub silent: SilentPeers,
     /// Raised last: open calls end.
     pub stop: CancellationToken,
 }

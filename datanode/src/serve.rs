@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::budget::Budget;
 use crate::chunk::{ChunkStore, StoreOptions};
 use crate::config::{Checked, Config, ConfigError};
 use crate::connection::{CONNECTION_WINDOW_BYTES, Connections, KEEPALIVE, Peers, STREAM_WINDOW_BYTES};
@@ -31,6 +32,7 @@ use crate::replicate::grant::Grants;
 use crate::replicate::seal::Seals;
 use crate::replicate::{Context, Primaries};
 use crate::service::DataService;
+use crate::silent::SilentPeers;
 use crate::work::{Worker, sealed};
 use crate::write_through::{self, WriteThrough};
 
@@ -188,10 +190,18 @@ async fn open_store(
 ) -> Result<Opened, ServeError> {
     let segment_bytes = config.segment_mib << 20;
     let wanted = config.capacity_mib << 20;
+    let queue_bytes = Budget::of(config.memory_mib).queue_bytes;
     let opened = tokio::task::spawn_blocking(move || {
         let id = format::claim(&disk, cluster, clock.as_ref(), &SystemRandom)?;
         let capacity_bytes = format::capacity(&disk, segment_bytes, wanted)?;
-        let options = StoreOptions { disk: id, segment_bytes, capacity_bytes, boot_id, prepare_ahead: true };
+        let options = StoreOptions {
+            disk: id,
+            segment_bytes,
+            capacity_bytes,
+            boot_id,
+            prepare_ahead: true,
+            queue_bytes,
+        };
         let (store, report) = ChunkStore::open(disk, clock, options)?;
         let (unsealed, damaged) = (report.unsealed.len(), report.damaged.len());
         tracing::info!(incarnation = report.incarnation.0, unsealed, damaged, "recovered the store");
@@ -230,6 +240,7 @@ struct Parts {
 impl Parts {
     fn start(self, member: Member, through: WriteThrough, known: watch::Sender<bool>) -> Running {
         let stop = self.stop;
+        let appends_bytes = Budget::of(self.config.memory_mib).appends_bytes;
         let (grants, renewals) = Grants::new(self.metadata.clone(), format!("datanode-{}", self.node.0));
         let context = Arc::new(Context {
             node: self.node,
@@ -248,15 +259,19 @@ impl Parts {
             id: self.node,
             boot_id: self.boot_id,
             context: Arc::clone(&context),
-            primaries: Primaries::new(Arc::clone(&context)),
+            primaries: Primaries::new(Arc::clone(&context), appends_bytes),
             cache: through.cache,
             health: through.health,
+            silent: SilentPeers::default(),
             stop: stop.clone(),
         });
-        let worker = Worker::new(Arc::clone(&node), through.uploader, through.buckets);
+        let worker = Worker::new(Arc::clone(&node), through.uploader, through.buckets, through.imports);
         tokio::spawn(renewals.run(stop.clone()));
         tokio::spawn(member.beat(self.node, known, stop.clone()));
         tokio::spawn(worker.run(context.leaving.clone()));
+        if let Some(endpoint) = through.endpoint {
+            tokio::spawn(endpoint.run(context.leaving.clone()));
+        }
         let restart = sealed::after_restart(Arc::clone(&context));
         let leaving = context.leaving.clone();
         context.tasks.spawn(async move { leaving.run_until_cancelled(restart).await });

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, DiskId, SystemRandom};
 
+use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::chunk::ChunkStore;
 use crate::config::{Config, UnderStoreConfig};
+use crate::endpoint::Endpoint;
 use crate::health::Health;
+use crate::import::Imports;
 use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients};
 use crate::upload::Uploader;
 
@@ -16,8 +19,12 @@ use crate::upload::Uploader;
 pub struct WriteThrough {
     /// Writes packs; absent without an under-store.
     pub uploader: Option<Uploader>,
+    /// Finds out what the under-store does; absent without one. Uploads wait for it.
+    pub endpoint: Option<Endpoint>,
     /// The buckets of mounts.
     pub buckets: Arc<dyn Buckets>,
+    /// Reads the directories of mounts.
+    pub imports: Imports,
     /// Reads objects through the cache.
     pub cache: Cache,
     /// How the under-store does.
@@ -44,9 +51,18 @@ pub async fn open(
         Some(under) => Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?),
         None => None,
     };
-    let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, clock));
-    let uploader =
-        packs.as_ref().map(|packs| Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster));
+    let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, Arc::clone(&clock)));
+    let (health, budget) = (Health::default(), Budget::of(config.memory_mib));
+    let (endpoint, uploader) = match &packs {
+        Some(packs) => {
+            let (endpoint, findings) =
+                Endpoint::new(Arc::clone(packs), cluster, clock, &SystemRandom, health.clone());
+            let uploader = Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster);
+            (Some(endpoint), Some(uploader.with_findings(findings).with_turns(budget.uploads)))
+        }
+        None => (None, None),
+    };
     let cache = Cache::new(Arc::new(store.clone()), packs, Arc::clone(&buckets), disk);
-    Ok(WriteThrough { uploader, buckets, cache, health: Health::default() })
+    let (cache, imports) = (cache.with_fetches(budget.blocks), Imports::new(budget.names_bytes));
+    Ok(WriteThrough { uploader, endpoint, buckets, imports, cache, health })
 }

@@ -18,6 +18,7 @@ fn open(disk: &MemoryDisk, segments: u64) -> ChunkStore {
         capacity_bytes: SEGMENT * segments,
         boot_id: [1; 16],
         prepare_ahead: false,
+        queue_bytes: 128 << 20,
     };
     ChunkStore::open(Arc::new(disk.clone()), Arc::new(SystemClock), options).unwrap().0
 }

@@ -19,10 +19,10 @@ use super::{BLOCK_BYTES, Blocks, ReadError};
 use crate::understore::{Buckets, MountBucket, UnderStore};
 use crate::upload::pack::frame_header_bytes;
 
-/// Blocks being fetched at once: bounds their memory to 32 MiB.
+/// Blocks being fetched at once when nobody says otherwise: bounds their memory to 32 MiB.
 const FETCHES_MAX: usize = 32;
-/// Of these, and of what waits for a turn, blocks that nobody has asked for yet.
-const FETCHES_AHEAD_MAX: usize = 16;
+/// Of these, and of what waits for a turn, the part that nobody has asked for yet.
+const AHEAD_PART: usize = 2;
 /// Blocks that one read waits for at once.
 const BLOCKS_AT_ONCE: usize = 8;
 /// Bytes of one read, at most.
@@ -59,9 +59,17 @@ impl Cache {
             identities: Identities::new(disk),
             flights: Flights::new(blocks),
             turns: Arc::new(Semaphore::new(FETCHES_MAX)),
-            turns_ahead: Arc::new(Semaphore::new(FETCHES_AHEAD_MAX)),
+            turns_ahead: Arc::new(Semaphore::new(FETCHES_MAX / AHEAD_PART)),
             ahead: Arc::default(),
         }
+    }
+
+    /// The same, fetching so many blocks at once, two at least.
+    #[must_use]
+    pub fn with_fetches(self, blocks: usize) -> Self {
+        let blocks = blocks.max(AHEAD_PART);
+        let (turns, turns_ahead) = (Semaphore::new(blocks), Semaphore::new(blocks / AHEAD_PART));
+        Self { turns: Arc::new(turns), turns_ahead: Arc::new(turns_ahead), ..self }
     }
 
     /// Exactly `length` bytes (at most 8 MiB) at `offset` of the chunk that is persisted at `place`,

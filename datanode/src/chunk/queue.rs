@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 use super::error::StoreError;
 use super::request::Request;
 
-/// Requests and bytes above which [`Queue::ready`] waits.
-const SOFT: (usize, usize) = (8 << 10, 32 << 20);
-/// Requests and bytes above which [`Queue::push`] refuses.
-const HARD: (usize, usize) = (32 << 10, 128 << 20);
+/// Requests above which [`Queue::ready`] waits, and the part of the bytes.
+const SOFT_REQUESTS: usize = 8 << 10;
+const SOFT_PART: usize = 4;
+/// Requests above which [`Queue::push`] refuses.
+const HARD_REQUESTS: usize = 32 << 10;
 
 #[derive(Default)]
 struct Waiting {
@@ -28,8 +29,11 @@ impl Waiting {
 }
 
 /// What waits to be written.
-#[derive(Default)]
 pub(crate) struct Queue {
+    /// Requests and bytes above which [`Queue::ready`] waits.
+    soft: (usize, usize),
+    /// Requests and bytes above which [`Queue::push`] refuses.
+    hard: (usize, usize),
     /// Guards the order of submission: what is pushed first is taken first. Held for a push or a
     /// drain only, never over I/O or an await.
     waiting: Mutex<Waiting>,
@@ -38,6 +42,17 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// An empty queue of at most about so many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self {
+            soft: (SOFT_REQUESTS, bytes / SOFT_PART),
+            hard: (HARD_REQUESTS, bytes),
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+            drained: Notify::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // A panic while pushing leaves a whole queue behind: every step is a single push or drain.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -46,7 +61,7 @@ impl Queue {
     /// Queues `request`, or refuses it at once.
     pub(crate) fn push(&self, request: Request) {
         let mut waiting = self.lock();
-        let refused = match (waiting.closed, waiting.over(HARD)) {
+        let refused = match (waiting.closed, waiting.over(self.hard)) {
             (true, _) => Some(StoreError::Stopped),
             (false, true) => Some(StoreError::Busy),
             (false, false) => None,
@@ -72,7 +87,7 @@ impl Queue {
             drained.as_mut().enable();
             let welcome = {
                 let waiting = self.lock();
-                waiting.closed || !waiting.over(SOFT)
+                waiting.closed || !waiting.over(self.soft)
             };
             if welcome {
                 return;

@@ -38,6 +38,7 @@ pub(crate) fn options(segments: u64) -> StoreOptions {
         capacity_bytes: SEGMENT * segments,
         boot_id: BOOT,
         prepare_ahead: false,
+        queue_bytes: 128 << 20,
     }
 }
 

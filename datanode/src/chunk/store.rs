@@ -33,6 +33,9 @@ pub struct StoreOptions {
     pub boot_id: [u8; 16],
     /// Prepare the next segment on a thread of its own (false: in the writer, when needed).
     pub prepare_ahead: bool,
+    /// Bytes of changes that may wait for the writer: above, they are refused as `Busy`; above a quarter,
+    /// [`ChunkStore::ready`] waits.
+    pub queue_bytes: usize,
 }
 
 impl StoreOptions {
@@ -83,7 +86,7 @@ impl ChunkStore {
         options: StoreOptions,
     ) -> Result<(Self, OpenReport), LogError> {
         let (engine, report) = Engine::open(disk, clock, options.log(), options.boot_id)?;
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(options.queue_bytes));
         let table = engine.table();
         let incarnation = engine.incarnation();
         let writer = super::writer::start(engine, Arc::clone(&queue))?;

@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{Capacity, Disk, DiskError, DiskFile};
+use crate::ancestry;
 
 /// Bytes of zeros written at once when a file is made.
 const ZERO_BYTES: usize = 1 << 20;
@@ -39,6 +40,7 @@ fn failed_std(name: &str, operation: &'static str, error: &std::io::Error) -> Di
 
 impl RealDisk {
     /// Opens the directory `root`, making it and `segments/` when they are not there, and locks it.
+    /// Both are durable when it returns, and so is every name in them.
     ///
     /// # Errors
     /// `Locked` when another process has it; `Io`.
@@ -59,7 +61,9 @@ impl RealDisk {
             Err(errno) => return Err(failed(&name, "flock", errno)),
         }
         let disk = Self { root, _lock: lock };
-        disk.sync_directory("")?;
+        // A process before this one may have made any of these names and died before it fsynced them.
+        disk.sync_directory("segments")?;
+        ancestry::sync_ancestry(&disk.root).map_err(|e| failed_std(&name, "fsync", &e))?;
         Ok(disk)
     }
 

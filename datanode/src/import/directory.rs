@@ -1,15 +1,19 @@
-//! [`import`]: carries out the work `Import`.
+//! [`Imports`]: carries out the work `Import`.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_proto::v1;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
-use super::names::{Named, Names};
+use super::names::{Bounds, Named, Names};
 use super::{BATCH_ENTRIES_MAX, ImportError};
 use crate::understore::{ListRequest, UnderStore};
 
-/// Imports in this process at once: bounds the names held to some 200 MiB, whoever asks.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// Imports at once; of these, one may be of a directory that takes most of their memory.
+const IMPORTS_MAX: usize = 2;
+/// What they hold when nobody says otherwise.
+const BYTES: usize = 200 << 20;
 
 /// What an import found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,26 +26,76 @@ pub struct ImportSummary {
     pub shadowed: u64,
 }
 
-/// Lists the directory that `work` names and sends its entries in batches of at most 1,000, in name
-/// order, each with the range (start_after, end] of names that it covers completely; the last one
-/// has an empty `end`. An empty directory gives one empty batch.
-///
-/// All names are gathered and sorted before the first batch goes out (at most a million: some
-/// 100 MiB), so that the ranges hold whatever the endpoint's order is. Two run at once in a process,
-/// others wait.
-///
-/// # Errors
-/// [`ImportError`]; `Stopped` when `batches` is closed. Asking again begins anew, or after
-/// `work.start_after`.
-pub async fn import(
-    store: &dyn UnderStore,
+/// The imports of a node, and the memory they share. Cheap to clone.
+#[derive(Clone)]
+pub struct Imports {
+    bounds: Bounds,
+    turns: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self::new(BYTES)
+    }
+}
+
+impl Imports {
+    /// Imports that hold some `bytes` of names at once.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let (turns, large) = (Semaphore::new(IMPORTS_MAX), Semaphore::new(1));
+        Self { bounds: Bounds::of(bytes), turns: Arc::new(turns), large: Arc::new(large) }
+    }
+
+    /// Lists the directory that `work` names and sends its entries in batches of at most 1,000, in
+    /// name order, each with the range (start_after, end] of names that it covers completely; the last
+    /// one has an empty `end`. An empty directory gives one empty batch.
+    ///
+    /// All names are gathered and sorted before the first batch goes out (at most a million: some
+    /// 100 MiB), so that the ranges hold whatever the endpoint's order is. Two run at once, others
+    /// wait; of two that are large one waits for the other.
+    ///
+    /// # Errors
+    /// [`ImportError`]; `Stopped` when `batches` is closed. Asking again begins anew, or after
+    /// `work.start_after`.
+    pub async fn import(
+        &self,
+        store: &dyn UnderStore,
+        work: &v1::Import,
+        batches: &mpsc::Sender<v1::ImportedBatch>,
+    ) -> Result<ImportSummary, ImportError> {
+        let prefix = prefix(work)?;
+        // Neither is ever closed.
+        let _turn = self.turns.acquire().await.ok();
+        let mut large = Large { turns: &self.large, turn: None };
+        let names = gather(store, &prefix, batches, Names::within(self.bounds), &mut large).await?;
+        send(&names, &prefix, work, batches).await
+    }
+}
+
+/// The turn of an import whose names have outgrown what two may hold.
+struct Large<'a> {
+    turns: &'a Semaphore,
+    turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Large<'_> {
+    /// Waits for it when it is needed. Who has it waits for nothing but the endpoint.
+    async fn take_for(&mut self, names: &Names) {
+        if self.turn.is_none() && names.outgrown() {
+            self.turn = self.turns.acquire().await.ok();
+        }
+    }
+}
+
+/// Sends the names that follow the work's start, batch by batch.
+async fn send(
+    names: &Names,
+    prefix: &str,
     work: &v1::Import,
     batches: &mpsc::Sender<v1::ImportedBatch>,
 ) -> Result<ImportSummary, ImportError> {
-    let prefix = prefix(work)?;
-    // Never closed.
-    let _turn = TURNS.acquire().await.ok();
-    let names = gather(store, &prefix, batches).await?;
     let mut start_after = work.start_after.clone();
     let mut rest = names.after(&work.start_after).peekable();
     let entries = rest.len() as u64;
@@ -57,7 +111,7 @@ pub async fn import(
             directory: work.directory,
             start_after: std::mem::replace(&mut start_after, end.clone()),
             end,
-            entries: batch.iter().map(|named| imported(&prefix, named)).collect(),
+            entries: batch.iter().map(|named| imported(prefix, named)).collect(),
         };
         batches.send(message).await.map_err(|_| ImportError::Stopped)?;
         if last {
@@ -87,8 +141,9 @@ async fn gather(
     store: &dyn UnderStore,
     prefix: &str,
     batches: &mpsc::Sender<v1::ImportedBatch>,
+    mut names: Names,
+    large: &mut Large<'_>,
 ) -> Result<Names, ImportError> {
-    let mut names = Names::default();
     let mut request = ListRequest { prefix: prefix.to_owned(), delimiter: true, ..ListRequest::default() };
     loop {
         if batches.is_closed() {
@@ -107,6 +162,7 @@ async fn gather(
                 names.add_directory(rest)?;
             }
         }
+        large.take_for(&names).await;
         if page.continuation.is_some() && page.continuation == request.continuation {
             return Err(ImportError::Endless);
         }
@@ -116,6 +172,8 @@ async fn gather(
         }
     }
     names.settle()?;
+    // Some may have longer names now.
+    large.take_for(&names).await;
     Ok(names)
 }
 

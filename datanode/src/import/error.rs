@@ -12,10 +12,12 @@ pub enum ImportError {
         field: &'static str,
     },
     /// The directory has more names than fit into memory for sorting.
-    #[error("the directory has over {names_max} names or 128 MiB of them: mount a longer prefix")]
+    #[error("the directory has over {names_max} names or {text_mib} MiB of them: mount a longer prefix")]
     TooManyNames {
-        /// The limit.
+        /// The limit of their number.
         names_max: usize,
+        /// The limit of their bytes.
+        text_mib: usize,
     },
     /// The endpoint's pages go round in a circle.
     #[error("the endpoint's listing does not end")]

@@ -39,7 +39,7 @@ async fn run(
         batches
     };
     let import = async {
-        let outcome = import(store, &work, &send).await;
+        let outcome = Imports::default().import(store, &work, &send).await;
         drop(send);
         outcome
     };
@@ -152,7 +152,30 @@ async fn a_failed_listing_sends_nothing() {
     // And one whose reader is gone stops.
     let (send, receive) = mpsc::channel(1);
     drop(receive);
-    assert_eq!(import(&store, &v1::Import::default(), &send).await, Err(ImportError::Stopped));
+    let stopped = Imports::default().import(&store, &v1::Import::default(), &send).await;
+    assert_eq!(stopped, Err(ImportError::Stopped));
+}
+
+#[tokio::test]
+async fn a_directory_larger_than_the_memory_for_it_is_refused() {
+    let store = MemoryStore::default();
+    for n in 0..200 {
+        store.replace(&format!("{n:04}"), "x");
+    }
+    let (send, mut receive) = mpsc::channel(8);
+    // 160 names of 32 bytes.
+    let imports = Imports::new(200 * 160);
+    let error = imports.import(&store, &v1::Import::default(), &send).await.unwrap_err();
+    assert_eq!(error, ImportError::TooManyNames { names_max: 160, text_mib: 0 });
+    assert!(error.permanent());
+    assert!(receive.try_recv().is_err(), "nothing was sent");
+    // Larger than two may be at once, one after the other: each gives its turn back.
+    let imports = Imports::new(200 * 201);
+    for _ in 0..3 {
+        let summary = imports.import(&store, &v1::Import::default(), &send).await.unwrap();
+        assert_eq!(summary.entries, 200);
+        assert_eq!(receive.recv().await.unwrap().entries.len(), 200);
+    }
 }
 
 /// Pages in an order of its own.

@@ -18,11 +18,11 @@ mod error;
 mod import_tests;
 mod names;
 
-pub use directory::{ImportSummary, import};
+pub use directory::{ImportSummary, Imports};
 pub use error::ImportError;
 pub use names::SHADOWED_SUFFIX;
 
 /// Entries in one batch, at most.
 pub const BATCH_ENTRIES_MAX: usize = 1000;
-/// Names in one directory, at most.
+/// Names in one directory, at most; fewer where the node has little memory.
 pub const NAMES_MAX: usize = 1_000_000;

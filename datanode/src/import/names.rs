@@ -7,8 +7,33 @@ use crate::understore::ListedObject;
 
 /// What is added to the name of an object whose name a directory has.
 pub const SHADOWED_SUFFIX: &str = ".cairn-object";
-/// Bytes of names and ETags, at most.
+/// Bytes of names and ETags in one directory, at most.
 const TEXT_BYTES_MAX: usize = 128 << 20;
+/// Bytes of an [`Entry`].
+const ENTRY_BYTES: usize = 32;
+
+/// What imports may hold in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Names in one directory.
+    pub(super) names_max: usize,
+    /// Bytes of names and ETags in one directory.
+    pub(super) text_bytes_max: usize,
+    /// Bytes of a directory that may be held beside the largest one.
+    pub(super) small_bytes: usize,
+}
+
+impl Bounds {
+    /// The shares of `bytes`: of 200 parts 128 for texts, 32 for entries, 40 for another directory.
+    pub(super) fn of(bytes: usize) -> Self {
+        let part = bytes / 200;
+        Self {
+            names_max: (part * 32 / ENTRY_BYTES).min(NAMES_MAX),
+            text_bytes_max: (part * 128).min(TEXT_BYTES_MAX),
+            small_bytes: part * 40,
+        }
+    }
+}
 
 /// One name; its texts lie in [`Names::text`].
 #[derive(Clone, Copy)]
@@ -24,8 +49,8 @@ struct Entry {
 }
 
 /// A directory's names. 32 bytes each, and their texts.
-#[derive(Default)]
 pub(super) struct Names {
+    bounds: Bounds,
     entries: Vec<Entry>,
     text: Vec<u8>,
     /// Keys that are no names.
@@ -47,6 +72,16 @@ pub(super) struct Named<'a> {
 }
 
 impl Names {
+    /// No names yet.
+    pub(super) fn within(bounds: Bounds) -> Self {
+        Self { bounds, entries: Vec::new(), text: Vec::new(), skipped: 0, shadowed: 0 }
+    }
+
+    /// True when they take more than may be held beside the largest directory.
+    pub(super) fn outgrown(&self) -> bool {
+        self.entries.len() * ENTRY_BYTES + self.text.len() > self.bounds.small_bytes
+    }
+
     /// Takes an object; `rest` is its key behind the directory's prefix.
     pub(super) fn add_object(&mut self, rest: &str, object: &ListedObject) -> Result<(), ImportError> {
         if rest.is_empty() {
@@ -81,8 +116,9 @@ impl Names {
     }
 
     fn push(&mut self, entry: Entry, name: &[u8], etag: &[u8]) -> Result<(), ImportError> {
-        let full = ImportError::TooManyNames { names_max: NAMES_MAX };
-        if self.entries.len() >= NAMES_MAX || self.text.len() + name.len() + etag.len() > TEXT_BYTES_MAX {
+        let Bounds { names_max, text_bytes_max, .. } = self.bounds;
+        let full = ImportError::TooManyNames { names_max, text_mib: text_bytes_max >> 20 };
+        if self.entries.len() >= names_max || self.text.len() + name.len() + etag.len() > text_bytes_max {
             return Err(full);
         }
         let at = u32::try_from(self.text.len()).map_err(|_| full)?;

@@ -44,10 +44,11 @@ pub struct Primaries {
 }
 
 impl Primaries {
-    /// No primaries yet.
+    /// No primaries yet. They have at most `bytes` of appends in flight together.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context, handles: Arc::default(), bytes: Arc::new(Semaphore::new(Room::NODE_BYTES)) }
+    pub fn new(context: Arc<Context>, bytes: usize) -> Self {
+        let bytes = Arc::new(Semaphore::new(bytes.max(Room::CHUNK_BYTES)));
+        Self { context, handles: Arc::default(), bytes }
     }
 
     /// Room for `bytes` of an append of `chunk`, whose primary is started when there is none.

@@ -85,7 +85,8 @@ pub fn detail(error: &WireError) -> v1::ErrorDetail {
     }
 }
 
-/// Bytes of an append in flight: room in its chunk and in its node, given back when dropped.
+/// Bytes of an append in flight: room in its chunk and in its node, given back when dropped. A node
+/// has room for a chunk's at least.
 #[derive(Debug)]
 pub struct Room {
     _chunk: OwnedSemaphorePermit,
@@ -95,8 +96,6 @@ pub struct Room {
 impl Room {
     /// Bytes in flight in one chunk, at most.
     pub const CHUNK_BYTES: usize = 4 << 20;
-    /// Bytes in flight in one node, at most.
-    pub const NODE_BYTES: usize = 64 << 20;
     /// What the smallest append counts for, so that their number is bounded too.
     const APPEND_BYTES: usize = 512;
     /// Messages that a link may hold: every append in flight, and hints and the close record.

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{CHUNK_BYTES_MAX, READ_FRAME_BYTES_MAX};
-use cairn_types::{ChunkId, FsError};
+use cairn_types::{ChunkId, FsError, NodeId};
 use futures::{Stream, StreamExt};
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::data::{Replies, internal};
@@ -17,6 +19,8 @@ use crate::connection::DEADLINE;
 use crate::node::Node;
 use crate::replicate::{record, refusal};
 
+/// How long a peer may take for a piece that can be had from S3 instead.
+const PEER_OR_S3: Duration = Duration::from_millis(500);
 /// Reads up to this size are done where the call is served; larger ones, which the page cache is
 /// less likely to hold, on a thread that may block.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -80,7 +84,8 @@ fn frame(offset: u64, data: Bytes) -> v1::ReadFrame {
     v1::ReadFrame { offset, data, crc32c }
 }
 
-/// A piece of a chunk: from here, else from another holder, else from S3.
+/// A piece of a chunk: from here, else from another holder, else from S3. What is in S3 is not long
+/// waited for elsewhere: the client's time is for S3 too.
 async fn chunk_piece(
     node: &Node,
     range: &v1::ChunkRange,
@@ -95,8 +100,13 @@ async fn chunk_piece(
         }
         Err(error) => refusal::of_read(&error, chunk),
     };
+    let patience = if range.place.is_some() { PEER_OR_S3 } else { DEADLINE };
     for replica in range.replicas.iter().filter(|replica| replica.node != node.id.0) {
-        match from_peer(node, replica, range, offset, length).await {
+        let now = node.context.clock.boottime();
+        if range.place.is_some() && node.silent.is_silent(NodeId(replica.node), now) {
+            continue;
+        }
+        match from_peer(node, replica, range, offset, length, patience).await {
             Ok(bytes) => {
                 metrics::counter!("cairn_data_read_bytes", "from" => "peer").increment(length as u64);
                 return Ok(bytes);
@@ -136,6 +146,24 @@ async fn here(
 }
 
 async fn from_peer(
+    node: &Node,
+    replica: &v1::Replica,
+    range: &v1::ChunkRange,
+    offset: u64,
+    length: usize,
+    patience: Duration,
+) -> Result<Bytes, WireError> {
+    // The call's own deadline ends with its first answer; this one counts to the last frame.
+    match timeout(patience, ask_peer(node, replica, range, offset, length)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            node.silent.note(NodeId(replica.node), node.context.clock.boottime());
+            Err(ServiceError::Deadline.into())
+        }
+    }
+}
+
+async fn ask_peer(
     node: &Node,
     replica: &v1::Replica,
     range: &v1::ChunkRange,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,6 +22,7 @@ use super::{
     BodyFailed, Capabilities, Fetched, GET_BYTES_MAX, LIST_PAGE_MAX, ListPage, ListRequest, ListedObject,
     NewObject, ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe,
 };
+use crate::ancestry;
 
 /// Where objects grow before they get their name. Not listed.
 const STAGING: &str = ".cairn-staging";
@@ -30,15 +31,17 @@ const PART_BYTES: usize = 1 << 20;
 /// A staged file of that age was left by a crash.
 const STAGED_AGE_MAX_NS: i64 = 3_600_000_000_000;
 
-/// Objects as files below a directory. An object counts as written when its file and all
-/// directories on its way are fsynced; it appears whole, by a hard link that fails when the name
-/// is taken.
+/// Objects as files below a directory. An object counts as written, or as there already, when its
+/// file and all directories on its way are fsynced; it appears whole, by a hard link that fails when
+/// the name is taken.
 ///
 /// ETags are made of inode number, modification time and size. User metadata is not kept. The
 /// precondition of a delete is checked before it, not in one step with it.
 #[derive(Debug)]
 pub struct DirectoryStore {
     files: Arc<LocalFileSystem>,
+    // Without symbolic links.
+    root: PathBuf,
     description: String,
     // Names of staged files are unique by these two: over processes, and in this one.
     staging: String,
@@ -47,19 +50,20 @@ pub struct DirectoryStore {
 
 impl DirectoryStore {
     /// Opens the directory `path`, making it when it is missing, and removes what a crash over an
-    /// hour ago left half-written.
+    /// hour ago left half-written. The directory is durable when it returns.
     ///
     /// # Errors
-    /// [`UnderStoreError`] when the directory cannot be made or read.
+    /// [`UnderStoreError`] when the directory cannot be made, read or fsynced.
     pub async fn open(path: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<Self, UnderStoreError> {
         let description = format!("file://{}", path.display());
-        let missing = |_| UnderStoreError::NoSuchBucket { bucket: description.clone() };
-        tokio::fs::create_dir_all(path).await.map_err(missing)?;
+        let (made, named) = (path.to_owned(), description.clone());
+        let root = tokio::task::spawn_blocking(move || make_root(&made, &named)).await;
+        let root = root.map_err(|_| panicked())??;
         let files = LocalFileSystem::new_with_prefix(path)
             .map_err(|error| meaning(&error, &description))?
             .with_fsync(true);
         let staging = format!("{STAGING}/{:016x}", random.next_u64());
-        let store = Self { files: Arc::new(files), description, staging, staged: AtomicU64::new(0) };
+        let store = Self { files: Arc::new(files), root, description, staging, staged: AtomicU64::new(0) };
         store.remove_abandoned(clock.wall()).await?;
         Ok(store)
     }
@@ -90,9 +94,41 @@ impl DirectoryStore {
         Ok(staged)
     }
 
+    /// Makes the object durable under its key: its file, and the names on its way. Whoever wrote it
+    /// may have died between its link and the fsync.
+    async fn settle(&self, key: &str) -> Result<(), UnderStoreError> {
+        let path = self.files.path_to_filesystem(&located(key)?).map_err(|e| meaning(&e, key))?;
+        let root = self.root.clone();
+        let synced = tokio::task::spawn_blocking(move || {
+            std::fs::File::open(&path)?.sync_all()?;
+            ancestry::sync_between(&path, &root)
+        });
+        match synced.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(UnderStoreError::NoSuchKey { key: key.to_owned() })
+            }
+            Ok(Err(error)) => Err(of_kind(error.kind())),
+            Err(_) => Err(panicked()),
+        }
+    }
+
     async fn meta(&self, key: &str) -> Result<ObjectMeta, UnderStoreError> {
         self.files.head(&located(key)?).await.map_err(|e| meaning(&e, key))
     }
+}
+
+/// Makes the store's directory, durably; answers its path without symbolic links.
+fn make_root(path: &Path, description: &str) -> Result<PathBuf, UnderStoreError> {
+    let missing = |_: std::io::Error| UnderStoreError::NoSuchBucket { bucket: description.to_owned() };
+    std::fs::create_dir_all(path).map_err(missing)?;
+    let root = std::fs::canonicalize(path).map_err(missing)?;
+    ancestry::sync_ancestry(&root).map_err(|error| of_kind(error.kind()))?;
+    Ok(root)
+}
+
+fn panicked() -> UnderStoreError {
+    UnderStoreError::Other { code: "Panicked".to_owned(), status: 0 }
 }
 
 async fn write_parts(
@@ -117,11 +153,16 @@ impl UnderStore for DirectoryStore {
         if let Err(left) = self.files.delete(&staged).await {
             tracing::warn!(%staged, %left, "a staged object could not be removed");
         }
-        match linked {
-            Ok(()) => Ok(PutOutcome::Created { etag: etag(&self.meta(key).await?) }),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(PutOutcome::Exists),
-            Err(error) => Err(meaning(&error, key)),
+        let created = match linked {
+            Ok(()) => true,
+            Err(object_store::Error::AlreadyExists { .. }) => false,
+            Err(error) => return Err(meaning(&error, key)),
+        };
+        self.settle(key).await?;
+        if !created {
+            return Ok(PutOutcome::Exists);
         }
+        Ok(PutOutcome::Created { etag: etag(&self.meta(key).await?) })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, UnderStoreError> {
@@ -181,6 +222,12 @@ impl UnderStore for DirectoryStore {
     async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError> {
         // A large object takes the same way as a small one here.
         let found = probe::probe(self, scratch).await?;
+        for folder in [format!("{scratch}a"), scratch.trim_end_matches('/').to_owned()] {
+            if let Ok(path) = self.files.path_to_filesystem(&located(&folder)?) {
+                // One that is not empty, or gone, is left as it is.
+                let _left = tokio::fs::remove_dir(path).await;
+            }
+        }
         Ok(Capabilities { complete_if_absent: found.put_if_absent, ..found })
     }
 
@@ -275,14 +322,18 @@ fn meaning(error: &object_store::Error, key: &str) -> UnderStoreError {
     }
 }
 
+fn of_kind(kind: std::io::ErrorKind) -> UnderStoreError {
+    match kind {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => UnderStoreError::Full,
+        kind => UnderStoreError::Other { code: format!("{kind:?}"), status: 0 },
+    }
+}
+
 fn by_io_error(error: &object_store::Error) -> UnderStoreError {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => UnderStoreError::Full,
-                kind => UnderStoreError::Other { code: format!("{kind:?}"), status: 0 },
-            };
+            return of_kind(io.kind());
         }
         next = error.source();
     }

@@ -39,6 +39,7 @@ pub(crate) struct MemoryStore {
     // Guards that the requests of one test are seen one after the other.
     state: Mutex<State>,
     keeps_checksums: bool,
+    overwrites: bool,
     // A GET takes one of these before it answers.
     pub(crate) gate: Option<tokio::sync::Semaphore>,
 }
@@ -46,6 +47,11 @@ pub(crate) struct MemoryStore {
 impl MemoryStore {
     pub(crate) fn with_checksums() -> Self {
         Self { keeps_checksums: true, ..Self::default() }
+    }
+
+    /// As an endpoint that does not know If-None-Match.
+    pub(crate) fn overwriting() -> Self {
+        Self { overwrites: true, ..Self::default() }
     }
 
     pub(crate) fn gated() -> Self {
@@ -110,7 +116,7 @@ impl UnderStore for MemoryStore {
         if !parts.is_exactly(object.length, object.crc32c) {
             return Err(BodyFailed.into());
         }
-        if self.object(key).is_some() {
+        if !self.overwrites && self.object(key).is_some() {
             return end(fault, PutOutcome::Exists);
         }
         let etag = self.replace(key, if fault == Some(Fault::WrongBytes) { flipped(&bytes) } else { bytes });

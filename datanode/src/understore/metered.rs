@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cairn_types::Clock;
+use cairn_types::{Clock, Timestamp};
 
 use super::{
     Capabilities, Fetched, ListPage, ListRequest, NewObject, ObjectHead, PutOutcome, UnderStore,
@@ -89,6 +89,10 @@ impl<S: UnderStore> UnderStore for MeteredStore<S> {
 
     async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError> {
         self.measured("probe", scratch, self.store.probe(scratch)).await
+    }
+
+    async fn abort_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        self.measured("abort_abandoned", prefix, self.store.abort_abandoned(prefix, begun_before)).await
     }
 
     fn describe(&self) -> String {

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! UnderStore (trait)
-//! ├── S3Store         s3.rs, s3_multipart.rs   any S3 endpoint; s3_client.rs makes the connections
+//! ├── S3Store         s3.rs, s3_multipart.rs   any S3 endpoint; s3_client.rs makes the connections,
+//! │                                            s3_probe.rs tries its checksums, s3_abandoned.rs
+//! │                                            clears away what dead uploaders left
 //! ├── DirectoryStore  directory.rs             a local directory, fsynced
 //! └── MeteredStore    metered.rs               wraps either: metrics, slow requests in the log
 //! location.rs   URL → store        mounts.rs   the bounded set of stores that mounts use
@@ -22,11 +24,13 @@ mod mounts;
 mod object;
 mod probe;
 mod s3;
+mod s3_abandoned;
 mod s3_client;
 mod s3_error;
 #[cfg(test)]
 mod s3_fault_tests;
 mod s3_multipart;
+mod s3_probe;
 #[cfg(test)]
 pub(crate) mod suite;
 #[cfg(test)]
@@ -36,6 +40,7 @@ mod verify;
 use std::ops::Range;
 
 use async_trait::async_trait;
+use cairn_types::Timestamp;
 
 pub use directory::DirectoryStore;
 pub use error::{BodyFailed, UnderStoreError};
@@ -107,6 +112,17 @@ pub trait UnderStore: Send + Sync + 'static {
     /// # Errors
     /// [`UnderStoreError`] when the store does not answer; what it cannot do is no error.
     async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError>;
+
+    /// Aborts the uploads in parts below the key prefix `prefix` that were begun before
+    /// `begun_before` (the store's clock) and never completed: what killed processes left. Answers how
+    /// many; looks through a bounded number of them.
+    ///
+    /// # Errors
+    /// [`UnderStoreError`] when the store does not answer, or cannot list them.
+    async fn abort_abandoned(&self, _prefix: &str, _begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        // A store without uploads in parts has none.
+        Ok(0)
+    }
 
     /// `s3://bucket/prefix` or `file:///dir`, for messages.
     fn describe(&self) -> String;

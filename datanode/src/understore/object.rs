@@ -124,10 +124,18 @@ pub struct Capabilities {
     pub get_if_match: bool,
     /// A DELETE with If-Match refuses another version.
     pub delete_if_match: bool,
-    /// It checks CRC32C on the way in and tells it in a HEAD.
+    /// It tells an object's CRC32C in a HEAD, and only one that it checked.
     pub crc32c: bool,
     /// Listings come in byte order of the keys.
     pub byte_order: bool,
+}
+
+impl Capabilities {
+    /// True when no write replaces an object, however large: what packs need.
+    #[must_use]
+    pub fn never_overwrites(&self) -> bool {
+        self.put_if_absent && self.complete_if_absent
+    }
 }
 
 /// Cuts a [`Body`] into parts of one size, keeping count and checksum of what went by.

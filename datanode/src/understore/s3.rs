@@ -21,7 +21,7 @@ use super::s3_client::ATTEMPTS_MAX;
 use super::s3_error::classify;
 use super::{
     Capabilities, Fetched, GET_BYTES_MAX, LIST_PAGE_MAX, ListPage, ListRequest, ListedObject, NewObject,
-    ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe, s3_multipart,
+    ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe, s3_abandoned, s3_multipart, s3_probe,
 };
 
 /// A line slower than this is not waited for: what a transfer's deadline allows for its bytes.
@@ -240,7 +240,13 @@ impl UnderStore for S3Store {
 
     async fn probe(&self, scratch: &str) -> Result<Capabilities, UnderStoreError> {
         let complete_if_absent = s3_multipart::completes_if_absent(self, scratch).await?;
-        Ok(Capabilities { complete_if_absent, ..probe::probe(self, scratch).await? })
+        let checked = s3_probe::checks_checksums(self, scratch).await?;
+        let found = probe::probe(self, scratch).await?;
+        Ok(Capabilities { complete_if_absent, crc32c: found.crc32c && checked, ..found })
+    }
+
+    async fn abort_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        s3_abandoned::abort(self, prefix, begun_before).await
     }
 
     fn describe(&self) -> String {
@@ -291,7 +297,7 @@ pub(super) fn unquoted(etag: Option<&str>) -> String {
     etag.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-fn timestamp(time: Option<&DateTime>) -> Timestamp {
+pub(super) fn timestamp(time: Option<&DateTime>) -> Timestamp {
     let nanos = time.map_or(0, DateTime::as_nanos);
     Timestamp(i64::try_from(nanos).unwrap_or_default())
 }

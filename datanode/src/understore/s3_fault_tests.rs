@@ -269,3 +269,73 @@ async fn refusals_keep_their_names() {
     let denied = store.head("k").await.unwrap_err();
     assert_eq!(denied, UnderStoreError::Denied { code: "status 403".to_owned() });
 }
+
+#[tokio::test]
+async fn an_endpoint_is_believed_only_the_checksums_it_checks() {
+    let gone = || says("204 No Content", "", "");
+    let refused = || error("400 Bad Request", "BadDigest");
+    let told = super::s3::checksum_text(crc32c::crc32c(b"announced"));
+    let confirmed = || {
+        says("200 OK", &format!("Content-Length: 20\r\nETag: \"e\"\r\nx-amz-checksum-crc32c: {told}\r\n"), "")
+    };
+    let body = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>";
+    let completed = || says("200 OK", "Content-Type: application/xml\r\n", body);
+    let cases = [
+        (vec![refused(), begun(), refused(), gone(), gone(), gone()], true),
+        (vec![refused(), begun(), took(), refused(), gone(), gone(), gone()], true),
+        // Taken, but not confirmed.
+        (
+            vec![
+                took(),
+                says("200 OK", "Content-Length: 20\r\nETag: \"e\"\r\n", ""),
+                begun(),
+                refused(),
+                gone(),
+                gone(),
+                gone(),
+            ],
+            true,
+        ),
+        (vec![took(), confirmed(), gone(), gone()], false),
+        (vec![refused(), begun(), took(), completed(), confirmed(), gone(), gone()], false),
+    ];
+    for (n, (answers, expected)) in cases.into_iter().enumerate() {
+        let (store, mut requests) = endpoint(answers).await;
+        assert_eq!(s3_probe::checks_checksums(&store, "x/").await.unwrap(), expected, "case {n}");
+        requests.close();
+        let mut last = String::new();
+        while let Some(line) = requests.recv().await {
+            last = line;
+        }
+        assert!(last.starts_with("DELETE /b/p/x/wrong-parts"), "case {n}: {last}");
+    }
+}
+
+#[tokio::test]
+async fn only_old_uploads_of_our_own_are_aborted() {
+    let upload = |key: &str, id: &str, begun: &str| {
+        format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{begun}</Initiated></Upload>")
+    };
+    let listed = [
+        upload("p/c/packs/1", "old", "2020-01-01T00:00:00.000Z"),
+        upload("p/c/packs/2", "new", "2021-01-01T00:00:00.000Z"),
+        upload("p/other", "theirs", "2020-01-01T00:00:00.000Z"),
+        "<Upload><Key>p/c/packs/3</Key><UploadId>undated</UploadId></Upload>".to_owned(),
+    ]
+    .concat();
+    let body = format!(
+        "<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>false</IsTruncated>{listed}\
+         </ListMultipartUploadsResult>"
+    );
+    let answers =
+        vec![says("200 OK", "Content-Type: application/xml\r\n", &body), says("204 No Content", "", "")];
+    let (store, mut requests) = endpoint(answers).await;
+    // September 2020.
+    let before = Timestamp(1_600_000_000_000_000_000);
+    assert_eq!(store.abort_abandoned("c/", before).await, Ok(1));
+    requests.close();
+    assert!(requests.recv().await.unwrap().starts_with("GET /b"));
+    let aborted = requests.recv().await.unwrap();
+    assert!(aborted.starts_with("DELETE /b/p/c/packs/1") && aborted.contains("uploadId=old"), "{aborted}");
+    assert_eq!(requests.recv().await, None);
+}

@@ -1,5 +1,7 @@
 //! Objects above 16 MiB: multipart uploads, conditional at their completion, aborted on failure.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -17,8 +19,8 @@ const PART_BYTES: usize = 8 << 20;
 const PARTS_IN_FLIGHT: usize = 2;
 
 /// An upload begun and not completed. Dropped, it is aborted in the background; what even that
-/// leaves behind is for the bucket's own lifecycle rule.
-struct Unfinished {
+/// leaves behind is aborted a day later, after the start of a data node (s3_abandoned.rs).
+pub(super) struct Unfinished {
     client: Client,
     bucket: String,
     key: String,
@@ -27,7 +29,12 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    async fn abort(mut self) {
+    /// Nothing is left to abort.
+    pub(super) fn completed(mut self) {
+        self.over = true;
+    }
+
+    pub(super) async fn abort(mut self) {
         self.over = true;
         abort(self.client.clone(), self.bucket.clone(), self.key.clone(), self.id.clone()).await;
     }
@@ -46,20 +53,23 @@ impl Drop for Unfinished {
     }
 }
 
-async fn abort(client: Client, bucket: String, key: String, id: String) {
+/// True when the upload is no more.
+pub(super) async fn abort(client: Client, bucket: String, key: String, id: String) -> bool {
     let request = client.abort_multipart_upload().bucket(&bucket).key(&key).upload_id(&id);
-    if let Err(error) = request.send().await {
-        let detail = aws_sdk_s3::error::DisplayErrorContext(&error);
+    let answer = request.send().await;
+    if let Err(error) = &answer {
+        let detail = aws_sdk_s3::error::DisplayErrorContext(error);
         tracing::warn!(bucket, key, upload = id, %detail, "a multipart upload could not be aborted");
     }
+    answer.is_ok()
 }
 
-/// Writes `object` in parts unless `key` exists when all parts are up.
-pub(super) async fn put(
+/// Begins an upload to `key`.
+pub(super) async fn begin(
     store: &S3Store,
     key: &str,
-    object: NewObject,
-) -> Result<PutOutcome, UnderStoreError> {
+    metadata: BTreeMap<String, String>,
+) -> Result<Unfinished, UnderStoreError> {
     let full_key = store.full_key(key);
     let begun = store
         .client
@@ -68,7 +78,7 @@ pub(super) async fn put(
         .key(&full_key)
         .checksum_algorithm(ChecksumAlgorithm::Crc32C)
         .checksum_type(ChecksumType::FullObject)
-        .set_metadata(Some(object.metadata.into_iter().collect()))
+        .set_metadata(Some(metadata.into_iter().collect()))
         .send()
         .await
         .map_err(|error| store.meaning(&error, key))?;
@@ -77,7 +87,16 @@ pub(super) async fn put(
         return Err(UnderStoreError::Corrupt { key: key.to_owned() });
     }
     let (client, bucket) = (store.client.clone(), store.bucket.clone());
-    let mut upload = Unfinished { client, bucket, key: full_key, id, over: false };
+    Ok(Unfinished { client, bucket, key: full_key, id, over: false })
+}
+
+/// Writes `object` in parts unless `key` exists when all parts are up.
+pub(super) async fn put(
+    store: &S3Store,
+    key: &str,
+    object: NewObject,
+) -> Result<PutOutcome, UnderStoreError> {
+    let upload = begin(store, key, object.metadata).await?;
     let mut parts = PartReader::new(object.body);
     let outcome = match send_parts(store, &upload, &mut parts, key).await {
         Ok(_) if !parts.is_exactly(object.length, object.crc32c) => Err(BodyFailed.into()),
@@ -85,7 +104,7 @@ pub(super) async fn put(
         Err(error) => Err(error),
     };
     match outcome {
-        Ok(PutOutcome::Created { .. }) => upload.over = true,
+        Ok(PutOutcome::Created { .. }) => upload.completed(),
         _ => upload.abort().await,
     }
     outcome
@@ -107,7 +126,8 @@ async fn send_parts(
         {
             done.push(sent?);
         }
-        sending.push(send_part(store, upload, number, part, key));
+        let checksum = crc32c::crc32c(&part);
+        sending.push(send_part(store, upload, number, part, checksum, key));
     }
     while let Some(sent) = sending.next().await {
         done.push(sent?);
@@ -116,14 +136,16 @@ async fn send_parts(
     Ok(done)
 }
 
-async fn send_part(
+/// Sends a part that is announced to have this checksum.
+pub(super) async fn send_part(
     store: &S3Store,
     upload: &Unfinished,
     number: i32,
     part: Bytes,
+    crc32c: u32,
     key: &str,
 ) -> Result<CompletedPart, UnderStoreError> {
-    let checksum = checksum_text(crc32c::crc32c(&part));
+    let checksum = checksum_text(crc32c);
     // The parts on the way share the line.
     let timeouts = store.sending((part.len() * PARTS_IN_FLIGHT) as u64);
     let sent = store
@@ -147,7 +169,8 @@ async fn send_part(
         .build())
 }
 
-async fn complete(
+/// Makes the object of its parts, unless the key exists.
+pub(super) async fn complete(
     store: &S3Store,
     upload: &Unfinished,
     key: &str,

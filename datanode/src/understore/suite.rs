@@ -242,6 +242,19 @@ async fn s3() {
 }
 
 #[tokio::test]
+async fn an_upload_that_was_left_behind_is_aborted() {
+    let store = s3_for_tests().await;
+    let key = store.full_key("packs/left");
+    let begun = store.client.create_multipart_upload().bucket(&store.bucket).key(&key).send().await.unwrap();
+    let metered = MeteredStore::new(store.clone(), Arc::new(SystemClock));
+    assert_eq!(metered.abort_abandoned("packs/", Timestamp(0)).await, Ok(0), "it is not old");
+    assert_eq!(metered.abort_abandoned("other/", Timestamp(i64::MAX)).await, Ok(0), "it is not there");
+    assert_eq!(metered.abort_abandoned("packs/", Timestamp(i64::MAX)).await, Ok(1));
+    let parts = store.client.list_parts().bucket(&store.bucket).key(&key);
+    assert!(parts.set_upload_id(begun.upload_id().map(ToOwned::to_owned)).send().await.is_err());
+}
+
+#[tokio::test]
 async fn an_s3_that_cannot_be_used_says_why() {
     let store = s3_for_tests().await;
     let mut nowhere = store.clone();

@@ -32,6 +32,12 @@ pub enum UploadError {
         /// Its key.
         key: String,
     },
+    /// The under-store replaces objects that exist, whole or in parts: no pack is safe in it.
+    #[error("{store} does not refuse to write a key that exists (If-None-Match): nothing is uploaded to it")]
+    Unfit {
+        /// The store.
+        store: String,
+    },
     /// Another object has the pack's key.
     #[error("the key {key} holds another object")]
     Conflict {
@@ -46,7 +52,11 @@ impl UploadError {
     #[must_use]
     pub fn permanent_here(&self) -> bool {
         match self {
-            Self::Malformed { .. } | Self::Differs { .. } | Self::Read(_) | Self::Conflict { .. } => true,
+            Self::Malformed { .. }
+            | Self::Differs { .. }
+            | Self::Read(_)
+            | Self::Unfit { .. }
+            | Self::Conflict { .. } => true,
             Self::Store(_) | Self::NotVerified { .. } => false,
         }
     }

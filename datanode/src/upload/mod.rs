@@ -5,6 +5,7 @@
 //! ├── survey.rs   reads the chunks once, for lengths and checksums: a Plan
 //! ├── body.rs     reads them again, as the pack's bytes
 //! ├── adopt.rs    is a pack that exists already what we would have written?
+//! ├── findings.rs what the under-store was found to do: uploads wait for it
 //! ├── pack.rs     the bytes of a pack (docs/FORMAT.md, "Packs")
 //! └── source.rs   where the chunks are read from
 //! ```
@@ -12,6 +13,7 @@
 mod adopt;
 mod body;
 mod error;
+mod findings;
 pub mod pack;
 #[cfg(test)]
 mod pack_tests;
@@ -22,6 +24,7 @@ mod uploader;
 pub(crate) mod uploader_tests;
 
 pub use error::UploadError;
+pub use findings::Findings;
 pub use source::{ReadFailed, SealedChunk, SealedChunks};
 pub use survey::Plan;
 pub use uploader::Uploader;

@@ -11,12 +11,12 @@ use super::adopt::adopt;
 use super::body::body;
 use super::pack::IndexEntry;
 use super::survey::{Plan, survey};
-use super::{SealedChunks, UploadError};
+use super::{Findings, SealedChunks, UploadError};
 use crate::understore::{
-    BodyFailed, NewObject, ObjectHead, PutOutcome, UnderStore, UnderStoreError, has_checksum,
+    BodyFailed, Capabilities, NewObject, ObjectHead, PutOutcome, UnderStore, UnderStoreError, has_checksum,
 };
 
-/// Uploads at once: each holds at most three parts of 8 MiB.
+/// Uploads at once when nobody says otherwise: each holds at most three parts of 8 MiB.
 const UPLOADS_MAX: usize = 2;
 /// PUTs of one pack before the work is given back; each is retried by the S3 client besides.
 const PUTS_MAX: usize = 2;
@@ -28,30 +28,54 @@ pub struct Uploader {
     source: Arc<dyn SealedChunks>,
     cluster: ClusterId,
     turns: Arc<Semaphore>,
+    findings: Findings,
 }
 
 impl Uploader {
-    /// An uploader of `source`'s chunks to `store`.
+    /// An uploader of `source`'s chunks to `store`, which is taken for one that does all we need.
     #[must_use]
     pub fn new(store: Arc<dyn UnderStore>, source: Arc<dyn SealedChunks>, cluster: ClusterId) -> Self {
-        Self { store, source, cluster, turns: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+        let (put_if_absent, complete_if_absent, crc32c) = (true, true, true);
+        let found = Capabilities { put_if_absent, complete_if_absent, crc32c, ..Capabilities::default() };
+        let turns = Arc::new(Semaphore::new(UPLOADS_MAX));
+        Self { store, source, cluster, turns, findings: Findings::known(found) }
     }
 
-    /// Writes the pack that `work` describes and verifies size and checksum of what is there.
+    /// The same, of so many uploads at once, one at least.
+    #[must_use]
+    pub fn with_turns(self, uploads: usize) -> Self {
+        Self { turns: Arc::new(Semaphore::new(uploads.max(1))), ..self }
+    }
+
+    /// The same, of whose store only that is known: uploads wait until it is.
+    #[must_use]
+    pub fn with_findings(self, findings: Findings) -> Self {
+        Self { findings, ..self }
+    }
+
+    /// Writes the pack that `work` describes and verifies size and checksum of what is there: by the
+    /// store's own checksum when it was found to check it, else by reading all of it back.
     /// When it answers, the pack is durable in the under-store, whole and as intended; asked again,
-    /// by any holder, it answers the same. At most two run at once, others wait.
+    /// by any holder, it answers the same. A bounded number runs at once, others wait; all wait until it is
+    /// known what the store does.
     ///
     /// # Errors
     /// [`UploadError`]. After an error the pack may exist; asking again finds out.
     pub async fn upload(&self, work: &v1::Upload) -> Result<v1::Uploaded, UploadError> {
-        // The semaphore is never closed; were it, running on would only cost memory.
-        let _turn = self.turns.acquire().await.ok();
-        let outcome = self.upload_now(work).await;
+        let outcome = match self.known().await {
+            Ok(found) => {
+                // The semaphore is never closed; were it, running on would only cost memory.
+                let _turn = self.turns.acquire().await.ok();
+                self.upload_now(work, found.crc32c).await
+            }
+            Err(error) => Err(error),
+        };
         let label = match &outcome {
             Ok(_) => "ok",
             Err(UploadError::Store(error)) => error.kind(),
             Err(UploadError::Conflict { .. }) => "conflict",
             Err(UploadError::NotVerified { .. }) => "not_verified",
+            Err(UploadError::Unfit { .. }) => "unfit",
             Err(_) => "chunk",
         };
         metrics::counter!("cairn_data_uploads_total", "outcome" => label).increment(1);
@@ -61,10 +85,22 @@ impl Uploader {
         outcome
     }
 
-    async fn upload_now(&self, work: &v1::Upload) -> Result<v1::Uploaded, UploadError> {
+    /// What the store does, once that is known and enough.
+    async fn known(&self) -> Result<Capabilities, UploadError> {
+        let found = self.findings.wait().await.ok_or(UnderStoreError::Unreachable)?;
+        if found.never_overwrites() {
+            Ok(found)
+        } else {
+            Err(UploadError::Unfit { store: self.store.describe() })
+        }
+    }
+
+    /// With `believed` the store's own checksum is proof enough.
+    async fn upload_now(&self, work: &v1::Upload, believed: bool) -> Result<v1::Uploaded, UploadError> {
         let plan = survey(self.source.as_ref(), self.cluster, work).await?;
         let created = self.put(&work.key, &plan).await?;
-        let head = self.store.head(&work.key).await?;
+        let mut head = self.store.head(&work.key).await?;
+        head.crc32c = head.crc32c.filter(|_| believed);
         let same = self.is_planned(&work.key, &head, &plan).await?;
         if same {
             return Ok(uploaded(work, &head, &plan.entries));

@@ -5,7 +5,7 @@ use cairn_proto::v1::report_work_request::Outcome;
 use tokio::sync::mpsc;
 
 use super::Worker;
-use crate::import::{ImportError, import};
+use crate::import::ImportError;
 use crate::understore::MountBucket;
 
 /// Batches that are ready while one is reported.
@@ -24,7 +24,7 @@ impl Worker {
         let store = self.buckets.for_mount(&bucket);
         let (batches, mut made) = mpsc::channel(BATCHES_AHEAD);
         let listed = async {
-            let listed = import(store.as_ref(), &work, &batches).await;
+            let listed = self.imports.import(store.as_ref(), &work, &batches).await;
             drop(batches);
             listed
         };

@@ -1,7 +1,8 @@
 //! The work that the metadata leader gives this node: pulled as a stream, done a bounded number at
-//! a time, reported.
+//! a time by kind, reported.
 
 mod import;
+mod lanes;
 pub mod sealed;
 mod source;
 
@@ -14,18 +15,15 @@ use cairn_proto::v1::work::Work;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{Chain, ChunkId};
 use prost::Message;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::lanes::Lanes;
 use crate::chunk::StoreError;
+use crate::import::Imports;
 use crate::node::Node;
 use crate::understore::Buckets;
 use crate::upload::Uploader;
 
-/// Pieces that move bytes or ask S3, at once.
-const HEAVY_MAX: usize = 8;
-/// Pieces that change this node's replicas only, at once.
-const LIGHT_MAX: usize = 64;
 /// Pauses before the work is pulled again, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_millis(2_000);
@@ -36,16 +34,20 @@ pub struct Worker {
     node: Arc<Node>,
     uploader: Option<Uploader>,
     buckets: Arc<dyn Buckets>,
-    heavy: Arc<Semaphore>,
-    light: Arc<Semaphore>,
+    imports: Imports,
+    lanes: Lanes,
 }
 
 impl Worker {
     /// A worker of `node`; without an uploader packs are not written.
     #[must_use]
-    pub fn new(node: Arc<Node>, uploader: Option<Uploader>, buckets: Arc<dyn Buckets>) -> Self {
-        let (heavy, light) = (Semaphore::new(HEAVY_MAX), Semaphore::new(LIGHT_MAX));
-        Self { node, uploader, buckets, heavy: Arc::new(heavy), light: Arc::new(light) }
+    pub fn new(
+        node: Arc<Node>,
+        uploader: Option<Uploader>,
+        buckets: Arc<dyn Buckets>,
+        imports: Imports,
+    ) -> Self {
+        Self { node, uploader, buckets, imports, lanes: Lanes::default() }
     }
 
     /// Pulls and does work until `stop`. A stream that ends is pulled again from the leader.
@@ -71,15 +73,16 @@ impl Worker {
         let mut work = context.metadata.pull_work(request).await?;
         while let Some(piece) = work.message().await? {
             let Some(piece) = piece.work else { continue };
-            let turns = if heavy(&piece) { &self.heavy } else { &self.light };
-            // Never closed; waiting here is what bounds the work in hand.
-            let Ok(turn) = Arc::clone(turns).acquire_owned().await else { return Ok(()) };
+            let Some(place) = self.lanes.enter(&piece).await else {
+                tracing::debug!(work = name(&piece), "too much of its kind waits: it is sent again");
+                metrics::counter!("cairn_data_work_put_off_total", "work" => name(&piece)).increment(1);
+                continue;
+            };
             let worker = self.clone();
             context.tasks.spawn(async move {
                 let leaving = worker.node.context.leaving.clone();
                 // Work that is cut short is given out again.
-                leaving.run_until_cancelled(worker.carry_out(piece)).await;
-                drop(turn);
+                leaving.run_until_cancelled(place.take_turn(worker.carry_out(piece))).await;
             });
         }
         Ok(())
@@ -185,13 +188,6 @@ fn failure(error: impl std::fmt::Display) -> Outcome {
     let message = error.to_string();
     tracing::warn!(error = message, "work failed");
     Outcome::Failure(message)
-}
-
-fn heavy(piece: &Work) -> bool {
-    match piece {
-        Work::Upload(_) | Work::Import(_) | Work::Copy(_) | Work::DeletePack(_) => true,
-        Work::Sealed(_) | Work::Delete(_) | Work::Persisted(_) => false,
-    }
 }
 
 fn name(piece: &Work) -> &'static str {
