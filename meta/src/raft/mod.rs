@@ -10,6 +10,8 @@
 //! Durability: an entry counts on this server once the flusher's fsync of the log covers it; the
 //! state has no log of its own and is flushed now and then, so that a restart replays the rest.
 
+#[cfg(test)]
+mod damage_tests;
 pub mod durable;
 pub mod flusher;
 pub mod log_disk;
@@ -28,6 +30,7 @@ pub mod state;
 pub mod stream;
 #[cfg(test)]
 mod suite_tests;
+pub mod sync_mark;
 pub mod tail;
 pub mod types;
 
