@@ -17,6 +17,7 @@ pub mod flusher;
 pub mod log_disk;
 pub mod log_store;
 pub mod machine;
+pub mod met;
 pub mod network;
 pub mod record;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod restart_tests;
 pub mod service;
 pub mod snapshot;
 pub mod snapshot_wire;
+pub mod standing;
 pub mod state;
 pub mod stream;
 #[cfg(test)]
