@@ -13,6 +13,8 @@
 #[cfg(test)]
 mod damage_tests;
 pub mod durable;
+#[cfg(test)]
+mod faulty_tests;
 pub mod flusher;
 pub mod log_disk;
 pub mod log_store;
