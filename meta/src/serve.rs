@@ -51,7 +51,7 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// The directory, the log or the state cannot be used.
+    /// The directory, the log or the state cannot be used, or turn out to be the wrong ones.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The gRPC server ended.
@@ -151,6 +151,7 @@ impl Parts {
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             () = node.failed() => Err(ServeError::Failed),
+            fault = self.started.fault() => Err(ServeError::Start(fault)),
             ended = &mut self.server => return Err(self.broke(ended).await),
         };
         if outcome.is_ok() && node.is_leader() && node.transfer_leader(None, HAND_OVER).await.is_ok() {

@@ -9,26 +9,30 @@ use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId, Policy, Random};
 use openraft::SnapshotPolicy;
-use openraft::errors::{Fatal, InitializeError, RaftError};
-use openraft::impls::BasicNode;
-use tokio::sync::watch;
+use openraft::errors::{Fatal, InitializeError};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::form::{self, Newcomer};
 use super::read::Reader;
 use super::{Node, Shared, lead};
 use crate::identity::{Identity, IdentityError};
-use crate::raft::flusher::Flusher;
+use crate::raft::flusher::{FlushCounts, Flusher};
 use crate::raft::log_disk::{LogDisk, LogError, RocksLog};
 use crate::raft::log_store::{DurableMark, LogStore};
 use crate::raft::machine::{Pace, StateMachine};
+use crate::raft::met::{Met, MetError};
 use crate::raft::network::Network;
 use crate::raft::service::RaftService;
 use crate::raft::snapshot::Snapshots;
+use crate::raft::standing::Standing;
 use crate::raft::state::{StateDir, StateError};
 use crate::raft::{Raft, TypeConfig, durable};
 
+/// Faults that may wait to be looked at: one of each task that tells any.
+const FAULTS: usize = 2;
 /// How long the parts of a node may take to end.
 const STOP: Duration = Duration::from_secs(5);
 /// How long one transfer of a snapshot may take.
@@ -56,7 +60,7 @@ pub struct Settings {
     pub pace: Pace,
 }
 
-/// Why a node did not start.
+/// Why a node did not start, or ended because it should not have.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The directory is another's, or in use.
@@ -68,6 +72,34 @@ pub enum StartError {
     /// The state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The members met before are not known.
+    #[error(transparent)]
+    Met(#[from] MetError),
+    /// The log is empty, and another member has a promise from this server: its directory was lost.
+    #[error(
+        "{node} has an empty Raft log, but {peer} knows it as a member of {}: its directory was lost, and with it \
+         what it had acknowledged; restore the directory, or leave this server out (a change of the \
+         members, by which a new id could take its place, is not built yet)", named(.cluster)
+    )]
+    Lost {
+        /// This server.
+        node: NodeId,
+        /// Who knows it.
+        peer: NodeId,
+        /// The cluster, if that one knows.
+        cluster: Option<ClusterId>,
+    },
+    /// The directory belongs to a cluster, but its log is empty.
+    #[error(
+        "{dir}: this directory belongs to cluster {cluster}, but its Raft log is empty: the log was lost, and with \
+         it what this server had acknowledged; restore it"
+    )]
+    LogLost {
+        /// The directory.
+        dir: PathBuf,
+        /// The cluster.
+        cluster: ClusterId,
+    },
     /// A file or a thread could not be had.
     #[error("the server's files cannot be used")]
     File(#[from] io::Error),
@@ -82,6 +114,11 @@ pub enum StartError {
     Form(#[source] InitializeError<TypeConfig>),
 }
 
+/// A cluster in a message.
+fn named(cluster: &Option<ClusterId>) -> String {
+    cluster.map_or_else(|| "a cluster without a name yet".to_owned(), |id| format!("cluster {id}"))
+}
+
 /// A running node and what must be ended with it.
 pub struct Started {
     /// The handle.
@@ -90,6 +127,7 @@ pub struct Started {
     stop: CancellationToken,
     flusher: JoinHandle<()>,
     closed: [watch::Receiver<()>; 2],
+    faults: mpsc::Receiver<StartError>,
 }
 
 fn raft_config(settings: &Settings) -> Result<Arc<openraft::Config>, StartError> {
@@ -112,6 +150,51 @@ fn raft_config(settings: &Settings) -> Result<Arc<openraft::Config>, StartError>
     Ok(Arc::new(config.validate().map_err(StartError::Settings)?))
 }
 
+/// The directory's files, open and found to belong together.
+struct Files {
+    identity: Identity,
+    incoming: PathBuf,
+    log_store: LogStore,
+    machine: StateMachine,
+    met: Arc<Met>,
+    flusher: JoinHandle<()>,
+    flushes: Arc<FlushCounts>,
+    closed: [watch::Receiver<()>; 2],
+}
+
+impl Files {
+    fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
+        let dir = settings.dir.clone();
+        let mut identity = Identity::claim(&dir, settings.id)?;
+        let incoming = dir.join("incoming");
+        durable::remove_dir(&incoming)?;
+        let met = Arc::new(Met::open(&dir.join("met"))?);
+        let log = dir.join("raft");
+        durable::create_dir(&log)?;
+        let disk = RocksLog::open(&log)?;
+        let log_closed = disk.closed();
+        let disk: Arc<dyn LogDisk> = Arc::new(disk);
+        durable::sync_dir(&dir)?;
+        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
+        let flushes = queue.counts();
+        let mark = DurableMark::default();
+        let state_dir = StateDir::new(dir.join("state"), settings.memory_bytes);
+        let closed = [log_closed, state_dir.closed()];
+        let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
+        let (clock, pace) = (Arc::clone(clock), settings.pace.clone());
+        let machine = StateMachine::open(state_dir, snapshots, mark.clone(), clock, pace)?;
+        let log_store = LogStore::open(disk, queue, mark)?;
+        let known = *machine.view().cluster.borrow();
+        if let Some(cluster) = known {
+            identity.learn(cluster)?;
+        }
+        if let Some(cluster) = identity.cluster().filter(|_| log_store.is_new()) {
+            return Err(StartError::LogLost { dir, cluster });
+        }
+        Ok(Self { identity, incoming, log_store, machine, met, flusher, flushes, closed })
+    }
+}
+
 impl Started {
     /// Opens the directory, forms the group if it is new, and starts everything. The caller must
     /// serve [`Node::raft_service`] at this server's address.
@@ -124,43 +207,29 @@ impl Started {
         random: Arc<dyn Random>,
     ) -> Result<Self, StartError> {
         let config = raft_config(&settings)?;
-        let dir = settings.dir.clone();
-        let mut identity = Identity::claim(&dir, settings.id)?;
-        let incoming = dir.join("incoming");
-        durable::remove_dir(&incoming)?;
-        let log = dir.join("raft");
-        durable::create_dir(&log)?;
-        let disk = RocksLog::open(&log)?;
-        let log_closed = disk.closed();
-        let disk: Arc<dyn LogDisk> = Arc::new(disk);
-        durable::sync_dir(&dir)?;
-        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(&clock))?;
-        let flushes = queue.counts();
-        let mark = DurableMark::default();
-        let state_dir = StateDir::new(dir.join("state"), settings.memory_bytes);
-        let closed = [log_closed, state_dir.closed()];
-        let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
-        let machine = StateMachine::open(
-            state_dir,
-            snapshots,
-            mark.clone(),
-            Arc::clone(&clock),
-            settings.pace.clone(),
-        )?;
-        let log_store = LogStore::open(disk, queue, mark)?;
+        form::check_new(&settings).await?;
+        let files = Files::open(&settings, &clock)?;
+        let Files { identity, incoming, log_store, machine, met, flusher, flushes, closed } = files;
+        let empty = log_store.is_new();
         let view = machine.view();
-        let known = *view.cluster.borrow();
-        if let Some(cluster) = known {
-            identity.learn(cluster)?;
-        }
         let own_cluster = watch::Sender::new(identity.cluster());
-        let network = Network::new(settings.id.0, own_cluster.subscribe());
+        let network = Network::new(settings.id.0, own_cluster.subscribe(), Arc::clone(&met));
         let raft =
             Raft::new(settings.id.0, config, network, log_store, machine).await.map_err(StartError::Raft)?;
-        form(&raft, &settings.members).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (fault, faults) = mpsc::channel(FAULTS);
+        let newcomer = empty && settings.members.len() > 1;
+        let standing = watch::Sender::new(if newcomer { Standing::Asking } else { Standing::Sure });
+        let own = (raft.clone(), settings.id.0);
         let service =
-            RaftService::new(raft.clone(), settings.id.0, own_cluster.subscribe(), incoming, stop.clone());
+            RaftService::new(own, own_cluster.subscribe(), standing.subscribe(), met, incoming, stop.clone());
+        if newcomer {
+            let (id, members, faults) = (settings.id, settings.members, fault.clone());
+            let (raft, clock) = (raft.clone(), Arc::clone(&clock));
+            tasks.spawn(Newcomer { raft, id, members, clock, standing, faults }.run(stop.clone()));
+        } else {
+            form::form(&raft, &settings.members).await?;
+        }
         let (reader, rounds) = Reader::new();
         let leadership = watch::Sender::new(None);
         let node = Node {
@@ -179,11 +248,22 @@ impl Started {
         tasks.spawn(lead::watch_leadership(raft.clone(), leadership, stop.clone()));
         tasks.spawn(rounds.run(node.clone(), stop.clone()));
         tasks.spawn(keep_snapshots(raft, view.flushed, stop.clone()));
-        tasks.spawn(keep_identity(identity, view.cluster, own_cluster, stop.clone()));
-        let (named, ended) = (node.clone(), stop.clone());
-        tasks.spawn(async move { lead::name_cluster(named, settings.policy, random.as_ref(), ended).await });
+        tasks.spawn(keep_identity(identity, view.cluster, own_cluster, fault, stop.clone()));
+        let (named, policy, ended) = (node.clone(), settings.policy, stop.clone());
+        tasks.spawn(async move { lead::name_cluster(named, policy, random.as_ref(), ended).await });
         tasks.close();
-        Ok(Self { node, tasks, stop, flusher, closed })
+        Ok(Self { node, tasks, stop, flusher, closed, faults })
+    }
+
+    /// Waits until it turns out that this server must not go on: it has been a member before and
+    /// lost its directory, or its directory and its state name different clusters. The caller ends
+    /// the server.
+    pub async fn fault(&mut self) -> StartError {
+        match self.faults.recv().await {
+            Some(error) => error,
+            // Those who could tell have ended without a fault.
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends everything and closes the files; when this returns, the directory can be opened again
@@ -206,27 +286,6 @@ impl Started {
     }
 }
 
-/// Makes the group of a new directory. Every first member does so with the same members, which is
-/// safe: they elect one leader among them.
-async fn form(raft: &Raft, members: &BTreeMap<NodeId, String>) -> Result<(), StartError> {
-    if raft.is_initialized().await.map_err(StartError::Raft)? {
-        let only = raft.voter_ids().collect::<Vec<_>>() == [*raft.node_id()];
-        if only {
-            // Nobody else can lead: there is no reason to wait.
-            raft.trigger().elect(false).await.map_err(StartError::Raft)?;
-        }
-        return Ok(());
-    }
-    let members: BTreeMap<u64, BasicNode> =
-        members.iter().map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() })).collect();
-    match raft.initialize(members).await {
-        // A vote or an entry of another first member has come in meanwhile.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(RaftError::APIError(error)) => Err(StartError::Form(error)),
-        Err(RaftError::Fatal(fatal)) => Err(StartError::Raft(fatal)),
-    }
-}
-
 /// Has a snapshot made whenever the state was flushed: a checkpoint is cheap then, and the log
 /// below it can go.
 async fn keep_snapshots(raft: Raft, mut flushed: watch::Receiver<LogIndex>, stop: CancellationToken) {
@@ -241,22 +300,26 @@ async fn keep_snapshots(raft: Raft, mut flushed: watch::Receiver<LogIndex>, stop
     }
 }
 
-/// Writes the cluster's id down when the state has it, then lets the network use it. Holds the
-/// directory's lock until the end.
+/// Writes the cluster's id down when the state has it, then lets the network use it; a state of
+/// another cluster is a fault. Holds the directory's lock until the end.
 async fn keep_identity(
     mut identity: Identity,
     mut cluster: watch::Receiver<Option<ClusterId>>,
     own: watch::Sender<Option<ClusterId>>,
+    faults: mpsc::Sender<StartError>,
     stop: CancellationToken,
 ) {
     loop {
         let learned = *cluster.borrow_and_update();
-        if let Some(id) = learned.filter(|_| own.borrow().is_none()) {
+        if let Some(id) = learned {
             let written = tokio::task::block_in_place(|| identity.learn(id));
             if let Err(error) = written {
-                tracing::error!(%error, cause = ?error, "the cluster's id could not be written down");
+                tracing::error!(%error, cause = ?error, "the cluster's id cannot be kept: this server stops");
+                // Nobody listens any more when the server is ending already.
+                let _ = faults.send(error.into()).await;
+                break;
             }
-            own.send_replace(identity.cluster());
+            own.send_if_modified(|known| std::mem::replace(known, Some(id)) != Some(id));
         }
         tokio::select! {
             () = stop.cancelled() => return,

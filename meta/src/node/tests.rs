@@ -1,13 +1,15 @@
 //! Three servers in one process, on localhost: what a group promises.
 
+mod joining;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cairn_types::{LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom};
+use cairn_types::{Clock, LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -34,20 +36,15 @@ struct Group {
     addresses: BTreeMap<NodeId, SocketAddr>,
     running: BTreeMap<NodeId, Member>,
     pace: Pace,
+    clock: Arc<dyn Clock>,
 }
 
 fn open_session(client: &str) -> Command {
     Command::OpenSession { client: client.to_owned() }
 }
 
-async fn start(
-    dir: &Path,
-    id: NodeId,
-    members: BTreeMap<NodeId, String>,
-    listener: TcpListener,
-    pace: Pace,
-) -> Member {
-    let settings = Settings {
+fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pace) -> Settings {
+    Settings {
         id,
         dir: dir.to_owned(),
         members,
@@ -56,8 +53,11 @@ async fn start(
         election_ms: (400, 800),
         memory_bytes: 32 << 20,
         pace,
-    };
-    let started = Started::start(settings, Arc::new(SystemClock), Arc::new(SystemRandom)).await.unwrap();
+    }
+}
+
+async fn start(settings: Settings, listener: TcpListener, clock: Arc<dyn Clock>) -> Member {
+    let started = Started::start(settings, clock, Arc::new(SystemRandom)).await.unwrap();
     let stop = CancellationToken::new();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let router = Server::builder().add_service(started.node.raft_service().into_server());
@@ -70,25 +70,41 @@ async fn start(
 
 impl Group {
     async fn new(size: u64, pace: Pace) -> Self {
-        let temp = tempfile::tempdir().unwrap();
-        let mut listeners = Vec::new();
-        let mut addresses = BTreeMap::new();
-        for id in 1..=size {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            addresses.insert(NodeId(id), listener.local_addr().unwrap());
-            listeners.push((NodeId(id), listener));
-        }
-        let mut group = Self { temp, addresses, running: BTreeMap::new(), pace };
+        let (mut group, listeners) = Self::unstarted(size, pace, Arc::new(SystemClock)).await;
         for (id, listener) in listeners {
             group.start_on(id, listener).await;
         }
         group
     }
 
-    async fn start_on(&mut self, id: NodeId, listener: TcpListener) {
+    /// A group none of whose servers runs yet, and the sockets that they are to listen on.
+    async fn unstarted(
+        size: u64,
+        pace: Pace,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, BTreeMap<NodeId, TcpListener>) {
+        let temp = tempfile::tempdir().unwrap();
+        let mut listeners = BTreeMap::new();
+        let mut addresses = BTreeMap::new();
+        for id in 1..=size {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.insert(NodeId(id), listener.local_addr().unwrap());
+            listeners.insert(NodeId(id), listener);
+        }
+        (Self { temp, addresses, running: BTreeMap::new(), pace, clock }, listeners)
+    }
+
+    fn dir(&self, id: NodeId) -> PathBuf {
+        self.temp.path().join(id.to_string())
+    }
+
+    fn settings(&self, id: NodeId) -> Settings {
         let members = self.addresses.iter().map(|(id, a)| (*id, a.to_string())).collect();
-        let dir = self.temp.path().join(id.to_string());
-        let member = start(&dir, id, members, listener, self.pace.clone()).await;
+        settings(&self.dir(id), id, members, self.pace.clone())
+    }
+
+    async fn start_on(&mut self, id: NodeId, listener: TcpListener) {
+        let member = start(self.settings(id), listener, Arc::clone(&self.clock)).await;
         self.running.insert(id, member);
     }
 
@@ -283,16 +299,8 @@ async fn a_directory_in_use_or_of_another_server_is_refused() {
     drop(leader);
     let dir = group.temp.path().join(NodeId(1).to_string());
     let again = |id: u64| {
-        let settings = Settings {
-            id: NodeId(id),
-            dir: dir.clone(),
-            members: BTreeMap::from([(NodeId(id), "127.0.0.1:1".to_owned())]),
-            policy: Policy::cluster(),
-            heartbeat_ms: 100,
-            election_ms: (400, 800),
-            memory_bytes: 32 << 20,
-            pace: Pace::default(),
-        };
+        let members = BTreeMap::from([(NodeId(id), "127.0.0.1:1".to_owned())]);
+        let settings = settings(&dir, NodeId(id), members, Pace::default());
         Started::start(settings, Arc::new(SystemClock), Arc::new(SystemRandom))
     };
     use super::StartError::Identity;

@@ -4,14 +4,19 @@
 //! `purged`. Writes reach the write-ahead log unsynced and in order; [`LogDisk::sync`] makes all
 //! of them durable at once.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
+};
 use tokio::sync::watch;
 
 use super::record::{self, EntryRecord, LogIdRecord, RecordError, VoteRecord};
+use super::sync_mark::SyncMark;
 
 /// What went wrong below the Raft log. Every one of them stops the server.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,23 @@ pub enum LogError {
     /// The database lacks a column family: it is not a Raft log.
     #[error("the directory holds no Raft log")]
     Foreign,
+    /// Less could be read back than was fsynced: votes or acknowledged entries are lost.
+    #[error(
+        "the Raft log is damaged: {synced} writes had been made durable, only {found} could be read back; \
+         this server must not go on with what is left"
+    )]
+    Lost {
+        /// Writes that an fsync had covered.
+        synced: u64,
+        /// Writes that are there.
+        found: u64,
+    },
+    /// The file that says how far the log was fsynced failed.
+    #[error("the Raft log's file SYNCED failed")]
+    Mark(#[source] io::Error),
+    /// An fsync failed before: what the disk holds is not known, and no further one is tried.
+    #[error("an earlier fsync of the Raft log failed")]
+    Broken,
 }
 
 impl From<LogError> for std::io::Error {
@@ -83,10 +105,10 @@ pub trait LogDisk: Send + Sync + 'static {
     /// [`LogError`].
     fn truncate(&self, from: u64) -> Result<(), LogError>;
 
-    /// Drops every entry up to `upto`, inclusive, and remembers it.
+    /// Drops every entry up to `upto`, inclusive, and remembers it, durably when this returns.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError`]; the server must stop.
     fn purge(&self, upto: LogIdRecord) -> Result<(), LogError>;
 
     /// Saves the vote.
@@ -120,9 +142,31 @@ const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
 const PURGED: &[u8] = b"purged";
 
+/// The file beside RocksDB's that says how far the log was fsynced.
+const MARK: &str = "SYNCED";
+
 /// The log in a RocksDB of its own.
+///
+/// RocksDB's write-ahead log is replayed up to the first record that is torn or damaged
+/// (`PointInTime`). That is right for what no fsync covered: after a loss of power the tail may end
+/// in half a record, in zeros, or in pages written out of order, none of which may stop a start.
+/// It is wrong for what an fsync did cover, and RocksDB cannot tell the two apart: its other modes
+/// refuse an honest torn tail (`AbsoluteConsistency`; `TolerateCorruptedTailRecords` for all tails
+/// but short ones), and the tolerant one still drops a last block whose length field has rotted.
+/// So after each fsync the sequence number that it covered is written to the file `SYNCED`, and a
+/// start that reads back less is refused.
+///
+/// Recognised: any damage to or loss of write-ahead logs below the mark, in the middle as at the end.
+/// Not recognised: `SYNCED` itself is not fsynced after each fsync, since that would double their
+/// cost. It outlives the process at once and the power as soon as the kernel has written it back
+/// (within some 30 s by default): damage to writes that were fsynced later than the mark which
+/// survived a loss of power looks like a torn tail. Damage to table files is found by their own
+/// checksums when they are read.
 pub struct RocksLog {
     db: DB,
+    mark: SyncMark,
+    // Set for good by the first failed fsync.
+    broken: AtomicBool,
     // Dropped after the database, so that who waits for it finds the directory free.
     closed: watch::Sender<()>,
 }
@@ -139,6 +183,7 @@ fn options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(8 << 20);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options
 }
 
@@ -150,11 +195,16 @@ impl RocksLog {
     /// Opens the log in `dir`, or makes an empty one.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError`]; `Lost` when less can be read back than was fsynced.
     pub fn open(dir: &Path) -> Result<Self, LogError> {
         let families = ["default", LOG].map(|name| ColumnFamilyDescriptor::new(name, options()));
         let db = DB::open_cf_descriptors(&options(), dir, families).map_err(failed("open"))?;
-        Ok(Self { db, closed: watch::Sender::new(()) })
+        let (mark, synced) = SyncMark::open(&dir.join(MARK)).map_err(LogError::Mark)?;
+        let found = db.latest_sequence_number();
+        if found < synced {
+            return Err(LogError::Lost { synced, found });
+        }
+        Ok(Self { db, mark, broken: AtomicBool::new(false), closed: watch::Sender::new(()) })
     }
 
     /// Ends (with an error) once the database is closed.
@@ -232,6 +282,9 @@ impl LogDisk for RocksLog {
         batch.put(PURGED, record::encode(&upto));
         batch.delete_range_cf(family, key_of(0), key_of(upto.index.saturating_add(1)));
         self.write(batch, "purge")?;
+        // Files are deleted durably at once: without the fsync, a loss of power could bring back an
+        // older `purged` whose entries are gone.
+        self.sync()?;
         // Whole files below the mark go at once; what is left goes with compaction.
         self.db.delete_file_in_range_cf(family, key_of(0), key_of(upto.index)).map_err(failed("purge"))
     }
@@ -274,6 +327,16 @@ impl LogDisk for RocksLog {
     }
 
     fn sync(&self) -> Result<(), LogError> {
-        self.db.flush_wal(true).map_err(failed("fsync"))
+        if self.broken.load(Ordering::Acquire) {
+            return Err(LogError::Broken);
+        }
+        // Taken before the fsync, which covers all that was written up to here.
+        let covered = self.db.latest_sequence_number();
+        let synced = self.db.flush_wal(true).map_err(failed("fsync"));
+        let marked = synced.and_then(|()| self.mark.raise(covered).map_err(LogError::Mark));
+        if marked.is_err() {
+            self.broken.store(true, Ordering::Release);
+        }
+        marked
     }
 }

@@ -102,6 +102,21 @@ impl LogReader {
         Ok(records.into_iter().map(Entry::try_from).collect::<Result<_, _>>()?)
     }
 
+    /// As [`LogReader::read`], for ranges whose beginning must be there unless it is past the log's
+    /// end: a follower or the state machine would take what comes first for the range's beginning.
+    fn read_from_start(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let (start, empty) = (range.start, range.is_empty());
+        let entries = self.read(range, bytes_max)?;
+        let lacking = match entries.first() {
+            Some(first) => first.log_id.index != start,
+            None => !empty && self.disk.load()?.last.is_some_and(|last| last.index >= start),
+        };
+        if lacking {
+            return Err(LogError::Hole { index: start }.into());
+        }
+        Ok(entries)
+    }
+
     fn last_vote(&self) -> Option<Vote> {
         *self.vote.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,6 +127,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
+        // openraft looks for memberships from indexes that were never there, and checks by itself
+        // where it needs the beginning.
         self.read(resolve(&range), usize::MAX)
     }
 
@@ -120,7 +137,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start..end, READ_BYTES_MAX)
+        self.read_from_start(start..end, READ_BYTES_MAX)
     }
 
     async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
@@ -129,7 +146,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     {
         let state = (self.clone(), resolve(&range));
         let pieces = futures::stream::try_unfold(state, |(reader, rest)| async move {
-            let piece = reader.read(rest.clone(), APPLY_BYTES_MAX)?;
+            let piece = reader.read_from_start(rest.clone(), APPLY_BYTES_MAX)?;
             let Some(last) = piece.last() else { return Ok::<_, io::Error>(None) };
             let next = last.log_id.index + 1;
             let entries = futures::stream::iter(piece.into_iter().map(Ok));
@@ -203,7 +220,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         }
         let record = LogIdRecord::from(&upto);
-        self.reader.disk.purge(record)?;
+        // It waits for an fsync: let the other tasks of this thread move on.
+        tokio::task::block_in_place(|| self.reader.disk.purge(record))?;
         self.reader.tail.purge(upto.index);
         self.start.purged = Some(record);
         if self.start.last.is_none_or(|last| last.index <= upto.index) {

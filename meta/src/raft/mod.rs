@@ -10,11 +10,16 @@
 //! Durability: an entry counts on this server once the flusher's fsync of the log covers it; the
 //! state has no log of its own and is flushed now and then, so that a restart replays the rest.
 
+#[cfg(test)]
+mod damage_tests;
 pub mod durable;
+#[cfg(test)]
+mod faulty_tests;
 pub mod flusher;
 pub mod log_disk;
 pub mod log_store;
 pub mod machine;
+pub mod met;
 pub mod network;
 pub mod record;
 #[cfg(test)]
@@ -24,10 +29,12 @@ mod restart_tests;
 pub mod service;
 pub mod snapshot;
 pub mod snapshot_wire;
+pub mod standing;
 pub mod state;
 pub mod stream;
 #[cfg(test)]
 mod suite_tests;
+pub mod sync_mark;
 pub mod tail;
 pub mod types;
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use super::met::Met;
 use super::record::{
     self, AppendRecord, AppendedRecord, AppliedRecord, AskVoteRecord, RecordError, TransferRecord,
     TransferredRecord, VoteRecord, VotedRecord,
@@ -57,6 +59,7 @@ type Channels = HashMap<(u64, String, Lane), Channel>;
 pub struct Network {
     from: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
+    met: Arc<Met>,
     // Guards nothing but itself: one connection a peer and lane.
     channels: Arc<Mutex<Channels>>,
 }
@@ -66,6 +69,7 @@ pub struct Peer {
     from: u64,
     to: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
+    met: Arc<Met>,
     client: Result<RaftClient<Channel>, BadAddress>,
 }
 
@@ -77,10 +81,11 @@ pub struct BadAddress {
 }
 
 impl Network {
-    /// The network of server `from`; `cluster` is stamped into every call once it is known.
+    /// The network of server `from`; `cluster` is stamped into every call once it is known. Whose
+    /// promise is used is written down in `met`.
     #[must_use]
-    pub fn new(from: u64, cluster: watch::Receiver<Option<ClusterId>>) -> Self {
-        Self { from, cluster, channels: Arc::default() }
+    pub fn new(from: u64, cluster: watch::Receiver<Option<ClusterId>>, met: Arc<Met>) -> Self {
+        Self { from, cluster, met, channels: Arc::default() }
     }
 
     fn channel(&self, to: u64, address: &str, lane: Lane) -> Result<Channel, BadAddress> {
@@ -109,7 +114,7 @@ impl Network {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
         });
-        Peer { from: self.from, to, cluster: self.cluster.clone(), client }
+        Peer { from: self.from, to, cluster: self.cluster.clone(), met: Arc::clone(&self.met), client }
     }
 }
 
@@ -146,7 +151,18 @@ pub fn garbage(error: RecordError) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(&error))
 }
 
+/// A peer's promise that could not be written down counts as none.
+pub fn unnoted(error: io::Error) -> RPCError<TypeConfig> {
+    tracing::error!(%error, "a member's promise could not be written down");
+    RPCError::Network(NetworkError::new(&error))
+}
+
 impl Peer {
+    /// Writes down that the peer has made a promise, before it is used.
+    fn promised(&self) -> Result<(), RPCError<TypeConfig>> {
+        self.met.note(self.to).map_err(unnoted)
+    }
+
     /// A message to the peer.
     fn message(&self, payload: bytes::Bytes) -> RaftMessage {
         RaftMessage { group: 0, from: self.from, to: self.to, payload }
@@ -201,7 +217,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let payload = record::encode(&AppendRecord::from(&rpc));
         let call = |mut c: RaftClient<Channel>, r| async move { c.append(r).await };
         let reply: AppendedRecord = self.call(RPCTypes::AppendEntries, &option, payload, call).await?;
-        Ok(reply.into())
+        let reply = AppendEntriesResponse::<TypeConfig>::from(reply);
+        if matches!(reply, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) {
+            self.promised()?;
+        }
+        Ok(reply)
     }
 
     fn stream_append<'s, S>(
@@ -223,7 +243,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let client = self.client()?;
             let late = self.timeout(RPCTypes::AppendEntries, stream::idle(&option));
             let stamp = self.stamped(());
-            stream::open(client, stamp, input, (from, to), late).await
+            stream::open(client, stamp, input, (from, to), late, Arc::clone(&self.met)).await
         }
         .boxed()
     }
@@ -236,7 +256,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let payload = record::encode(&AskVoteRecord::from(&rpc));
         let call = |mut c: RaftClient<Channel>, r| async move { c.vote(r).await };
         let reply: VotedRecord = self.call(RPCTypes::Vote, &option, payload, call).await?;
-        Ok(reply.into())
+        let reply = VoteResponse::<TypeConfig>::from(reply);
+        if reply.vote_granted {
+            self.promised()?;
+        }
+        Ok(reply)
     }
 
     async fn pre_vote(
@@ -290,6 +314,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 .map_err(|_| StreamingError::Timeout(self.timeout(RPCTypes::InstallSnapshot, deadline)))??,
         };
         let vote: VoteRecord = record::decode(&answer.into_inner().payload).map_err(garbage)?;
+        self.promised()?;
         Ok(SnapshotResponse::new(vote.into()))
     }
 

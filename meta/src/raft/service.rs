@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
-use cairn_proto::v1::{RaftMessage, SnapshotManifest, SnapshotPiece, snapshot_piece};
+use cairn_proto::v1::{
+    RaftMessage, SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
+};
 use cairn_proto::{BadMessage, ServiceError, handshake};
 use cairn_types::ClusterId;
 use futures::{Stream, StreamExt};
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::met::Met;
 use super::network::MESSAGE_BYTES_MAX;
 use super::record::{
     self, AppendRecord, AppendedRecord, AppliedRecord, AskVoteRecord, RecordError, StreamedRecord,
@@ -23,6 +26,7 @@ use super::record::{
 };
 use super::snapshot::Snapshot;
 use super::snapshot_wire::{self, ReceiveError};
+use super::standing::Standing;
 use super::types::{Raft, TypeConfig};
 
 /// The Raft service of one server.
@@ -31,6 +35,8 @@ pub struct RaftService {
     raft: Raft,
     node: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
+    standing: watch::Receiver<Standing>,
+    met: Arc<Met>,
     incoming: PathBuf,
     received: Arc<AtomicU64>,
     receiving: Arc<Semaphore>,
@@ -38,17 +44,19 @@ pub struct RaftService {
 }
 
 impl RaftService {
-    /// Serves `raft` of server `node` until `stop`. Snapshots are received under `incoming`.
+    /// Serves `raft` of server `node` until `stop`, as far as its `standing` allows. Who makes a
+    /// promise is written down in `met`. Snapshots are received under `incoming`.
     #[must_use]
     pub fn new(
-        raft: Raft,
-        node: u64,
+        (raft, node): (Raft, u64),
         cluster: watch::Receiver<Option<ClusterId>>,
+        standing: watch::Receiver<Standing>,
+        met: Arc<Met>,
         incoming: PathBuf,
         stop: CancellationToken,
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
-        Self { raft, node, cluster, incoming, received: Arc::default(), receiving, stop }
+        Self { raft, node, cluster, standing, met, incoming, received: Arc::default(), receiving, stop }
     }
 
     /// As a gRPC service, with its limits.
@@ -68,21 +76,55 @@ impl RaftService {
         handshake::check(metadata, *self.cluster.borrow(), true)
     }
 
-    fn check_envelope(&self, message: &RaftMessage) -> Result<(), Status> {
-        if message.group != 0 {
+    /// As [`Self::check_caller`], for what Raft itself is to answer: it stays silent while this
+    /// server does not know whether it has lost what it promised. The caller takes it for
+    /// unreachable.
+    fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.check_caller(metadata)?;
+        if *self.standing.borrow() == Standing::Asking {
+            return Err(Status::unavailable("this server still asks whether it was a member before"));
+        }
+        Ok(())
+    }
+
+    /// No vote for a cluster that this server does not know, when not all members could be asked
+    /// whether it was in that cluster.
+    fn check_candidate(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let unsure = *self.standing.borrow() == Standing::Unsure && self.cluster.borrow().is_none();
+        if unsure && metadata.get(handshake::CLUSTER_KEY).is_some() {
+            return Err(Status::unavailable("this server does not know yet whether it was in this cluster"));
+        }
+        Ok(())
+    }
+
+    /// Writes down that `from` has made a promise, which whoever calls on it as a candidate or a
+    /// leader has: to itself.
+    fn note(&self, from: u64) -> Result<(), Status> {
+        self.met.note(from).map_err(|error| {
+            tracing::error!(%error, from, "a member's promise could not be written down");
+            ServiceError::Internal.into()
+        })
+    }
+
+    fn check_addresses(&self, group: u32, from: u64, to: u64) -> Result<(), Status> {
+        if group != 0 {
             return Err(BadMessage("group").into());
         }
-        if message.to != self.node {
+        if to != self.node {
             return Err(BadMessage("to").into());
         }
-        if message.from == self.node || message.from == 0 {
+        if from == self.node || from == 0 {
             return Err(BadMessage("from").into());
         }
         Ok(())
     }
 
+    fn check_envelope(&self, message: &RaftMessage) -> Result<(), Status> {
+        self.check_addresses(message.group, message.from, message.to)
+    }
+
     fn open<T: bincode::Decode<()>>(&self, request: Request<RaftMessage>) -> Result<(u64, T), Status> {
-        self.check_caller(request.metadata())?;
+        self.admit(request.metadata())?;
         let message = request.into_inner();
         self.check_envelope(&message)?;
         Ok((message.from, record::decode(&message.payload).map_err(malformed)?))
@@ -101,6 +143,7 @@ impl RaftService {
         let applied: AppliedRecord = record::decode(&manifest.meta).map_err(malformed)?;
         let meta = applied.meta().map_err(malformed)?;
         let Ok(_turn) = self.receiving.try_acquire() else { return Err(ServiceError::Overloaded.into()) };
+        self.note(manifest.from)?;
         let number = self.received.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
         tracing::info!(from = manifest.from, files = manifest.files.len(), %meta, "receiving a snapshot");
@@ -147,6 +190,7 @@ impl RaftRpc for RaftService {
     async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let (from, append) = self.open::<AppendRecord>(request)?;
         let append = append.try_into().map_err(malformed)?;
+        self.note(from)?;
         let reply = self.raft.append_entries(append).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &AppendedRecord::from(&reply))))
     }
@@ -155,7 +199,7 @@ impl RaftRpc for RaftService {
         &self,
         request: Request<Streaming<RaftMessage>>,
     ) -> Result<Response<Answers>, Status> {
-        self.check_caller(request.metadata())?;
+        self.admit(request.metadata())?;
         let this = self.clone();
         // A message that breaks the rules ends the stream; its sender sees it end and starts anew.
         let incoming = request.into_inner();
@@ -165,6 +209,7 @@ impl RaftRpc for RaftService {
                 let message = incoming.message().await.ok()??;
                 this.check_envelope(&message).ok()?;
                 let append: AppendRecord = record::decode(&message.payload).map_err(malformed).ok()?;
+                this.note(message.from).ok()?;
                 Some((append.try_into().map_err(malformed).ok()?, incoming))
             }
         });
@@ -180,12 +225,15 @@ impl RaftRpc for RaftService {
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
+        self.note(from)?;
         let reply = self.raft.vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
     }
 
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+        self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
         let reply = self.raft.pre_vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
@@ -197,11 +245,20 @@ impl RaftRpc for RaftService {
         Ok(Response::new(self.answer(from, &TransferredRecord::from(&reply))))
     }
 
+    async fn standing(&self, request: Request<StandingRequest>) -> Result<Response<StandingReply>, Status> {
+        self.check_caller(request.metadata())?;
+        let StandingRequest { group, from, to } = request.into_inner();
+        self.check_addresses(group, from, to)?;
+        let cluster = *self.cluster.borrow();
+        let cluster_id = cluster.map(|id| id.0.to_vec()).unwrap_or_default().into();
+        Ok(Response::new(StandingReply { node: self.node, cluster_id, joined: self.met.has(from) }))
+    }
+
     async fn snapshot(
         &self,
         request: Request<Streaming<SnapshotPiece>>,
     ) -> Result<Response<RaftMessage>, Status> {
-        self.check_caller(request.metadata())?;
+        self.admit(request.metadata())?;
         let mut pieces = request.into_inner();
         let Some(SnapshotPiece { piece: Some(snapshot_piece::Piece::Manifest(manifest)) }) =
             pieces.message().await?

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_proto::v1::{SnapshotData as Piece, SnapshotFile, SnapshotManifest, SnapshotPiece, snapshot_piece};
+use futures::{Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tonic::Status;
 
 use super::durable;
 use super::snapshot::{Directory, SnapshotData};
@@ -122,7 +124,7 @@ fn is_plain(name: &str) -> bool {
 pub async fn receive(
     path: PathBuf,
     manifest: &SnapshotManifest,
-    pieces: &mut tonic::Streaming<SnapshotPiece>,
+    pieces: &mut (impl Stream<Item = Result<SnapshotPiece, Status>> + Unpin),
 ) -> Result<SnapshotData, ReceiveError> {
     if manifest.files.len() > FILES_MAX || !manifest.files.iter().all(|f| is_plain(&f.name)) {
         return Err(ReceiveError::Malformed("files"));
@@ -152,11 +154,88 @@ pub async fn receive(
     Ok(Arc::new(directory))
 }
 
-async fn next_piece(pieces: &mut tonic::Streaming<SnapshotPiece>) -> Result<Piece, ReceiveError> {
-    let next = tokio::time::timeout(PIECE_WAIT, pieces.message()).await;
+async fn next_piece(
+    pieces: &mut (impl Stream<Item = Result<SnapshotPiece, Status>> + Unpin),
+) -> Result<Piece, ReceiveError> {
+    let next = tokio::time::timeout(PIECE_WAIT, pieces.next()).await;
     match next {
-        Ok(Ok(Some(SnapshotPiece { piece: Some(snapshot_piece::Piece::Data(data)) }))) => Ok(data),
-        Ok(Ok(Some(_))) => Err(ReceiveError::Malformed("piece")),
-        Ok(Ok(None) | Err(_)) | Err(_) => Err(ReceiveError::Broken),
+        Ok(Some(Ok(SnapshotPiece { piece: Some(snapshot_piece::Piece::Data(data)) }))) => Ok(data),
+        Ok(Some(Ok(_))) => Err(ReceiveError::Malformed("piece")),
+        Ok(Some(Err(_)) | None) | Err(_) => Err(ReceiveError::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot of two files, as its sender lists and sends it.
+    async fn sent(dir: &Path) -> (SnapshotManifest, Vec<SnapshotPiece>) {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("a.sst"), vec![7; PIECE_BYTES + 10]).unwrap();
+        fs::write(dir.join("b.sst"), [8; 100]).unwrap();
+        fs::write(dir.join("LOG"), "text").unwrap();
+        let files = list(dir).unwrap();
+        let manifest = SnapshotManifest { from: 1, files, ..SnapshotManifest::default() };
+        let (pieces, mut outgoing) = mpsc::channel(16);
+        let snapshot = Arc::new(Directory::kept(dir.to_owned()));
+        send(snapshot, manifest.clone(), pieces).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(piece) = outgoing.recv().await {
+            all.push(piece);
+        }
+        assert_eq!(all.len(), 4, "the manifest, and three pieces of two files");
+        // The service takes the manifest off the stream.
+        all.remove(0);
+        (manifest, all)
+    }
+
+    async fn received(
+        path: &Path,
+        manifest: &SnapshotManifest,
+        pieces: &[SnapshotPiece],
+    ) -> Result<SnapshotData, ReceiveError> {
+        let mut stream = futures::stream::iter(pieces.iter().cloned().map(Ok));
+        receive(path.to_owned(), manifest, &mut stream).await
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_is_received() {
+        let temp = tempfile::tempdir().unwrap();
+        let (manifest, pieces) = sent(&temp.path().join("from")).await;
+        let path = temp.path().join("to");
+        let got = received(&path, &manifest, &pieces).await.unwrap();
+        assert_eq!(list(got.path()).unwrap(), manifest.files);
+        assert_eq!(fs::read(path.join("b.sst")).unwrap(), [8; 100]);
+    }
+
+    #[tokio::test]
+    async fn a_corrupt_snapshot_is_refused_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let (manifest, mut pieces) = sent(&temp.path().join("from")).await;
+        let path = temp.path().join("to");
+        let Some(snapshot_piece::Piece::Data(last)) = &mut pieces[1].piece else { unreachable!() };
+        let mut bytes = last.data.to_vec();
+        bytes[3] ^= 1;
+        last.data = bytes.into();
+        let refused = received(&path, &manifest, &pieces).await;
+        assert!(matches!(refused, Err(ReceiveError::Checksum { file: 0 })), "{refused:?}");
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_cut_or_reordered_snapshot_is_refused_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let (manifest, mut pieces) = sent(&temp.path().join("from")).await;
+        let path = temp.path().join("to");
+        for length in 0..pieces.len() {
+            let refused = received(&path, &manifest, &pieces[..length]).await;
+            assert!(matches!(refused, Err(ReceiveError::Broken)), "{length}: {refused:?}");
+            assert!(!path.exists());
+        }
+        pieces.swap(0, 1);
+        let refused = received(&path, &manifest, &pieces).await;
+        assert!(matches!(refused, Err(ReceiveError::Malformed("data"))), "{refused:?}");
+        assert!(!path.exists());
     }
 }

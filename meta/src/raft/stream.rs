@@ -15,7 +15,8 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
-use super::network::{garbage, refused};
+use super::met::Met;
+use super::network::{garbage, refused, unnoted};
 use super::record::{self, AppendRecord, StreamedRecord};
 use super::types::TypeConfig;
 
@@ -37,6 +38,8 @@ struct Answers {
     sent: Arc<AtomicU64>,
     answered: u64,
     late: Timeout<TypeConfig>,
+    to: u64,
+    met: Arc<Met>,
 }
 
 type Answer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
@@ -62,15 +65,25 @@ impl Answers {
             Ok(None) => None,
             Ok(Some(message)) => {
                 self.answered += 1;
-                let decoded = record::decode::<StreamedRecord>(&message.payload);
-                Some(decoded.map(StreamAppendResult::from).map_err(garbage))
+                Some(self.read(&message))
             }
             Err(status) => Some(Err(refused(status))),
         }
     }
+
+    /// Decodes an answer; one that acknowledges entries is written down as a promise first.
+    fn read(&self, message: &RaftMessage) -> Answer {
+        let answer = record::decode::<StreamedRecord>(&message.payload).map_err(garbage)?;
+        let answer = StreamAppendResult::<TypeConfig>::from(answer);
+        if answer.is_ok() {
+            self.met.note(self.to).map_err(unnoted)?;
+        }
+        Ok(answer)
+    }
 }
 
-/// Opens the stream and feeds it from `input` until that ends or the follower refuses.
+/// Opens the stream and feeds it from `input` until that ends or the follower refuses. Whose
+/// acknowledgement is used is written down in `met`.
 ///
 /// # Errors
 /// When the follower does not take the stream in time.
@@ -80,6 +93,7 @@ pub async fn open<'s, S>(
     input: S,
     (from, to): (u64, u64),
     late: Timeout<TypeConfig>,
+    met: Arc<Met>,
 ) -> Result<BoxStream<'s, Answer>, RPCError<TypeConfig>>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
@@ -98,7 +112,7 @@ where
         Ok(answer) => answer.map_err(refused)?.into_inner(),
         Err(_) => return Err(RPCError::Timeout(late)),
     };
-    let answers = Answers { incoming, sent, answered: 0, late };
+    let answers = Answers { incoming, sent, answered: 0, late, to, met };
     // The first error or refusal ends the stream, as openraft expects.
     let stream = futures::stream::unfold(Some(answers), |answers| async move {
         let mut answers = answers?;
