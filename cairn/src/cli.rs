@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A filesystem namespace over S3.
 #[derive(Debug, Parser)]
@@ -20,6 +21,23 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What clap says of it; help and version come this way too.
+    pub fn read<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut Self::command()))?;
+        cli.connect.given = matches.value_source("connect") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
 }
 
 const LONG_ABOUT: &str = "A filesystem namespace over S3: atomic rename, fast listings and durable appends.\n\n\
@@ -47,6 +65,10 @@ pub struct Connect {
         value_delimiter = ','
     )]
     pub connect: Vec<String>,
+
+    /// True when `--connect` was given as a flag: neither the environment nor the default named it.
+    #[arg(skip)]
+    pub given: bool,
 
     /// Refuse a cluster with another id (32 hexadecimal digits).
     #[arg(long, global = true, env = "CAIRN_CLUSTER_ID", value_name = "ID")]
@@ -190,6 +212,12 @@ pub struct StatusArgs {
 
 /// `cairn bench`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Each case starts a cluster of its own and removes it. With the flag --connect the running cluster\n\
+    that it names is measured instead; CAIRN_CONNECT alone is not enough, since a bench writes a lot.\n\
+    Limits of the disk are those of --dir: on a file system in memory (tmpfs) an fsync costs nothing, and\n\
+    every number that has one in it says nothing of a disk."
+)]
 pub struct BenchArgs {
     /// Names, or "all"
     pub names: Vec<String>,
@@ -205,9 +233,6 @@ pub struct BenchArgs {
     /// Entries of the large directory
     #[arg(long, default_value_t = 1_000_000)]
     pub entries: u64,
-    /// Measure the cluster named by --connect, not one of the bench's own
-    #[arg(long)]
-    pub connected: bool,
     /// Where the bench's cluster and limits keep their files [default: the temporary directory]
     #[arg(long)]
     pub dir: Option<PathBuf>,
@@ -482,10 +507,18 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn connect_counts_as_given_wherever_the_flag_stands() {
+        let given = |line: &str| Cli::read(line.split(' ')).unwrap().connect.given;
+        assert!(given("cairn bench all --connect h:1"));
+        assert!(given("cairn --connect h:1 bench all"));
+        assert!(!given("cairn bench all"));
     }
 }
