@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), CliError> {
     let server = matches!(cli.command, Command::Meta(_) | Command::Data(_) | Command::Up(_));
-    servers::start_logging(server, &cli.log);
+    servers::start_logging(server, &cli.log)?;
     match cli.command {
         Command::Up(args) => up::run(args).await,
         Command::Meta(args) => servers::meta(args).await,

@@ -144,7 +144,7 @@ pub enum ConfigError {
     },
     /// A URL of the under-store carries a name or a password. It is not repeated here.
     #[error(
-        "{field}: a URL holds no credentials; they come from the usual AWS chain (environment, ~/.aws, instance role)"
+        "{field}: a URL must hold no credentials; they come from the usual AWS chain (environment, ~/.aws, instance role)"
     )]
     Credentials {
         /// The field.
