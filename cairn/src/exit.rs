@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use cairn_sdk::types::FsError;
 use cairn_sdk::{Cause, ErrorKind};
 
 /// Why a command failed.
@@ -24,6 +25,14 @@ pub enum CliError {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// A path or name that the namespace refuses, found out before it was asked.
+    #[error("{path}: {refused}")]
+    Path {
+        /// As it was given.
+        path: String,
+        /// Why.
+        refused: FsError,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -72,7 +81,7 @@ impl CliError {
                     _,
                 ) => 3,
             },
-            Self::Io { .. } | Self::Partial { .. } => 1,
+            Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Server { code, .. } => *code,
             Self::Task(_) => 70,
@@ -134,9 +143,14 @@ fn data_code(error: &cairn_datanode::ServeError) -> u8 {
     }
 }
 
+/// Says on standard error what failed.
+pub fn tell(error: &CliError) {
+    eprintln!("cairn: {}", with_sources(error));
+}
+
 /// Says on standard error what failed, and gives the exit code.
 pub fn report(error: &CliError) -> ExitCode {
-    eprintln!("cairn: {}", with_sources(error));
+    tell(error);
     ExitCode::from(error.code())
 }
 

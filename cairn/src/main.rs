@@ -50,7 +50,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Meta(args) => servers::meta(args).await,
         Command::Data(args) => servers::data(args).await,
         Command::Status(args) => status::run(&cli.connect, args).await,
-        Command::Fs(command) => fs::run(&cli.connect, command).await,
+        Command::Fs(args) => fs::run(&cli.connect, args).await,
         Command::Mount(command) => mount::run(&cli.connect, command).await,
         Command::Bench(args) => bench::run(&cli.connect, args).await,
         Command::Completions { shell } => completions::print(shell),
