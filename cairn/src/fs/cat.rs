@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use cairn_sdk::{Client, File};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::remote;
 use super::tally::Tally;
-use super::{no_json, remote};
 use crate::exit::CliError;
 use crate::output;
 
@@ -20,9 +20,7 @@ pub async fn run(
     paths: &[OsString],
     offset: u64,
     length: Option<u64>,
-    json: bool,
 ) -> Result<(), CliError> {
-    no_json("cat", json)?;
     let end = length.map_or(u64::MAX, |l| offset.saturating_add(l));
     let mut tally = Tally::over(paths)?;
     for path in paths {

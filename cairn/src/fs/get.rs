@@ -13,7 +13,7 @@ use cairn_sdk::{Client, ListingOptions};
 use super::cat::{copy_out, show};
 use super::tally::Tally;
 use super::transfer::{finish, run_all};
-use super::{no_json, remote, sources};
+use super::{remote, sources};
 use crate::cli::TransferArgs;
 use crate::exit::CliError;
 use crate::progress::Progress;
@@ -29,7 +29,6 @@ pub async fn run(client: &Client, args: TransferArgs, json: bool) -> Result<(), 
     let (from, to) = sources(&args.paths)?;
     let mut tally = Tally::over(from)?;
     if to == "-" {
-        no_json("get to standard output", json)?;
         for path in from {
             tally.count(show(client, path, 0, u64::MAX).await)?;
         }

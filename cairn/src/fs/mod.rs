@@ -44,6 +44,7 @@ pub async fn connect(connect: &Connect) -> Result<Client, CliError> {
 
 /// Runs one command and ends the session, whatever came of the command.
 pub async fn run(at: &Connect, args: FsArgs) -> Result<(), CliError> {
+    check(&args)?;
     let client = connect(at).await?;
     let outcome = dispatch(&client, args).await;
     crate::output::flush()?;
@@ -57,8 +58,8 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
     match command {
         FsCommand::Ls(args) => ls::run(client, args, json).await,
         FsCommand::Stat { paths, no_follow } => stat::run(client, &paths, json, no_follow).await,
-        FsCommand::Cat { paths, offset, length } => cat::run(client, &paths, offset, length, json).await,
-        FsCommand::Tail(args) => tail::run(client, args, json).await,
+        FsCommand::Cat { paths, offset, length } => cat::run(client, &paths, offset, length).await,
+        FsCommand::Tail(args) => tail::run(client, args).await,
         FsCommand::Put(args) => put::run(client, args, json).await,
         FsCommand::Get(args) => get::run(client, args, json).await,
         FsCommand::Append(args) => append::run(client, args, json).await,
@@ -79,12 +80,15 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
 }
 
 /// Refuses `--json` where bytes are written as they are.
-fn no_json(what: &str, json: bool) -> Result<(), CliError> {
-    if json {
-        Err(CliError::Usage(format!("{what} writes bytes as they are: leave --json out")))
-    } else {
-        Ok(())
-    }
+fn check(args: &FsArgs) -> Result<(), CliError> {
+    let verb = match &args.command {
+        _ if !args.json => return Ok(()),
+        FsCommand::Cat { .. } => "cat",
+        FsCommand::Tail(_) => "tail",
+        FsCommand::Get(get) if get.paths.last().is_some_and(|to| to == "-") => "get to standard output",
+        _ => return Ok(()),
+    };
+    Err(CliError::Usage(format!("{verb} writes bytes as they are: leave --json out")))
 }
 
 /// Refuses a path that is not absolute: wrong usage, whatever the namespace holds.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cairn_sdk::{Client, File};
 
 use super::cat::copy_out;
-use super::{no_json, remote};
+use super::remote;
 use crate::cli::TailArgs;
 use crate::exit::CliError;
 use crate::output;
@@ -16,8 +16,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 const LOOK_BACK_BYTES: u64 = 16 << 20;
 const STEP_BYTES: u64 = 64 << 10;
 
-pub async fn run(client: &Client, args: TailArgs, json: bool) -> Result<(), CliError> {
-    no_json("tail", json)?;
+pub async fn run(client: &Client, args: TailArgs) -> Result<(), CliError> {
     let mut file = client.open(remote(&args.path)?.to_bytes()).await?;
     let length = file.length();
     let mut at = match args.bytes {
