@@ -1,9 +1,14 @@
 //! The command line: what `cairn --help` teaches.
 
+mod fs;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
 #[derive(Debug, Parser)]
@@ -20,6 +25,23 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What clap says of it; help and version come this way too.
+    pub fn read<I, T>(arguments: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut Self::command()))?;
+        cli.connect.given = matches.value_source("connect") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
 }
 
 const LONG_ABOUT: &str = "A filesystem namespace over S3: atomic rename, fast listings and durable appends.\n\n\
@@ -48,6 +70,10 @@ pub struct Connect {
     )]
     pub connect: Vec<String>,
 
+    /// True when `--connect` was given as a flag: neither the environment nor the default named it.
+    #[arg(skip)]
+    pub given: bool,
+
     /// Refuse a cluster with another id (32 hexadecimal digits).
     #[arg(long, global = true, env = "CAIRN_CLUSTER_ID", value_name = "ID")]
     pub cluster_id: Option<String>,
@@ -69,8 +95,7 @@ pub enum Command {
     /// Show servers, data nodes, capacity and lag
     Status(StatusArgs),
     /// Work with files and directories
-    #[command(subcommand)]
-    Fs(FsCommand),
+    Fs(FsArgs),
     /// Bind paths to existing buckets (read-only for now)
     #[command(subcommand)]
     Mount(MountCommand),
@@ -190,6 +215,12 @@ pub struct StatusArgs {
 
 /// `cairn bench`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Each case starts a cluster of its own and removes it. With the flag --connect the running cluster\n\
+    that it names is measured instead; CAIRN_CONNECT alone is not enough, since a bench writes a lot.\n\
+    Limits of the disk are those of --dir: on a file system in memory (tmpfs) an fsync costs nothing, and\n\
+    every number that has one in it says nothing of a disk."
+)]
 pub struct BenchArgs {
     /// Names, or "all"
     pub names: Vec<String>,
@@ -205,9 +236,6 @@ pub struct BenchArgs {
     /// Entries of the large directory
     #[arg(long, default_value_t = 1_000_000)]
     pub entries: u64,
-    /// Measure the cluster named by --connect, not one of the bench's own
-    #[arg(long)]
-    pub connected: bool,
     /// Where the bench's cluster and limits keep their files [default: the temporary directory]
     #[arg(long)]
     pub dir: Option<PathBuf>,
@@ -248,244 +276,31 @@ pub enum MountCommand {
     },
 }
 
-/// `cairn fs`.
-#[derive(Debug, Subcommand)]
-pub enum FsCommand {
-    /// List directories
-    Ls(LsArgs),
-    /// Show attributes
-    Stat {
-        /// Paths
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-        /// Print JSON, one object a line
-        #[arg(long)]
-        json: bool,
-        /// Show a symlink itself
-        #[arg(short = 'P', long)]
-        no_follow: bool,
-    },
-    /// Write files to standard output
-    Cat {
-        /// Paths
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-        /// The first byte
-        #[arg(long, default_value_t = 0)]
-        offset: u64,
-        /// Bytes at most
-        #[arg(long)]
-        length: Option<u64>,
-    },
-    /// Show the end of a file, and what is appended
-    Tail(TailArgs),
-    /// Copy local files into the namespace ("-" is standard input)
-    Put(TransferArgs),
-    /// Copy files out of the namespace ("-" is standard output)
-    Get(TransferArgs),
-    /// Append records; each is durable on every replica when its offset is printed
-    Append(AppendArgs),
-    /// Copy inside the namespace
-    Cp {
-        /// From
-        #[arg(required = true, num_args = 2.., value_name = "PATH")]
-        paths: Vec<OsString>,
-        /// Directories with all they hold
-        #[arg(short = 'r', long)]
-        recursive: bool,
-    },
-    /// Rename files and directories, each in one atomic step
-    Mv {
-        /// From … to
-        #[arg(required = true, num_args = 2.., value_name = "PATH")]
-        paths: Vec<OsString>,
-        /// Refuse to replace an existing destination
-        #[arg(short = 'n', long, conflicts_with = "exchange")]
-        no_replace: bool,
-        /// Swap the two
-        #[arg(long)]
-        exchange: bool,
-    },
-    /// Remove files, and directories with -r
-    Rm {
-        /// Paths
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-        /// Directories with all they hold
-        #[arg(short = 'r', long)]
-        recursive: bool,
-        /// Say nothing of what does not exist
-        #[arg(short = 'f', long)]
-        force: bool,
-    },
-    /// Make directories
-    Mkdir {
-        /// Paths
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-        /// Those above too; no error when it exists
-        #[arg(short = 'p', long)]
-        parents: bool,
-        /// Permission bits, octal
-        #[arg(short = 'm', long, default_value = "755", value_parser = parse_mode)]
-        mode: u32,
-    },
-    /// Make hard links, and symlinks with -s
-    Ln {
-        /// What it leads to
-        to: OsString,
-        /// The new name
-        path: OsString,
-        /// A symlink
-        #[arg(short = 's', long)]
-        symbolic: bool,
-    },
-    /// Add up sizes
-    Du {
-        /// Paths
-        #[arg(default_value = "/")]
-        paths: Vec<OsString>,
-        /// Only a total for each path
-        #[arg(short = 's', long)]
-        summarize: bool,
-        /// Print JSON, one object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show a tree
-    Tree {
-        /// The directory
-        #[arg(default_value = "/")]
-        path: OsString,
-        /// Levels at most
-        #[arg(short = 'L', long)]
-        depth: Option<usize>,
-    },
-    /// Wait until everything in files is in S3
-    Sync {
-        /// Paths of files
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-    },
-    /// Show or set a directory's policy
-    Policy(PolicyArgs),
-}
-
-/// `cairn fs ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Paths
-    #[arg(default_value = "/")]
-    pub paths: Vec<OsString>,
-    /// With attributes
-    #[arg(short = 'l', long)]
-    pub long: bool,
-    /// With all that lies below
-    #[arg(short = 'R', long)]
-    pub recursive: bool,
-    /// Print JSON, one object a line
-    #[arg(long)]
-    pub json: bool,
-    /// Only names after this one
-    #[arg(long, value_name = "NAME")]
-    pub start_after: Option<OsString>,
-    /// Entries at most
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
-    pub limit: u64,
-}
-
-/// `cairn fs tail`.
-#[derive(Debug, Args)]
-pub struct TailArgs {
-    /// The file
-    pub path: OsString,
-    /// Go on as it grows
-    #[arg(short = 'f', long)]
-    pub follow: bool,
-    /// Lines from the end
-    #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
-    pub lines: usize,
-    /// Bytes from the end
-    #[arg(short = 'c', long)]
-    pub bytes: Option<u64>,
-}
-
-/// `cairn fs put` and `cairn fs get`.
-#[derive(Debug, Args)]
-pub struct TransferArgs {
-    /// From … to
-    #[arg(required = true, num_args = 2.., value_name = "PATH")]
-    pub paths: Vec<OsString>,
-    /// Directories with all they hold
-    #[arg(short = 'r', long)]
-    pub recursive: bool,
-    /// Files at once
-    #[arg(short = 'j', long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: u16,
-    /// No progress bar
-    #[arg(short = 'q', long)]
-    pub quiet: bool,
-    /// Print a summary as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `cairn fs append`.
-#[derive(Debug, Args)]
-pub struct AppendArgs {
-    /// The file, made if it is missing
-    pub path: OsString,
-    /// The record; without it standard input is one record (up to 1 MiB)
-    pub data: Option<OsString>,
-    /// Each line of standard input is a record
-    #[arg(short = 'l', long, conflicts_with = "data")]
-    pub lines: bool,
-    /// Fence off every earlier writer first
-    #[arg(long)]
-    pub exclusive: bool,
-    /// Only if the file ends here
-    #[arg(long, value_name = "OFFSET", conflicts_with = "lines")]
-    pub expect: Option<u64>,
-}
-
-/// `cairn fs policy`.
-#[derive(Debug, Args)]
-pub struct PolicyArgs {
-    /// The directory
-    pub path: OsString,
-    /// Copies of each chunk, 1–7
-    #[arg(long)]
-    pub replicas: Option<u8>,
-    /// Copies without which nothing is written
-    #[arg(long)]
-    pub min_replicas: Option<u8>,
-    /// fsync or memory
-    #[arg(long, value_parser = ["fsync", "memory"])]
-    pub ack: Option<String>,
-    /// async, sync or never
-    #[arg(long, value_parser = ["async", "sync", "never"])]
-    pub persist: Option<String>,
-    /// Age of unpersisted bytes that is aimed at, in milliseconds
-    #[arg(long)]
-    pub max_lag_ms: Option<u64>,
-    /// Inherit from the directory above again
-    #[arg(long)]
-    pub inherit: bool,
-}
-
-fn parse_mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err("a mode is octal, 0 to 7777".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_a_flag_of_fs_and_of_what_follows_it() {
+        let json = |line: &str| match Cli::read(line.split(' ')).unwrap().command {
+            Command::Fs(args) => args.json,
+            other => panic!("{other:?}"),
+        };
+        assert!(json("cairn fs --json rm /x"));
+        assert!(json("cairn fs rm --json /x"));
+        assert!(!json("cairn fs rm /x"));
+    }
+
+    #[test]
+    fn connect_counts_as_given_wherever_the_flag_stands() {
+        let given = |line: &str| Cli::read(line.split(' ')).unwrap().connect.given;
+        assert!(given("cairn bench all --connect h:1"));
+        assert!(given("cairn --connect h:1 bench all"));
+        assert!(!given("cairn bench all"));
     }
 }

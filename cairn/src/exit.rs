@@ -1,9 +1,9 @@
 //! [`CliError`] and the one table of exit codes.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn_sdk::types::FsError;
 use cairn_sdk::{Cause, ErrorKind};
 
 /// Why a command failed.
@@ -25,6 +25,14 @@ pub enum CliError {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// A path or name that the namespace refuses, found out before it was asked.
+    #[error("{path}: {refused}")]
+    Path {
+        /// As it was given.
+        path: String,
+        /// Why.
+        refused: FsError,
+    },
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
@@ -33,6 +41,8 @@ pub enum CliError {
     Server {
         /// Which.
         role: &'static str,
+        /// The exit code: whether starting it again may help.
+        code: u8,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -43,12 +53,6 @@ pub enum CliError {
         failed: usize,
         /// Of how many.
         total: usize,
-    },
-    /// What came back is not what was put there.
-    #[error("{path}: what was read differs from what was written")]
-    Mismatch {
-        /// Where.
-        path: PathBuf,
     },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
@@ -77,18 +81,76 @@ impl CliError {
                     _,
                 ) => 3,
             },
-            Self::Io { .. } | Self::Partial { .. } => 1,
-            // A server that ends by itself was set up wrongly, or its disk failed: see its message.
-            Self::Usage(_) | Self::Config(_) | Self::Server { .. } => 2,
-            Self::Mismatch { .. } => 4,
+            Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } => 1,
+            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Server { code, .. } => *code,
             Self::Task(_) => 70,
         }
     }
 }
 
+impl From<cairn_meta::ServeError> for CliError {
+    fn from(error: cairn_meta::ServeError) -> Self {
+        Self::Server { role: "metadata server", code: meta_code(&error), source: Box::new(error) }
+    }
+}
+
+impl From<cairn_datanode::ServeError> for CliError {
+    fn from(error: cairn_datanode::ServeError) -> Self {
+        Self::Server { role: "data node", code: data_code(&error), source: Box::new(error) }
+    }
+}
+
+/// 2 for what the administrator set up, 4 for a disk that failed: the units of deploy/ do not start
+/// a server again after these. 1 for what may pass.
+fn meta_code(error: &cairn_meta::ServeError) -> u8 {
+    use cairn_meta::ServeError as E;
+    use cairn_meta::node::StartError;
+    match error {
+        E::Config(_)
+        | E::Listen { .. }
+        | E::Start(StartError::Identity(_) | StartError::Settings(_) | StartError::Form(_)) => 2,
+        // What a failed fsync left in memory only would be read as if it were on the disk.
+        E::Failed => 4,
+        _ => 1,
+    }
+}
+
+/// As [`meta_code`]; a panic is a bug.
+fn data_code(error: &cairn_datanode::ServeError) -> u8 {
+    use cairn_datanode::ServeError as E;
+    use cairn_datanode::segments::LogError;
+    use cairn_datanode::understore::LocationError;
+    use cairn_proto::{ServiceError, WireError};
+    match error {
+        E::Config(_)
+        | E::Format(_)
+        | E::Listen { .. }
+        | E::ForeignCluster { .. }
+        | E::UnderStore(LocationError::BadUrl { .. })
+        | E::Store(
+            LogError::Options
+            | LogError::ForeignDisk { .. }
+            | LogError::NewerFormat { .. }
+            | LogError::SegmentSize { .. }
+            | LogError::Missing { .. },
+        )
+        | E::Register(WireError::Service(
+            ServiceError::ForeignCluster | ServiceError::ForeignProtocol { .. },
+        )) => 2,
+        E::Panicked(_) => 70,
+        _ => 1,
+    }
+}
+
+/// Says on standard error what failed.
+pub fn tell(error: &CliError) {
+    eprintln!("cairn: {}", with_sources(error));
+}
+
 /// Says on standard error what failed, and gives the exit code.
 pub fn report(error: &CliError) -> ExitCode {
-    eprintln!("cairn: {}", with_sources(error));
+    tell(error);
     ExitCode::from(error.code())
 }
 
@@ -105,4 +167,30 @@ fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_is_started_again_only_when_that_may_help() {
+        use cairn_datanode::ServeError as Data;
+        use cairn_meta::ServeError as Meta;
+        let meta = |error: Meta| CliError::from(error).code();
+        let data = |error: Data| CliError::from(error).code();
+        let taken = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(meta(Meta::Config(cairn_meta::ConfigError::Id)), 2);
+        assert_eq!(meta(Meta::Listen { address, source: taken() }), 2);
+        assert_eq!(meta(Meta::Start(cairn_meta::node::StartError::File(taken()))), 1);
+        assert_eq!(meta(Meta::Failed), 4);
+        assert_eq!(data(Data::Config(cairn_datanode::ConfigError::NoMeta)), 2);
+        assert_eq!(data(Data::Listen { address, source: taken() }), 2);
+        let away = cairn_proto::WireError::Service(cairn_proto::ServiceError::Overloaded);
+        assert_eq!(data(Data::Register(away)), 1);
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        assert_eq!(data(Data::Panicked(task.await.unwrap_err())), 70);
+    }
 }

@@ -17,13 +17,11 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
 use crate::exit::CliError;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap's own code for bad usage is 2, as ours.
@@ -46,13 +44,13 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), CliError> {
     let server = matches!(cli.command, Command::Meta(_) | Command::Data(_) | Command::Up(_));
-    servers::start_logging(server, &cli.log);
+    servers::start_logging(server, &cli.log)?;
     match cli.command {
         Command::Up(args) => up::run(args).await,
         Command::Meta(args) => servers::meta(args).await,
         Command::Data(args) => servers::data(args).await,
         Command::Status(args) => status::run(&cli.connect, args).await,
-        Command::Fs(command) => fs::run(&cli.connect, command).await,
+        Command::Fs(args) => fs::run(&cli.connect, args).await,
         Command::Mount(command) => mount::run(&cli.connect, command).await,
         Command::Bench(args) => bench::run(&cli.connect, args).await,
         Command::Completions { shell } => completions::print(shell),

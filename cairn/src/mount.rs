@@ -10,11 +10,27 @@ use crate::exit::CliError;
 use crate::fs::{connect, remote};
 use crate::output::line;
 
+fn holds_credentials(what: &str) -> CliError {
+    CliError::Usage(format!(
+        "{what} must hold no credentials: it would be kept in the metadata and shown to everybody; the data nodes have \
+         theirs from the usual AWS chain"
+    ))
+}
+
+/// Refuses an endpoint with a name or password in it: what a mount is made with is kept for ever,
+/// in the Raft log too. The text is not repeated in the message.
+fn check_endpoint(endpoint: &str) -> Result<(), CliError> {
+    if endpoint.contains('@') { Err(holds_credentials("an endpoint")) } else { Ok(()) }
+}
+
 /// `s3://bucket/prefix` as bucket and prefix.
 pub fn parse_s3_url(url: &str) -> Result<(String, String), CliError> {
     let bad = || CliError::Usage(format!("'{url}' is no S3 URL: write s3://bucket or s3://bucket/prefix"));
     let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.contains(['@', ':']) {
+        return Err(holds_credentials("the S3 URL"));
+    }
     if bucket.is_empty() {
         return Err(bad());
     }
@@ -22,6 +38,10 @@ pub fn parse_s3_url(url: &str) -> Result<(String, String), CliError> {
 }
 
 pub async fn run(at: &Connect, command: MountCommand) -> Result<(), CliError> {
+    if let MountCommand::Add { url, endpoint, .. } = &command {
+        check_endpoint(endpoint)?;
+        parse_s3_url(url)?;
+    }
     let client = connect(at).await?;
     let outcome = match command {
         MountCommand::Add { url, path, endpoint, region, refresh_seconds, virtual_host } => {
@@ -70,5 +90,21 @@ mod tests {
         assert_eq!(parse_s3_url("s3://b").ok(), Some(("b".into(), String::new())));
         assert!(parse_s3_url("s3:///p").is_err());
         assert!(parse_s3_url("https://b").is_err());
+    }
+
+    #[test]
+    fn credentials_are_refused_and_not_repeated() {
+        assert!(check_endpoint("http://host:9000").is_ok() && check_endpoint("").is_ok());
+        assert!(parse_s3_url("s3://b/a@b:c").is_ok());
+        for refused in [
+            check_endpoint("http://AKID:SEC/RET@host:9000").unwrap_err(),
+            check_endpoint("AKID@host").unwrap_err(),
+            parse_s3_url("s3://AKID:SECRET@bucket/p").unwrap_err(),
+            parse_s3_url("s3://AKID:SEC/RET@bucket/p").unwrap_err(),
+        ] {
+            let told = refused.to_string();
+            assert_eq!(refused.code(), 2);
+            assert!(told.contains("must hold no credentials") && !told.contains("AKID"), "{told}");
+        }
     }
 }

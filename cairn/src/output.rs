@@ -14,6 +14,11 @@ pub fn line(text: impl AsRef<[u8]>) -> Result<(), CliError> {
     raw(&mut out, b"\n")
 }
 
+/// Writes one JSON object as a line of its own.
+pub fn object(value: &Value) -> Result<(), CliError> {
+    line(value.to_string())
+}
+
 /// Writes bytes to standard output.
 pub fn bytes(data: &[u8]) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();

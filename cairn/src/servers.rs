@@ -1,7 +1,5 @@
 //! `cairn meta` and `cairn data`: one role a process.
 
-use std::error::Error;
-
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -15,14 +13,18 @@ use crate::exit::CliError;
 use crate::output::line;
 
 /// Starts logging to standard error. Servers log at `info`, commands at `error`, unless told.
-pub fn start_logging(server: bool, filter: &str) {
+///
+/// # Errors
+/// `Usage` when the filter does not parse.
+pub fn start_logging(server: bool, filter: &str) -> Result<(), CliError> {
     let default = if server { "info" } else { "error" };
     let filter = if filter.is_empty() { default } else { filter };
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_new(filter).map_err(|e| CliError::Usage(format!("--log '{filter}': {e}")))?;
     let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
     if let Err(error) = started {
         eprintln!("cairn: logging did not start: {error}");
     }
+    Ok(())
 }
 
 /// Cancelled at the first SIGTERM or SIGINT; a second one ends the process at once.
@@ -80,6 +82,7 @@ pub async fn meta(args: MetaArgs) -> Result<(), CliError> {
         ("insecure", flag(args.insecure)),
     ];
     let config: cairn_meta::Config = layered(args.config.as_deref(), "CAIRN_META", &[], flags)?;
+    config.check().map_err(cairn_meta::ServeError::Config)?;
     if args.print_config {
         return print(&config);
     }
@@ -91,7 +94,7 @@ pub async fn meta(args: MetaArgs) -> Result<(), CliError> {
             tracing::info!(listen = %ready.listen, http = ?ready.http, "metadata server serves");
         }
     });
-    cairn_meta::serve(config, stop, ready).await.map_err(|e| server_error("metadata server", e))
+    Ok(cairn_meta::serve(config, stop, ready).await?)
 }
 
 /// The keys of the optional `[understore]` table, for the environment.
@@ -117,6 +120,7 @@ pub async fn data(args: DataArgs) -> Result<(), CliError> {
     ];
     let config: cairn_datanode::Config =
         layered(args.config.as_deref(), "CAIRN_DATA", &UNDERSTORE_KEYS, flags)?;
+    config.check().map_err(cairn_datanode::ServeError::Config)?;
     if args.print_config {
         return print(&config);
     }
@@ -128,11 +132,5 @@ pub async fn data(args: DataArgs) -> Result<(), CliError> {
             tracing::info!(listen = %ready.listen, http = ?ready.http, "data node serves");
         }
     });
-    cairn_datanode::serve(config, stop, ready).await.map_err(|e| server_error("data node", e))
-}
-
-/// A server's end as this binary's error. Servers fail before they serve for what the
-/// administrator set up, and that is worth another exit code.
-pub fn server_error(role: &'static str, error: impl Error + Send + Sync + 'static) -> CliError {
-    CliError::Server { role, source: Box::new(error) }
+    Ok(cairn_datanode::serve(config, stop, ready).await?)
 }

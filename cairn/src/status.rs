@@ -1,5 +1,7 @@
 //! `cairn status`.
 
+mod without_leader;
+
 use cairn_sdk::StatusReply;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -7,19 +9,28 @@ use serde_json::{Value, json};
 use crate::cli::{Connect, StatusArgs};
 use crate::exit::CliError;
 use crate::fs::connect;
-use crate::output::{human_bytes, line};
+use crate::output::{human_bytes, line, object};
 
 pub async fn run(at: &Connect, args: StatusArgs) -> Result<(), CliError> {
+    let status = match ask(at).await {
+        Ok(status) => status,
+        // Exit code 3: nobody leads, or nobody answers. Each server can still say how it sees that.
+        Err(error) if error.code() == 3 => {
+            without_leader::show(at, args.json).await?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    if args.json { object(&as_json(&status)) } else { show(&status) }
+}
+
+async fn ask(at: &Connect) -> Result<StatusReply, CliError> {
     let client = connect(at).await?;
     let status = client.status().await;
     let closed = client.close().await;
     let status = status?;
-    if args.json {
-        line(as_json(&status).to_string())?;
-    } else {
-        show(&status)?;
-    }
-    Ok(closed?)
+    closed?;
+    Ok(status)
 }
 
 fn hex(bytes: &[u8]) -> String {

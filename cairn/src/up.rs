@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::UpArgs;
 use crate::exit::CliError;
 use crate::output::{flush, line};
-use crate::servers::{server_error, stop_on_signals};
+use crate::servers::stop_on_signals;
 
 /// Ports between one server and the next.
 const PORT_STEP: u16 = 10;
@@ -107,6 +107,8 @@ fn make_directory(path: &Path) -> Result<(), CliError> {
 /// Runs until SIGINT, SIGTERM or the failure of a server.
 pub async fn run(args: UpArgs) -> Result<(), CliError> {
     let layout = Layout::new(&args)?;
+    // Before anything is made: what is wrong with a URL or an endpoint is the same for every node.
+    layout.data_config(0, &args).check().map_err(cairn_datanode::ServeError::Config)?;
     if let Some(url) = &args.s3 {
         crate::mount::parse_s3_url(url)?;
     } else {
@@ -119,18 +121,14 @@ pub async fn run(args: UpArgs) -> Result<(), CliError> {
         make_directory(&layout.dir.join(format!("meta{}", n + 1)))?;
         let (ready, is_ready) = oneshot::channel();
         let (config, stop) = (layout.meta_config(n), stop.clone());
-        roles.spawn(async move {
-            cairn_meta::serve(config, stop, ready).await.map_err(|e| server_error("metadata server", e))
-        });
+        roles.spawn(async move { cairn_meta::serve(config, stop, ready).await.map_err(CliError::from) });
         waiting.push(tokio::spawn(async move { is_ready.await.is_ok() }));
     }
     for n in 0..usize::from(layout.nodes) {
         make_directory(&layout.dir.join(format!("data{}", n + 1)))?;
         let (ready, is_ready) = oneshot::channel();
         let (config, stop) = (layout.data_config(n, &args), stop.clone());
-        roles.spawn(async move {
-            cairn_datanode::serve(config, stop, ready).await.map_err(|e| server_error("data node", e))
-        });
+        roles.spawn(async move { cairn_datanode::serve(config, stop, ready).await.map_err(CliError::from) });
         waiting.push(tokio::spawn(async move { is_ready.await.is_ok() }));
     }
     let greeting = greet(&layout, &args, waiting, stop.clone());

@@ -114,6 +114,16 @@ pub enum ConfigError {
         /// The address.
         address: SocketAddr,
     },
+    /// An address that peers and clients are told and that leads nowhere.
+    #[error(
+        "{field}: '{value}' is no address that others can reach: give one of this machine's addresses in advertise"
+    )]
+    Unspecified {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// No metadata server is named.
     #[error("meta: at least one metadata server must be named")]
     NoMeta,
@@ -131,6 +141,14 @@ pub enum ConfigError {
         least: u64,
         /// The largest value allowed.
         most: u64,
+    },
+    /// A URL of the under-store carries a name or a password. It is not repeated here.
+    #[error(
+        "{field}: a URL must hold no credentials; they come from the usual AWS chain (environment, ~/.aws, instance role)"
+    )]
+    Credentials {
+        /// The field.
+        field: &'static str,
     },
     /// The under-store's URL has a scheme that is not known, or no bucket or directory.
     #[error("understore.url: '{url}' is neither s3://bucket/prefix nor file:///absolute/directory")]
@@ -159,8 +177,11 @@ impl Config {
     pub fn check(&self) -> Result<Checked, ConfigError> {
         let listen = self.bindable("listen", &self.listen)?;
         let http = if self.http.is_empty() { None } else { Some(self.bindable("http", &self.http)?) };
-        if !self.advertise.is_empty() {
+        if self.advertise.is_empty() {
+            specified("listen", &self.listen)?;
+        } else {
             reachable("advertise", &self.advertise)?;
+            specified("advertise", &self.advertise)?;
         }
         if self.meta.is_empty() {
             return Err(ConfigError::NoMeta);
@@ -199,6 +220,14 @@ impl Config {
 
 impl UnderStoreConfig {
     fn check(&self) -> Result<(), ConfigError> {
+        // No endpoint and no bucket has an `@`; a secret may hold any character, so that it cannot be cut out.
+        if self.endpoint.contains('@') {
+            return Err(ConfigError::Credentials { field: "understore.endpoint" });
+        }
+        let named = self.url.strip_prefix("s3://").and_then(|rest| rest.split('/').next());
+        if named.is_some_and(|bucket| bucket.contains(['@', ':'])) {
+            return Err(ConfigError::Credentials { field: "understore.url" });
+        }
         let bucket =
             self.url.strip_prefix("s3://").map(|rest| !rest.split('/').next().unwrap_or("").is_empty());
         let directory = self.url.strip_prefix("file://").map(|path| path.starts_with('/'));
@@ -215,6 +244,15 @@ fn reachable(field: &'static str, value: &str) -> Result<(), ConfigError> {
     match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
         Some(port) if port != 0 => Ok(()),
         _ => Err(ConfigError::Address { field, value: value.to_owned() }),
+    }
+}
+
+/// Refuses `0.0.0.0` and `[::]`: good to listen on, no place to go to.
+fn specified(field: &'static str, value: &str) -> Result<(), ConfigError> {
+    if value.parse::<SocketAddr>().is_ok_and(|address| address.ip().to_canonical().is_unspecified()) {
+        Err(ConfigError::Unspecified { field, value: value.to_owned() })
+    } else {
+        Ok(())
     }
 }
 
@@ -256,7 +294,38 @@ mod tests {
         assert!(matches!(refused, Err(ConfigError::NotLoopback { field: "listen", .. })));
         let refused = checked("http = '0.0.0.0:7401'");
         assert!(matches!(refused, Err(ConfigError::NotLoopback { field: "http", .. })));
-        assert!(checked("listen = '0.0.0.0:7400'\ninsecure = true").is_ok());
+        assert!(checked("listen = '10.0.0.1:7400'\ninsecure = true").is_ok());
+    }
+
+    #[test]
+    fn an_address_that_leads_nowhere_is_told_to_nobody() {
+        for listen in ["0.0.0.0:7400", "[::]:7400", "[::ffff:0.0.0.0]:7400"] {
+            let open = format!("listen = '{listen}'\ninsecure = true\n");
+            let refused = checked(&open);
+            assert!(matches!(refused, Err(ConfigError::Unspecified { field: "listen", .. })), "{refused:?}");
+            assert!(checked(&format!("{open}advertise = 'data1:7400'")).is_ok());
+            let refused = checked(&format!("{open}advertise = '{listen}'"));
+            assert!(
+                matches!(refused, Err(ConfigError::Unspecified { field: "advertise", .. })),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_refused_and_not_repeated() {
+        for (field, table) in [
+            ("understore.endpoint", "url = 's3://bucket/x'\nendpoint = 'http://AKID:SEC/RET@host:9000'"),
+            ("understore.endpoint", "url = 's3://bucket/x'\nendpoint = 'SECRET@host'"),
+            ("understore.url", "url = 's3://AKID:SECRET@bucket/x'"),
+            ("understore.url", "url = 's3://AKID:SEC/RET@bucket/x'"),
+        ] {
+            let refused = checked(&format!("[understore]\n{table}")).unwrap_err();
+            assert_eq!(refused, ConfigError::Credentials { field });
+            let told = refused.to_string();
+            assert!(told.contains(field) && !told.contains("AKID") && !told.contains("RET"), "{told}");
+        }
+        assert!(checked("[understore]\nurl = 's3://bucket/a@b:c'\nendpoint = 'http://host:9000'").is_ok());
     }
 
     #[test]

@@ -136,6 +136,17 @@ pub enum ConfigError {
         /// What it holds.
         value: String,
     },
+    /// An address that others are told and that leads nowhere.
+    #[error(
+        "{field}: `{value}` is no address that others can reach: give one of this machine's addresses in advertise, \
+         or in peers for a group"
+    )]
+    Unspecified {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A peer is not of the form `id@host:port`, or its id is there twice.
     #[error("peers: `{value}` is not of the form id@host:port, or its id is there twice")]
     Peer {
@@ -163,6 +174,15 @@ fn address(field: &'static str, value: &str) -> Result<SocketAddr, ConfigError> 
     value.parse().map_err(|_| ConfigError::Address { field, value: value.to_owned() })
 }
 
+/// Refuses `0.0.0.0` and `[::]`: good to listen on, no place to go to.
+fn check_specified(field: &'static str, value: &str) -> Result<(), ConfigError> {
+    if value.parse::<SocketAddr>().is_ok_and(|address| address.ip().to_canonical().is_unspecified()) {
+        Err(ConfigError::Unspecified { field, value: value.to_owned() })
+    } else {
+        Ok(())
+    }
+}
+
 /// True for the addresses that only this machine reaches.
 fn is_local(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
@@ -181,8 +201,13 @@ impl Config {
         self.http_address()?;
         if !self.advertise.is_empty() {
             check_host_port("advertise", &self.advertise)?;
+            check_specified("advertise", &self.advertise)?;
         }
         let members = self.members()?;
+        members.values().try_for_each(|address| check_specified("peers", address))?;
+        if members.is_empty() && self.advertise.is_empty() {
+            check_specified("listen", &self.listen)?;
+        }
         if !members.is_empty() && !members.contains_key(&NodeId(self.id)) {
             return Err(ConfigError::NotAmongPeers { id: self.id });
         }
@@ -285,7 +310,25 @@ mod tests {
         ));
         assert_eq!(refused(|c| c.heartbeat_ms = 900), ConfigError::Times);
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));
-        let open = Config { listen: "0.0.0.0:1".into(), insecure: true, ..Config::default() };
-        assert_eq!(open.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_address_that_leads_nowhere_is_told_to_nobody() {
+        let open = |listen: &str| Config { listen: listen.into(), insecure: true, ..Config::default() };
+        let field = |config: &Config| match config.check() {
+            Err(ConfigError::Unspecified { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        for listen in ["0.0.0.0:1", "[::]:1", "[::ffff:0.0.0.0]:1"] {
+            assert_eq!(field(&open(listen)), "listen");
+            let told = Config { advertise: "meta1:7100".into(), ..open(listen) };
+            assert_eq!(told.check(), Ok(()));
+            // In a group the address in `peers` is what others are told.
+            let member = Config { peers: vec!["1@10.0.0.1:1".into()], ..open(listen) };
+            assert_eq!(member.check(), Ok(()));
+        }
+        assert_eq!(field(&Config { advertise: "0.0.0.0:1".into(), ..open("0.0.0.0:1") }), "advertise");
+        assert_eq!(field(&Config { peers: vec!["1@0.0.0.0:1".into()], ..open("0.0.0.0:1") }), "peers");
+        assert!(Config { listen: "0.0.0.0:1".into(), ..Config::default() }.check().is_err());
     }
 }

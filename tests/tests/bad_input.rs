@@ -258,7 +258,8 @@ async fn name_too_long_and_path_through_a_file() {
     let mut command = cluster.cli();
     command.args(["fs", "mkdir", &format!("/{long}")]);
     let outcome = run(command, b"", Duration::from_secs(20)).await.unwrap();
-    assert!(outcome.code != 0 && outcome.stderr.contains("255"), "{}", outcome.stderr);
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("255"), "{}", outcome.stderr);
     let mut command = cluster.cli();
     command.args(["fs", "mkdir", "/file/below"]);
     let outcome = run(command, b"", Duration::from_secs(20)).await.unwrap();

@@ -153,6 +153,7 @@ async fn requests_that_never_reach_the_server() {
     let refusals = [
         (Fault::SlowDown, Seen::Refused(503, "SlowDown".into())),
         (Fault::InternalError, Seen::Refused(500, "InternalError".into())),
+        (Fault::Denied { code: "RequestTimeTooSkewed" }, Seen::Refused(403, "RequestTimeTooSkewed".into())),
         (Fault::Cut, Seen::NoAnswer),
         (Fault::BlackHole, Seen::TimedOut),
         (Fault::TruncateRequest { after_bytes: 1000 }, Seen::NoAnswer),

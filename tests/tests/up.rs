@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,9 +62,18 @@ impl Up {
     }
 }
 
-/// A port with room for what `cairn up` puts above it.
+/// A port with room for what `cairn up` puts above it: servers every 10 ports, each with its HTTP one
+/// above, and as much again for a second one that starts 50 higher. All are bound at once, so that
+/// none is in use.
 fn port() -> u16 {
-    free_ports(1).unwrap()[0] / 100 * 100
+    for _ in 0..200 {
+        let base = free_ports(1).unwrap()[0];
+        let wanted = (0..=6).flat_map(|n| [base + 10 * n, base + 10 * n + 1]);
+        if wanted.map(|port| TcpListener::bind(("127.0.0.1", port))).collect::<Result<Vec<_>, _>>().is_ok() {
+            return base;
+        }
+    }
+    panic!("no 60 free ports in a row of 200 tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]

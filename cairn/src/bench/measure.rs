@@ -25,6 +25,14 @@ pub struct Run {
     pub rate: f64,
 }
 
+/// One run of a case, and what was measured beside it.
+pub struct Sample {
+    pub run: Run,
+    pub limit: Run,
+    /// A gRPC echo, for the cases whose aim counts in echoes.
+    pub echo: Option<Run>,
+}
+
 /// A case's result.
 pub struct Measured {
     pub name: &'static str,
@@ -32,7 +40,15 @@ pub struct Measured {
     pub run: Run,
     pub limit_name: &'static str,
     pub limit: Run,
+    pub echo: Option<Run>,
     pub ratio: f64,
+}
+
+impl Measured {
+    /// The aim of a case that has an echo: p50 at most 2 × the limit + 4 × the echo, in µs.
+    pub fn aim_p50(&self) -> Option<f64> {
+        self.echo.map(|echo| 2.0 * self.limit.p50 + 4.0 * echo.p50)
+    }
 }
 
 impl Recorder {
@@ -86,28 +102,53 @@ fn middle(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
+fn middle_run(runs: &[Run]) -> Run {
+    let of = |pick: fn(&Run) -> f64| middle(runs.iter().map(pick).collect());
+    Run { p50: of(|r| r.p50), p99: of(|r| r.p99), p999: of(|r| r.p999), rate: of(|r| r.rate) }
+}
+
 /// The median of each figure over the runs; the ratio is the median of the runs' ratios, since
 /// a run and its limit were measured under the same noise.
-pub fn median(case: &Case, limit_name: &'static str, runs: Vec<(Run, Run)>) -> Measured {
-    let of = |pick: fn(&Run) -> f64, limit: bool| {
-        middle(runs.iter().map(|(run, lim)| pick(if limit { lim } else { run })).collect())
-    };
-    let fold = |limit: bool| Run {
-        p50: of(|r| r.p50, limit),
-        p99: of(|r| r.p99, limit),
-        p999: of(|r| r.p999, limit),
-        rate: of(|r| r.rate, limit),
-    };
-    let ratio = |(run, limit): &(Run, Run)| match case.unit {
-        Unit::Micros => run.p50 / limit.p50,
-        _ => run.rate / limit.rate,
+pub fn median(case: &Case, limit_name: &'static str, samples: &[Sample]) -> Measured {
+    let fold = |pick: fn(&Sample) -> Run| middle_run(&samples.iter().map(pick).collect::<Vec<_>>());
+    let echoes: Vec<Run> = samples.iter().filter_map(|s| s.echo).collect();
+    let ratio = |s: &Sample| match case.unit {
+        Unit::Micros => s.run.p50 / s.limit.p50,
+        _ => s.run.rate / s.limit.rate,
     };
     Measured {
         name: case.name,
         unit: case.unit,
-        run: fold(false),
+        run: fold(|s| s.run),
         limit_name,
-        limit: fold(true),
-        ratio: middle(runs.iter().map(ratio).collect()),
+        limit: fold(|s| s.limit),
+        echo: (!echoes.is_empty()).then(|| middle_run(&echoes)),
+        ratio: middle(samples.iter().map(ratio).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(p50: f64) -> Run {
+        Run { p50, p99: p50, p999: p50, rate: 1e6 / p50 }
+    }
+
+    #[test]
+    fn the_aim_is_twice_the_limit_and_four_echoes() {
+        let case = crate::bench::cases::CASES[0];
+        let sample = |p50: f64, limit: f64, echo: f64| Sample {
+            run: run(p50),
+            limit: run(limit),
+            echo: Some(run(echo)),
+        };
+        let samples = [sample(900.0, 300.0, 60.0), sample(800.0, 200.0, 50.0), sample(700.0, 250.0, 40.0)];
+        let measured = median(&case, "limit", &samples);
+        assert_eq!((measured.run.p50, measured.limit.p50), (800.0, 250.0));
+        assert_eq!(measured.aim_p50(), Some(700.0));
+        assert_eq!(measured.ratio, 3.0);
+        let without = [Sample { run: run(1.0), limit: run(1.0), echo: None }];
+        assert_eq!(median(&case, "limit", &without).aim_p50(), None);
     }
 }

@@ -7,13 +7,18 @@ mod limit;
 mod measure;
 mod report;
 
+use std::path::{Path, PathBuf};
+
 use cairn_sdk::{Client, ConnectOptions};
 
 use crate::cli::{BenchArgs, Connect};
 use crate::exit::CliError;
 use cases::CASES;
 use cluster::BenchCluster;
-use measure::{Measured, Run, median};
+use measure::{Measured, Sample, median};
+
+/// What statfs(2) says of file systems in memory, where an fsync does nothing: tmpfs, ramfs.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// What a case says of itself.
 #[derive(Clone, Copy)]
@@ -62,6 +67,7 @@ pub async fn run(connect: &Connect, args: BenchArgs) -> Result<(), CliError> {
     if let Some(name) = unknown {
         return Err(CliError::Usage(format!("no bench is named '{name}'; `cairn bench` lists them")));
     }
+    warn_of_memory(&directory(&args));
     let mut measured = Vec::new();
     for case in CASES.iter().filter(|c| all || args.names.iter().any(|n| n == c.name)) {
         eprintln!("{}: {} runs", case.name, args.runs);
@@ -70,10 +76,28 @@ pub async fn run(connect: &Connect, args: BenchArgs) -> Result<(), CliError> {
     if args.json { report::json(&measured) } else { report::table(&measured) }
 }
 
+/// Where a bench keeps its files.
+fn directory(args: &BenchArgs) -> PathBuf {
+    args.dir.clone().unwrap_or_else(std::env::temp_dir)
+}
+
+/// Says so when the limits are not those of a disk.
+fn warn_of_memory(directory: &Path) {
+    let in_memory =
+        rustix::fs::statfs(directory).is_ok_and(|fs| IN_MEMORY.iter().any(|kind| fs.f_type == *kind as _));
+    if in_memory {
+        eprintln!(
+            "cairn: {} is in memory (tmpfs): an fsync costs nothing there, so limits and ratios of it say nothing \
+             of a disk; name a directory of a disk with --dir",
+            directory.display()
+        );
+    }
+}
+
 async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Measured, CliError> {
-    if args.connected {
+    if connect.given {
         let client = crate::fs::connect(connect).await?;
-        let outcome = run_on(case, &client, std::env::temp_dir().as_path(), args).await;
+        let outcome = run_on(case, &client, &directory(args), args).await;
         client.close().await?;
         return outcome;
     }
@@ -87,10 +111,10 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
 async fn run_on(
     case: &Case,
     client: &Client,
-    directory: &std::path::Path,
+    directory: &Path,
     args: &BenchArgs,
 ) -> Result<Measured, CliError> {
-    let mut runs: Vec<(Run, Run)> = Vec::new();
+    let mut runs: Vec<Sample> = Vec::new();
     let mut limit_name = "";
     let root = format!("/bench-{}-{}", case.name, std::process::id());
     client.mkdir_all(root.as_str(), 0o755).await?;
@@ -102,8 +126,10 @@ async fn run_on(
         let measured = cases::measure(case.name, client, &run_root, &prepared, &scale).await?;
         let (name, limit) = cases::limit(case.name, directory, &prepared, &scale).await?;
         limit_name = name;
-        eprintln!("  run {}: {}, limit {}", n + 1, measured.short(case.unit), limit.short(case.unit));
-        runs.push((measured, limit));
+        let echo = cases::echo(case.name, &scale).await?;
+        let echoed = echo.map(|e| format!(", echo p50 {:.0} us", e.p50)).unwrap_or_default();
+        eprintln!("  run {}: {}, limit {}{echoed}", n + 1, measured.short(case.unit), limit.short(case.unit));
+        runs.push(Sample { run: measured, limit, echo });
     }
-    Ok(median(case, limit_name, runs))
+    Ok(median(case, limit_name, &runs))
 }

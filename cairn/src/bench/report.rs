@@ -11,12 +11,16 @@ pub fn json(measured: &[Measured]) -> Result<(), CliError> {
     let rows: Vec<_> = measured
         .iter()
         .map(|m| {
-            json!({
+            let mut row = json!({
                 "name": m.name, "unit": m.unit.text(), "p50": m.run.p50, "p99": m.run.p99, "p999": m.run.p999,
                 "rate": m.run.rate,
                 "limit": {"name": m.limit_name, "p50": m.limit.p50, "rate": m.limit.rate},
                 "ratio": m.ratio,
-            })
+            });
+            if let Some(echo) = &m.echo {
+                row["echo"] = json!({"p50": echo.p50, "rate": echo.rate, "aim_p50": m.aim_p50()});
+            }
+            row
         })
         .collect();
     line(serde_json::Value::from(rows).to_string())
@@ -53,6 +57,18 @@ pub fn table(measured: &[Measured]) -> Result<(), CliError> {
         ]);
     }
     line(table.to_string())?;
+    for m in measured {
+        let (Some(echo), Some(aim)) = (&m.echo, m.aim_p50()) else { continue };
+        line(format!(
+            "{}: p50 {} us; aim: 2 x limit + 4 x echo = 2 x {} + 4 x {} = {} us: {}",
+            m.name,
+            number(m.run.p50),
+            number(m.limit.p50),
+            number(echo.p50),
+            number(aim),
+            if m.run.p50 <= aim { "met" } else { "not met" },
+        ))?;
+    }
     line(
         "ratio: p50 / limit's p50 for latencies (smaller is better), rate / limit's rate otherwise (larger is better)",
     )

@@ -4,31 +4,48 @@ use std::collections::VecDeque;
 use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
+use cairn_sdk::types::FsPath;
 use cairn_sdk::types::limits::APPEND_BYTES_MAX;
 use cairn_sdk::{Acknowledgement, Appender, Client};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::remote;
 use crate::cli::AppendArgs;
 use crate::exit::CliError;
-use crate::output::line;
+use crate::output::{line, object};
 
 /// Lines under way at once.
 const LINES_AT_ONCE: usize = 256;
 
-pub async fn run(client: &Client, args: AppendArgs) -> Result<(), CliError> {
+/// What is told of each record: its offset, or an object with the path too.
+struct Told {
+    path: FsPath,
+    json: bool,
+}
+
+impl Told {
+    fn offset(&self, offset: u64) -> Result<(), CliError> {
+        if self.json {
+            return object(&json!({"path": self.path.to_string(), "offset": offset}));
+        }
+        line(offset.to_string())
+    }
+}
+
+pub async fn run(client: &Client, args: AppendArgs, json: bool) -> Result<(), CliError> {
     let path = remote(&args.path)?;
     let log =
         if args.exclusive { client.open_exclusive(&path).await? } else { client.open_append(&path).await? };
-    let outcome = append(&log, args).await;
+    let outcome = append(&log, args, &Told { path, json }).await;
     let closed = log.close().await;
     outcome?;
     Ok(closed?)
 }
 
-async fn append(log: &Appender, args: AppendArgs) -> Result<(), CliError> {
+async fn append(log: &Appender, args: AppendArgs, told: &Told) -> Result<(), CliError> {
     if args.lines {
-        return append_lines(log).await;
+        return append_lines(log, told).await;
     }
     let record = match args.data {
         Some(data) => Bytes::from(data.into_vec()),
@@ -38,7 +55,7 @@ async fn append(log: &Appender, args: AppendArgs) -> Result<(), CliError> {
         Some(expected) => log.append_at(expected, record).await?,
         None => log.append(record).await?,
     };
-    line(offset.to_string())
+    told.offset(offset)
 }
 
 async fn read_record() -> Result<Bytes, CliError> {
@@ -52,7 +69,7 @@ async fn read_record() -> Result<Bytes, CliError> {
     Ok(record.into())
 }
 
-async fn append_lines(log: &Appender) -> Result<(), CliError> {
+async fn append_lines(log: &Appender, told: &Told) -> Result<(), CliError> {
     let mut input = BufReader::new(tokio::io::stdin());
     let mut under_way: VecDeque<Acknowledgement> = VecDeque::new();
     loop {
@@ -67,7 +84,7 @@ async fn append_lines(log: &Appender) -> Result<(), CliError> {
         }
         while under_way.len() > if n > 0 { LINES_AT_ONCE } else { 0 } {
             let Some(first) = under_way.pop_front() else { break };
-            line(first.offset().await?.to_string())?;
+            told.offset(first.offset().await?)?;
         }
         if n == 0 {
             return Ok(());

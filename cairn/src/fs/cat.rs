@@ -1,11 +1,12 @@
 //! `cairn fs cat`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use cairn_sdk::{Client, File};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::remote;
+use super::tally::Tally;
 use crate::exit::CliError;
 use crate::output;
 
@@ -20,12 +21,18 @@ pub async fn run(
     offset: u64,
     length: Option<u64>,
 ) -> Result<(), CliError> {
+    let end = length.map_or(u64::MAX, |l| offset.saturating_add(l));
+    let mut tally = Tally::over(paths)?;
     for path in paths {
-        let file = client.open(remote(path)?.to_bytes()).await?;
-        let end = length.map_or(u64::MAX, |l| offset.saturating_add(l));
-        copy_out(&file, offset, end, output::bytes).await?;
+        tally.count(show(client, path, offset, end).await)?;
     }
-    Ok(())
+    tally.end()
+}
+
+/// Writes `[from, until)` of the file at `path` to standard output.
+pub async fn show(client: &Client, path: &OsStr, from: u64, until: u64) -> Result<(), CliError> {
+    let file = client.open(remote(path)?.to_bytes()).await?;
+    copy_out(&file, from, until, output::bytes).await
 }
 
 /// Reads `[from, until)` of a file, several pieces ahead, and hands each piece over in order.

@@ -1,26 +1,30 @@
 //! `cairn fs du`.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use cairn_sdk::types::FsPath;
 use cairn_sdk::{Client, ListingOptions};
 use serde_json::json;
 
 use super::remote;
+use super::tally::Tally;
 use crate::exit::CliError;
 use crate::output::line;
 
 pub async fn run(client: &Client, paths: &[OsString], summarize: bool, json: bool) -> Result<(), CliError> {
+    let mut tally = Tally::over(paths)?;
     for path in paths {
-        let path = remote(path)?;
-        let mut seen = HashSet::new();
-        let total = add_up(client, &path, summarize, json, &mut seen).await?;
-        if summarize || total.0.is_some() {
-            show(&path, total.1, total.2, json)?;
-        }
+        tally.count(measure(client, path, summarize, json).await)?;
     }
-    Ok(())
+    tally.end()
+}
+
+async fn measure(client: &Client, path: &OsStr, summarize: bool, json: bool) -> Result<(), CliError> {
+    let path = remote(path)?;
+    let mut seen = HashSet::new();
+    let total = add_up(client, &path, summarize, json, &mut seen).await?;
+    if summarize || total.0.is_some() { show(&path, total.1, total.2, json) } else { Ok(()) }
 }
 
 fn show(path: &FsPath, bytes: u64, files: u64, json: bool) -> Result<(), CliError> {

@@ -1,23 +1,21 @@
 //! `cairn fs get`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_sdk::types::{FsPath, Inode};
 use cairn_sdk::{Client, ListingOptions};
-use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::json;
 
-use super::cat::copy_out;
+use super::cat::{copy_out, show};
+use super::tally::Tally;
+use super::transfer::{finish, run_all};
 use super::{remote, sources};
 use crate::cli::TransferArgs;
 use crate::exit::CliError;
-use crate::output::{self, human_bytes, line};
 use crate::progress::Progress;
 
 struct Job {
@@ -26,68 +24,67 @@ struct Job {
     to: PathBuf,
 }
 
-pub async fn run(client: &Client, args: TransferArgs) -> Result<(), CliError> {
+pub async fn run(client: &Client, args: TransferArgs, json: bool) -> Result<(), CliError> {
     let started = Instant::now();
     let (from, to) = sources(&args.paths)?;
+    let mut tally = Tally::over(from)?;
     if to == "-" {
         for path in from {
-            let file = client.open(remote(path)?.to_bytes()).await?;
-            copy_out(&file, 0, u64::MAX, output::bytes).await?;
+            tally.count(show(client, path, 0, u64::MAX).await)?;
         }
-        return Ok(());
+        return tally.end();
     }
-    let jobs = plan(client, from, Path::new(to), args.recursive).await?;
-    let total = jobs.iter().filter(|j| j.inode.is_file()).map(|j| j.inode.size).sum();
-    let progress = Arc::new(Progress::start(total, args.quiet || args.json));
-    let (directories, files): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|j| j.inode.is_dir());
-    for job in &directories {
-        std::fs::create_dir_all(&job.to)
-            .map_err(|e| CliError::io("make the directory", job.to.display(), e))?;
-    }
-    stream::iter(files.into_iter().map(|job| get_one(client, job, &progress)))
-        .buffer_unordered(usize::from(args.jobs))
-        .try_collect::<Vec<()>>()
-        .await?;
-    let (files, bytes) = progress.finish();
-    let seconds = started.elapsed().as_secs_f64();
-    if args.json {
-        return line(json!({"files": files, "bytes": bytes, "seconds": seconds}).to_string());
-    }
-    if !args.quiet && args.recursive {
-        eprintln!("got {files} files, {} in {seconds:.2} s", human_bytes(bytes));
-    }
-    Ok(())
-}
-
-async fn plan(client: &Client, from: &[OsString], to: &Path, recursive: bool) -> Result<Vec<Job>, CliError> {
     let mut jobs = Vec::new();
     for source in from {
-        let source = remote(source)?;
-        let inode = client.stat(&source).await?;
-        let base = match source.name() {
-            Some(name) if to.is_dir() => to.join(OsStr::from_bytes(name.as_bytes())),
-            _ => to.to_owned(),
-        };
-        if from.len() > 1 && base == to {
-            return Err(CliError::Usage(format!(
-                "{} is not a directory, and there are several sources",
-                to.display()
-            )));
-        }
-        if inode.is_dir() && !recursive {
-            return Err(CliError::Usage(format!("{source} is a directory: use -r")));
-        }
-        let mut waiting = vec![Job { from: source, inode, to: base }];
-        while let Some(job) = waiting.pop() {
-            if job.inode.is_dir() {
-                let mut listing = client.list(job.inode.ino, ListingOptions::default());
-                while let Some(entry) = listing.next().await? {
-                    let to = job.to.join(OsStr::from_bytes(entry.name.as_bytes()));
-                    waiting.push(Job { from: job.from.join(entry.name), inode: entry.inode, to });
-                }
+        let planned = plan(client, source, Path::new(to), from.len() > 1, args.recursive).await;
+        jobs.extend(tally.count(planned)?.unwrap_or_default());
+    }
+    tally.expect(jobs.len());
+    let total = jobs.iter().filter(|j| j.inode.is_file()).map(|j| j.inode.size).sum();
+    let progress = Progress::start(total, args.quiet || json);
+    let (directories, files): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|j| j.inode.is_dir());
+    for job in &directories {
+        let made = std::fs::create_dir_all(&job.to);
+        tally.count(made.map_err(|e| CliError::io("make the directory", job.to.display(), e)))?;
+    }
+    run_all(files.into_iter().map(|job| get_one(client, job, &progress)), args.jobs, &mut tally).await?;
+    finish("got", &args, json, started, &progress, tally)
+}
+
+/// Everything that a source stands for, parents before children.
+async fn plan(
+    client: &Client,
+    source: &OsStr,
+    to: &Path,
+    several: bool,
+    recursive: bool,
+) -> Result<Vec<Job>, CliError> {
+    let source = remote(source)?;
+    let inode = client.stat(&source).await?;
+    let base = match source.name() {
+        Some(name) if to.is_dir() => to.join(OsStr::from_bytes(name.as_bytes())),
+        _ => to.to_owned(),
+    };
+    if several && base == to {
+        return Err(CliError::Usage(format!(
+            "{} is not a directory, and there are several sources",
+            to.display()
+        )));
+    }
+    if inode.is_dir() && !recursive {
+        return Err(CliError::Usage(format!("{source} is a directory: use -r")));
+    }
+    let mut jobs = Vec::new();
+    let mut waiting = vec![Job { from: source, inode, to: base }];
+    while let Some(job) = waiting.pop() {
+        if job.inode.is_dir() {
+            let mut listing = client.list(job.inode.ino, ListingOptions::default());
+            while let Some(entry) = listing.next().await? {
+                let to = job.to.join(OsStr::from_bytes(entry.name.as_bytes()));
+                waiting.push(Job { from: job.from.join(entry.name), inode: entry.inode, to });
             }
-            jobs.push(job);
         }
+        jobs.push(job);
     }
     Ok(jobs)
 }

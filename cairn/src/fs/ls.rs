@@ -1,39 +1,56 @@
 //! `cairn fs ls`.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use cairn_sdk::types::{FsPath, Inode};
 use cairn_sdk::{Client, ListingOptions};
 
 use super::remote;
+use super::tally::Tally;
 use crate::cli::LsArgs;
 use crate::exit::CliError;
-use crate::output::{inode_json, line, mode_text, time_text};
+use crate::output::{inode_json, line, mode_text, object, time_text};
 
-pub async fn run(client: &Client, args: LsArgs) -> Result<(), CliError> {
+pub async fn run(client: &Client, args: LsArgs, json: bool) -> Result<(), CliError> {
     let several = args.paths.len() > 1 || args.recursive;
+    let mut tally = Tally::over(&args.paths)?;
     for (n, path) in args.paths.iter().enumerate() {
-        let path = remote(path)?;
-        let inode = client.stat(&path).await?;
-        if !inode.is_dir() {
-            let name = path.name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-            show(&args, &path, &name, &inode, false)?;
-            continue;
-        }
-        if several && !args.json {
-            let gap = if n > 0 { "\n" } else { "" };
-            line(format!("{gap}{path}:"))?;
-        }
-        list(client, &args, &path).await?;
+        let heading = (several && !json).then_some(if n > 0 { "\n" } else { "" });
+        tally.count(look(client, &args, json, path, heading).await)?;
     }
-    Ok(())
+    tally.end()
 }
 
-async fn list(client: &Client, args: &LsArgs, directory: &FsPath) -> Result<(), CliError> {
+/// Shows what one argument names; `heading` is what stands before a directory's path, if that is shown.
+async fn look(
+    client: &Client,
+    args: &LsArgs,
+    json: bool,
+    path: &OsStr,
+    heading: Option<&str>,
+) -> Result<(), CliError> {
+    let path = remote(path)?;
+    let inode = client.stat(&path).await?;
+    if !inode.is_dir() {
+        let name = path.name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+        return if json {
+            object(&inode_json(&path.to_bytes(), &inode, false))
+        } else {
+            show(args, &name, &inode, false)
+        };
+    }
+    if let Some(gap) = heading {
+        line(format!("{gap}{path}:"))?;
+    }
+    list(client, args, json, &path).await
+}
+
+async fn list(client: &Client, args: &LsArgs, json: bool, directory: &FsPath) -> Result<(), CliError> {
     let mut waiting = vec![directory.clone()];
     let mut first = true;
     while let Some(directory) = waiting.pop() {
-        if !first && !args.json {
+        if !first && !json {
             line(format!("\n{directory}:"))?;
         }
         let options = ListingOptions {
@@ -45,7 +62,11 @@ async fn list(client: &Client, args: &LsArgs, directory: &FsPath) -> Result<(), 
         let mut listing = client.list(&directory, options);
         while let Some(entry) = listing.next().await? {
             let path = directory.join(entry.name.clone());
-            show(args, &path, entry.name.as_bytes(), &entry.inode, entry.growing)?;
+            if json {
+                object(&inode_json(&path.to_bytes(), &entry.inode, entry.growing))?;
+            } else {
+                show(args, entry.name.as_bytes(), &entry.inode, entry.growing)?;
+            }
             if args.recursive && entry.inode.is_dir() {
                 below.push(path);
             }
@@ -56,10 +77,7 @@ async fn list(client: &Client, args: &LsArgs, directory: &FsPath) -> Result<(), 
     Ok(())
 }
 
-fn show(args: &LsArgs, path: &FsPath, name: &[u8], inode: &Inode, growing: bool) -> Result<(), CliError> {
-    if args.json {
-        return line(inode_json(&path.to_bytes(), inode, growing).to_string());
-    }
+fn show(args: &LsArgs, name: &[u8], inode: &Inode, growing: bool) -> Result<(), CliError> {
     if !args.long {
         return line(name);
     }

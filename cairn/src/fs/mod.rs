@@ -12,7 +12,10 @@ mod policy;
 mod put;
 mod rm;
 mod stat;
+mod sync;
 mod tail;
+mod tally;
+mod transfer;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
@@ -21,10 +24,10 @@ use std::time::Duration;
 
 pub use cat::copy_out;
 
-use cairn_sdk::types::FsPath;
+use cairn_sdk::types::{FsError, FsPath, Name};
 use cairn_sdk::{Client, ConnectOptions};
 
-use crate::cli::{Connect, FsCommand};
+use crate::cli::{Connect, FsArgs, FsCommand};
 use crate::exit::CliError;
 
 /// Connects to the cluster that the command line names.
@@ -40,43 +43,69 @@ pub async fn connect(connect: &Connect) -> Result<Client, CliError> {
 }
 
 /// Runs one command and ends the session, whatever came of the command.
-pub async fn run(at: &Connect, command: FsCommand) -> Result<(), CliError> {
+pub async fn run(at: &Connect, args: FsArgs) -> Result<(), CliError> {
+    check(&args)?;
     let client = connect(at).await?;
-    let outcome = dispatch(&client, command).await;
+    let outcome = dispatch(&client, args).await;
     crate::output::flush()?;
     let closed = client.close().await;
     outcome?;
     Ok(closed?)
 }
 
-async fn dispatch(client: &Client, command: FsCommand) -> Result<(), CliError> {
+async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
+    let FsArgs { json, command } = args;
     match command {
-        FsCommand::Ls(args) => ls::run(client, args).await,
-        FsCommand::Stat { paths, json, no_follow } => stat::run(client, &paths, json, no_follow).await,
+        FsCommand::Ls(args) => ls::run(client, args, json).await,
+        FsCommand::Stat { paths, no_follow } => stat::run(client, &paths, json, no_follow).await,
         FsCommand::Cat { paths, offset, length } => cat::run(client, &paths, offset, length).await,
         FsCommand::Tail(args) => tail::run(client, args).await,
-        FsCommand::Put(args) => put::run(client, args).await,
-        FsCommand::Get(args) => get::run(client, args).await,
-        FsCommand::Append(args) => append::run(client, args).await,
-        FsCommand::Cp { paths, recursive } => copy::run(client, &paths, recursive).await,
-        FsCommand::Mv { paths, no_replace, exchange } => mv::run(client, &paths, no_replace, exchange).await,
-        FsCommand::Rm { paths, recursive, force } => rm::run(client, &paths, recursive, force).await,
-        FsCommand::Mkdir { paths, parents, mode } => make::directories(client, &paths, parents, mode).await,
-        FsCommand::Ln { to, path, symbolic } => make::link(client, &to, &path, symbolic).await,
-        FsCommand::Du { paths, summarize, json } => du::run(client, &paths, summarize, json).await,
-        FsCommand::Tree { path, depth } => tree::run(client, &path, depth).await,
-        FsCommand::Sync { paths } => {
-            for path in &paths {
-                client.sync(remote(path)?.to_bytes()).await?;
-            }
-            Ok(())
+        FsCommand::Put(args) => put::run(client, args, json).await,
+        FsCommand::Get(args) => get::run(client, args, json).await,
+        FsCommand::Append(args) => append::run(client, args, json).await,
+        FsCommand::Cp(args) => copy::run(client, args, json).await,
+        FsCommand::Mv { paths, no_replace, exchange } => {
+            mv::run(client, &paths, no_replace, exchange, json).await
         }
-        FsCommand::Policy(args) => policy::run(client, args).await,
+        FsCommand::Rm { paths, recursive, force } => rm::run(client, &paths, recursive, force, json).await,
+        FsCommand::Mkdir { paths, parents, mode } => {
+            make::directories(client, &paths, parents, mode, json).await
+        }
+        FsCommand::Ln { to, path, symbolic } => make::link(client, &to, &path, symbolic, json).await,
+        FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
+        FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
+        FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
+        FsCommand::Policy(args) => policy::run(client, args, json).await,
     }
 }
 
+/// Refuses `--json` where bytes are written as they are.
+fn check(args: &FsArgs) -> Result<(), CliError> {
+    let verb = match &args.command {
+        _ if !args.json => return Ok(()),
+        FsCommand::Cat { .. } => "cat",
+        FsCommand::Tail(_) => "tail",
+        FsCommand::Get(get) if get.paths.last().is_some_and(|to| to == "-") => "get to standard output",
+        _ => return Ok(()),
+    };
+    Err(CliError::Usage(format!("{verb} writes bytes as they are: leave --json out")))
+}
+
+/// Refuses a path that is not absolute: wrong usage, whatever the namespace holds.
+fn absolute(text: &OsStr) -> Result<(), CliError> {
+    if text.as_bytes().starts_with(b"/") {
+        return Ok(());
+    }
+    let text = text.to_string_lossy();
+    Err(CliError::Usage(format!("'{text}' is not an absolute path: a path of the namespace starts with '/'")))
+}
+
 /// A path of the namespace from the command line; `..` is resolved by its text.
+///
+/// # Errors
+/// `Usage` for a relative path, `Path` for what the namespace refuses.
 pub fn remote(text: &OsStr) -> Result<FsPath, CliError> {
+    absolute(text)?;
     let bytes = text.as_bytes();
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in bytes.split(|b| *b == b'/') {
@@ -88,23 +117,24 @@ pub fn remote(text: &OsStr) -> Result<FsPath, CliError> {
         }
     }
     let mut joined = parts.join(&b'/');
-    if bytes.starts_with(b"/") && !joined.starts_with(b"/") {
+    if !joined.starts_with(b"/") {
         joined.insert(0, b'/');
     }
-    FsPath::parse(&joined).map_err(|e| CliError::Usage(format!("{}: {e}", text.to_string_lossy())))
+    let path = || text.to_string_lossy().into_owned();
+    FsPath::parse(&joined).map_err(|refused| CliError::Path { path: path(), refused })
 }
 
 /// A target path: inside `to` under the source's name when `to` is a directory.
 pub async fn destination(client: &Client, to: &FsPath, name: Option<&[u8]>) -> Result<FsPath, CliError> {
     let is_dir = match client.stat(to).await {
         Ok(inode) => inode.is_dir(),
-        Err(error) if error.fs() == Some(&cairn_sdk::types::FsError::NotFound) => false,
+        Err(error) if error.fs() == Some(&FsError::NotFound) => false,
         Err(error) => return Err(error.into()),
     };
     match (is_dir, name) {
         (true, Some(name)) => {
-            let name = cairn_sdk::types::Name::new(name)
-                .map_err(|e| CliError::Usage(format!("{}: {e}", String::from_utf8_lossy(name))))?;
+            let path = || String::from_utf8_lossy(name).into_owned();
+            let name = Name::new(name).map_err(|refused| CliError::Path { path: path(), refused })?;
             Ok(to.join(name))
         }
         _ => Ok(to.clone()),
@@ -129,5 +159,14 @@ mod tests {
         assert_eq!(text("/a/../b"), Some("/b".into()));
         assert_eq!(text("/.."), Some("/".into()));
         assert_eq!(text("relative"), None);
+    }
+
+    #[test]
+    fn a_relative_path_is_wrong_usage_and_a_bad_one_is_refused() {
+        let code = |text: &str| remote(OsStr::new(text)).unwrap_err().code();
+        assert_eq!((code("relative"), code("")), (2, 2));
+        assert_eq!(code(&format!("/{}", "n".repeat(256))), 1);
+        assert_eq!(code(&"/x".repeat(2050)), 1);
+        assert_eq!(code("/nul\0"), 1);
     }
 }

@@ -1,19 +1,25 @@
 //! `cairn fs mv`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
+use cairn_sdk::types::FsPath;
 use cairn_sdk::{Client, RenameMode};
+use serde_json::json;
 
+use super::tally::Tally;
 use super::{destination, remote, sources};
 use crate::exit::CliError;
+use crate::output::object;
 
 pub async fn run(
     client: &Client,
     paths: &[OsString],
     no_replace: bool,
     exchange: bool,
+    json: bool,
 ) -> Result<(), CliError> {
     let (from, to) = sources(paths)?;
+    let mut tally = Tally::over(from)?;
     let to = remote(to)?;
     let mode = match (no_replace, exchange) {
         (_, true) => RenameMode::Exchange,
@@ -21,13 +27,30 @@ pub async fn run(
         _ => RenameMode::Replace,
     };
     for source in from {
-        let source = remote(source)?;
-        let name = source.name().map(|n| n.as_bytes());
-        let target = if exchange { to.clone() } else { destination(client, &to, name).await? };
-        if from.len() > 1 && target == to {
-            return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
+        if let Some((source, target)) =
+            tally.count(rename(client, source, &to, mode, from.len() > 1).await)?
+            && json
+        {
+            object(&json!({"from": source.to_string(), "to": target.to_string()}))?;
         }
-        client.rename(&source, &target, mode).await?;
     }
-    Ok(())
+    tally.end()
+}
+
+async fn rename(
+    client: &Client,
+    source: &OsStr,
+    to: &FsPath,
+    mode: RenameMode,
+    several: bool,
+) -> Result<(FsPath, FsPath), CliError> {
+    let source = remote(source)?;
+    let name = source.name().map(|n| n.as_bytes());
+    let target =
+        if mode == RenameMode::Exchange { to.clone() } else { destination(client, to, name).await? };
+    if several && target == *to {
+        return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
+    }
+    client.rename(&source, &target, mode).await?;
+    Ok((source, target))
 }

@@ -2,16 +2,18 @@
 
 use cairn_sdk::Client;
 use cairn_sdk::types::{Ack, Persist};
+use serde_json::json;
 
 use super::remote;
 use crate::cli::PolicyArgs;
 use crate::exit::CliError;
-use crate::output::line;
+use crate::output::{line, object};
 
-pub async fn run(client: &Client, args: PolicyArgs) -> Result<(), CliError> {
+pub async fn run(client: &Client, args: PolicyArgs, json: bool) -> Result<(), CliError> {
     let path = remote(&args.path)?;
     if args.inherit {
-        return Ok(client.set_policy(&path, None).await?);
+        client.set_policy(&path, None).await?;
+        return if json { object(&json!({"path": path.to_string(), "inherited": true})) } else { Ok(()) };
     }
     let now = client.policy(&path).await?;
     let mut policy = now;
@@ -32,5 +34,6 @@ pub async fn run(client: &Client, args: PolicyArgs) -> Result<(), CliError> {
     if policy != now {
         client.set_policy(&path, Some(policy)).await?;
     }
-    line(serde_json::to_string_pretty(&policy).unwrap_or_default())
+    let text = if json { serde_json::to_string(&policy) } else { serde_json::to_string_pretty(&policy) };
+    line(text.unwrap_or_default())
 }

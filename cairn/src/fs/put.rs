@@ -1,23 +1,23 @@
 //! `cairn fs put`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_sdk::Client;
 use cairn_sdk::types::{FsError, FsPath, Name};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
+use super::tally::Tally;
+use super::transfer::{finish, run_all};
 use super::{destination, remote, sources};
 use crate::cli::TransferArgs;
 use crate::exit::CliError;
 use crate::local::{LocalEntry, walk};
-use crate::output::{human_bytes, line};
+use crate::output::object;
 use crate::progress::Progress;
 
 const READ_BYTES: usize = 1 << 20;
@@ -27,63 +27,57 @@ struct Job {
     to: FsPath,
 }
 
-pub async fn run(client: &Client, args: TransferArgs) -> Result<(), CliError> {
+pub async fn run(client: &Client, args: TransferArgs, json: bool) -> Result<(), CliError> {
     let started = Instant::now();
     let (from, to) = sources(&args.paths)?;
     let to = remote(to)?;
     if from == [OsString::from("-")] {
-        return put_stdin(client, &to).await;
+        return put_stdin(client, &to, started, json).await;
     }
-    let jobs = plan(client, from, &to, args.recursive).await?;
-    let total = jobs.iter().filter(|j| j.entry.meta.is_file()).map(|j| j.entry.meta.len()).sum();
-    let progress = Arc::new(Progress::start(total, args.quiet || args.json));
-    let (directories, files): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|j| j.entry.meta.is_dir());
-    for job in &directories {
-        make_directory(client, job).await?;
-    }
-    stream::iter(files.into_iter().map(|job| put_one(client, job, &progress)))
-        .buffer_unordered(usize::from(args.jobs))
-        .try_collect::<Vec<()>>()
-        .await?;
-    let (files, bytes) = progress.finish();
-    let seconds = started.elapsed().as_secs_f64();
-    if args.json {
-        return line(json!({"files": files, "bytes": bytes, "seconds": seconds}).to_string());
-    }
-    if !args.quiet && args.recursive {
-        eprintln!("put {files} files, {} in {seconds:.2} s", human_bytes(bytes));
-    }
-    Ok(())
-}
-
-async fn plan(
-    client: &Client,
-    from: &[OsString],
-    to: &FsPath,
-    recursive: bool,
-) -> Result<Vec<Job>, CliError> {
+    let mut tally = Tally::of(from.len());
     let mut jobs = Vec::new();
     for source in from {
-        let source = Path::new(source);
-        let name = source.canonicalize().ok().and_then(|p| p.file_name().map(|n| n.as_bytes().to_vec()));
-        let base = destination(client, to, name.as_deref()).await?;
-        if from.len() > 1 && base == *to {
-            return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
-        }
-        let meta = std::fs::metadata(source).map_err(|e| CliError::io("read", source.display(), e))?;
-        if !meta.is_dir() {
-            let entry = LocalEntry { path: source.to_owned(), relative: source.to_owned(), meta };
-            jobs.push(Job { entry, to: base });
-            continue;
-        }
-        if !recursive {
-            return Err(CliError::Usage(format!("{} is a directory: use -r", source.display())));
-        }
-        let root = source.canonicalize().map_err(|e| CliError::io("read", source.display(), e))?;
-        for entry in walk(&root)? {
-            let to = below(&base, &entry.relative)?;
-            jobs.push(Job { entry, to });
-        }
+        let planned = plan(client, source, &to, from.len() > 1, args.recursive).await;
+        jobs.extend(tally.count(planned)?.unwrap_or_default());
+    }
+    tally.expect(jobs.len());
+    let total = jobs.iter().filter(|j| j.entry.meta.is_file()).map(|j| j.entry.meta.len()).sum();
+    let progress = Progress::start(total, args.quiet || json);
+    let (directories, files): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|j| j.entry.meta.is_dir());
+    for job in &directories {
+        tally.count(make_directory(client, job).await)?;
+    }
+    run_all(files.into_iter().map(|job| put_one(client, job, &progress)), args.jobs, &mut tally).await?;
+    finish("put", &args, json, started, &progress, tally)
+}
+
+/// Everything that a source stands for, parents before children.
+async fn plan(
+    client: &Client,
+    source: &OsStr,
+    to: &FsPath,
+    several: bool,
+    recursive: bool,
+) -> Result<Vec<Job>, CliError> {
+    let source = Path::new(source);
+    let name = source.canonicalize().ok().and_then(|p| p.file_name().map(|n| n.as_bytes().to_vec()));
+    let meta = std::fs::metadata(source).map_err(|e| CliError::io("read", source.display(), e))?;
+    let base = destination(client, to, name.as_deref()).await?;
+    if several && base == *to {
+        return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
+    }
+    if !meta.is_dir() {
+        let entry = LocalEntry { path: source.to_owned(), relative: source.to_owned(), meta };
+        return Ok(vec![Job { entry, to: base }]);
+    }
+    if !recursive {
+        return Err(CliError::Usage(format!("{} is a directory: use -r", source.display())));
+    }
+    let root = source.canonicalize().map_err(|e| CliError::io("read", source.display(), e))?;
+    let mut jobs = Vec::new();
+    for entry in walk(&root)? {
+        let to = below(&base, &entry.relative)?;
+        jobs.push(Job { entry, to });
     }
     Ok(jobs)
 }
@@ -91,8 +85,8 @@ async fn plan(
 fn below(base: &FsPath, relative: &Path) -> Result<FsPath, CliError> {
     let mut path = base.clone();
     for part in relative.components() {
-        let name = Name::new(part.as_os_str().as_bytes())
-            .map_err(|e| CliError::Usage(format!("{}: {e}", relative.display())))?;
+        let refused = |refused| CliError::Path { path: relative.display().to_string(), refused };
+        let name = Name::new(part.as_os_str().as_bytes()).map_err(refused)?;
         path = path.join(name);
     }
     Ok(path)
@@ -144,17 +138,23 @@ async fn put_one(client: &Client, job: Job, progress: &Progress) -> Result<(), C
     Ok(())
 }
 
-async fn put_stdin(client: &Client, to: &FsPath) -> Result<(), CliError> {
+async fn put_stdin(client: &Client, to: &FsPath, started: Instant, json: bool) -> Result<(), CliError> {
     let mut writer = client.put_writer(to, 0o644).await?;
     let mut input = tokio::io::stdin();
     let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0_u64;
     loop {
         let n = input.read(&mut buffer).await.map_err(|e| CliError::io("read", "standard input", e))?;
         if n == 0 {
             break;
         }
         writer.write(&buffer[..n]).await?;
+        bytes += n as u64;
     }
     writer.finish().await?;
-    Ok(())
+    if !json {
+        return Ok(());
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    object(&json!({"files": 1, "bytes": bytes, "seconds": seconds, "failed": 0}))
 }

@@ -1,27 +1,51 @@
 //! `cairn fs rm`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use cairn_sdk::types::{FsError, FsPath};
 use cairn_sdk::{Client, Error, ListingOptions};
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
 
 use super::remote;
+use super::tally::Tally;
 use crate::exit::CliError;
+use crate::output::object;
 
 /// Files removed at once.
 const FILES_AT_ONCE: usize = 32;
 
-pub async fn run(client: &Client, paths: &[OsString], recursive: bool, force: bool) -> Result<(), CliError> {
+pub async fn run(
+    client: &Client,
+    paths: &[OsString],
+    recursive: bool,
+    force: bool,
+    json: bool,
+) -> Result<(), CliError> {
+    let mut tally = Tally::over(paths)?;
     for path in paths {
-        let path = remote(path)?;
-        let outcome = if recursive { remove_tree(client, &path).await } else { client.unlink(&path).await };
-        match outcome {
-            Err(error) if force && error.fs() == Some(&FsError::NotFound) => {}
-            outcome => outcome?,
-        }
+        tally.count(remove(client, path, recursive, force, json).await)?;
     }
-    Ok(())
+    tally.end()
+}
+
+async fn remove(
+    client: &Client,
+    path: &OsStr,
+    recursive: bool,
+    force: bool,
+    json: bool,
+) -> Result<(), CliError> {
+    let path = remote(path)?;
+    let outcome = if recursive { remove_tree(client, &path).await } else { client.unlink(&path).await };
+    let removed = match outcome {
+        Err(error) if force && error.fs() == Some(&FsError::NotFound) => false,
+        outcome => {
+            outcome?;
+            true
+        }
+    };
+    if json { object(&json!({"path": path.to_string(), "removed": removed})) } else { Ok(()) }
 }
 
 /// Removes a tree from its leaves up; what is created in it meanwhile is removed too.

@@ -7,7 +7,7 @@ use cairn_sdk::{Client, ListingEntry, ListingOptions};
 
 use super::remote;
 use crate::exit::CliError;
-use crate::output::line;
+use crate::output::{inode_json, line, object};
 
 struct Level {
     path: FsPath,
@@ -15,9 +15,11 @@ struct Level {
     entries: std::vec::IntoIter<ListingEntry>,
 }
 
-pub async fn run(client: &Client, path: &OsStr, depth: Option<usize>) -> Result<(), CliError> {
+pub async fn run(client: &Client, path: &OsStr, depth: Option<usize>, json: bool) -> Result<(), CliError> {
     let root = remote(path)?;
-    line(root.to_bytes())?;
+    if !json {
+        line(root.to_bytes())?;
+    }
     let (mut directories, mut files) = (0u64, 0u64);
     let mut levels = vec![open(client, &root, String::new()).await?];
     while let Some(level) = levels.last_mut() {
@@ -26,13 +28,14 @@ pub async fn run(client: &Client, path: &OsStr, depth: Option<usize>) -> Result<
             continue;
         };
         let last = level.entries.as_slice().is_empty();
-        let mut text = format!("{}{}", level.prefix, if last { "└── " } else { "├── " }).into_bytes();
-        text.extend_from_slice(entry.name.as_bytes());
-        if let Some(target) = &entry.inode.target {
-            text.extend_from_slice(b" -> ");
-            text.extend_from_slice(target);
+        if json {
+            let path = level.path.join(entry.name.clone());
+            let mut shown = inode_json(&path.to_bytes(), &entry.inode, entry.growing);
+            shown["depth"] = levels.len().into();
+            object(&shown)?;
+        } else {
+            show(&level.prefix, &entry, last)?;
         }
-        line(text)?;
         if !entry.inode.is_dir() {
             files += 1;
             continue;
@@ -45,7 +48,17 @@ pub async fn run(client: &Client, path: &OsStr, depth: Option<usize>) -> Result<
             levels.push(open(client, &path, prefix).await?);
         }
     }
-    line(format!("\n{directories} directories, {files} files"))
+    if json { Ok(()) } else { line(format!("\n{directories} directories, {files} files")) }
+}
+
+fn show(prefix: &str, entry: &ListingEntry, last: bool) -> Result<(), CliError> {
+    let mut text = format!("{prefix}{}", if last { "└── " } else { "├── " }).into_bytes();
+    text.extend_from_slice(entry.name.as_bytes());
+    if let Some(target) = &entry.inode.target {
+        text.extend_from_slice(b" -> ");
+        text.extend_from_slice(target);
+    }
+    line(text)
 }
 
 async fn open(client: &Client, path: &FsPath, prefix: String) -> Result<Level, CliError> {

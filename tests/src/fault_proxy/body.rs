@@ -36,8 +36,8 @@ impl ProxyBody {
         Self::Streamed(Harmed { body, harm, seen: 0, is_flushed: false })
     }
 
-    pub(super) fn made(text: &'static str) -> Self {
-        Self::Made(Full::new(Bytes::from_static(text.as_bytes())))
+    pub(super) fn made(text: impl Into<Bytes>) -> Self {
+        Self::Made(Full::new(text.into()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -25,6 +26,14 @@ const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Cod
 const INTERNAL_ERROR: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InternalError</Code>\
     <Message>We encountered an internal error. Please try again.</Message>\
     <RequestId>fault-proxy</RequestId></Error>";
+
+/// The body of a `403`.
+fn denied(code: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
+         <Message>Refused by the fault proxy.</Message><RequestId>fault-proxy</RequestId></Error>"
+    )
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Answer = Result<Response<ProxyBody>, BoxError>;
@@ -66,6 +75,7 @@ impl Exchange {
             Some(Fault::InternalError) => {
                 refuse(request, StatusCode::INTERNAL_SERVER_ERROR, INTERNAL_ERROR).await
             }
+            Some(Fault::Denied { code }) => refuse(request, StatusCode::FORBIDDEN, denied(code)).await,
             Some(Fault::Cut) => Err(CutHere.into()),
             Some(Fault::BlackHole) => {
                 // Hyper drops us when the client goes away.
@@ -134,7 +144,7 @@ impl Exchange {
 }
 
 /// Takes the request's body, so that the client can read the answer, and refuses it.
-async fn refuse(request: Request<Incoming>, status: StatusCode, text: &'static str) -> Answer {
+async fn refuse(request: Request<Incoming>, status: StatusCode, text: impl Into<Bytes>) -> Answer {
     drain(request.into_body()).await?;
     let answer = Response::builder()
         .status(status)

@@ -12,6 +12,11 @@ pub enum Fault {
     SlowDown,
     /// Answered `500 InternalError`. Never reaches the server.
     InternalError,
+    /// Answered `403` with this code of S3, such as `RequestTimeTooSkewed`. Never reaches the server.
+    Denied {
+        /// The code.
+        code: &'static str,
+    },
     /// The connection is cut without an answer. Never reaches the server.
     Cut,
     /// The server gets it, does it and answers; the client's connection is cut instead. What a

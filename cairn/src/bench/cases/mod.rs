@@ -95,6 +95,17 @@ pub async fn measure(
     }
 }
 
+/// What a gRPC call costs at the same moment, for the cases whose aim counts in echoes: an append is
+/// a call of the client, and with replicas calls of the primary.
+pub async fn echo(name: &str, scale: &Scale) -> Result<Option<Run>, CliError> {
+    match name {
+        "append-4k-r3-fsync" | "append-4k-r1-fsync" => {
+            echo::calls(4096, 1, scale.seconds.min(2.0)).await.map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The limit of a run, measured now, and its name.
 pub async fn limit(
     name: &str,
