@@ -106,10 +106,20 @@ impl From<cairn_datanode::ServeError> for CliError {
 fn meta_code(error: &cairn_meta::ServeError) -> u8 {
     use cairn_meta::ServeError as E;
     use cairn_meta::node::StartError;
+    use cairn_meta::raft::log_disk::LogError;
+    use cairn_meta::raft::met::MetError;
     match error {
-        E::Config(_)
-        | E::Listen { .. }
-        | E::Start(StartError::Identity(_) | StartError::Settings(_) | StartError::Form(_)) => 2,
+        E::Config(_) | E::Listen { .. } => 2,
+        // What the system refused this once.
+        E::Start(
+            StartError::Log(LogError::Disk { .. } | LogError::Mark(_))
+            | StartError::Met(MetError::Disk { .. })
+            | StartError::State(_)
+            | StartError::File(_)
+            | StartError::Raft(_),
+        ) => 1,
+        // The directory is another's, damaged, or lost what it had acknowledged.
+        E::Start(_) => 2,
         // What a failed fsync left in memory only would be read as if it were on the disk.
         E::Failed => 4,
         _ => 1,
@@ -184,6 +194,8 @@ mod tests {
         assert_eq!(meta(Meta::Config(cairn_meta::ConfigError::Id)), 2);
         assert_eq!(meta(Meta::Listen { address, source: taken() }), 2);
         assert_eq!(meta(Meta::Start(cairn_meta::node::StartError::File(taken()))), 1);
+        let lost = cairn_meta::raft::log_disk::LogError::Lost { synced: 2, found: 1 };
+        assert_eq!(meta(Meta::Start(lost.into())), 2);
         assert_eq!(meta(Meta::Failed), 4);
         assert_eq!(data(Data::Config(cairn_datanode::ConfigError::NoMeta)), 2);
         assert_eq!(data(Data::Listen { address, source: taken() }), 2);

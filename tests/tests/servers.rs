@@ -57,7 +57,7 @@ async fn servers_tell_their_health_and_metrics() {
 async fn the_configuration_in_force_is_shown_and_can_be_used() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("meta.toml");
-    std::fs::write(&file, "id = 7\ndir = \"/somewhere\"\npeers = [\"7@127.0.0.1:9000\"]\n").unwrap();
+    std::fs::write(&file, "id = 7\ndir = \"/somewhere\"\npeers = [\"7@127.0.0.1:9000\", \"8@127.0.0.1:9002\", \"9@127.0.0.1:9004\"]\n").unwrap();
     let print = async |role: &str, arguments: &[&str], environment: &[(&str, &str)]| {
         let mut command = Command::new(cairn_binary().unwrap());
         command.arg(role).args(arguments).arg("--print-config").envs(environment.iter().copied());
