@@ -26,8 +26,13 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A key is unknown, or a value does not fit.
-    #[error("the configuration is wrong: {0}")]
-    Invalid(Box<toml::de::Error>),
+    #[error("the configuration{} is wrong: {source}", file.as_ref().map_or(String::new(), |f| format!(" {}", f.display())))]
+    Invalid {
+        /// The file, if there is one; the environment or a flag may be at fault too.
+        file: Option<PathBuf>,
+        /// Which key, and why.
+        source: Box<toml::de::Error>,
+    },
     /// The configuration in force cannot be shown.
     #[error("the configuration cannot be written as TOML: {0}")]
     Show(#[from] toml::ser::Error),
@@ -71,7 +76,8 @@ where
             set(&mut table, key, value);
         }
     }
-    table.try_into().map_err(|e| ConfigError::Invalid(Box::new(e)))
+    let wrong = |e| ConfigError::Invalid { file: file.map(Path::to_path_buf), source: Box::new(e) };
+    table.try_into().map_err(wrong)
 }
 
 /// The configuration as TOML.

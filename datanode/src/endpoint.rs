@@ -50,11 +50,12 @@ impl Endpoint {
         (Self { store, clock, health, tell, area, scratch }, findings)
     }
 
-    /// Probes the store until it can be used, telling what was found, then clears it; ends at `stop`.
+    /// Probes the store until it can be used, telling what was found, then clears it and looks after it; ends at `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let work = async {
             self.settle().await;
             self.clear().await;
+            self.look_after().await;
         };
         stop.run_until_cancelled(work).await;
     }
@@ -82,6 +83,24 @@ impl Endpoint {
                     self.health.note(Some(&error as &dyn std::error::Error));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MOST);
+                }
+            }
+        }
+    }
+
+    /// Asks a store that failed now and then whether it is back: a node that gets no more work would
+    /// tell of its last failure for ever.
+    async fn look_after(&self) {
+        loop {
+            self.health.failed().await;
+            let mut pause = PAUSE_FIRST;
+            while !self.health.failure().is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MOST);
+                let request = ListRequest { prefix: self.scratch.clone(), ..ListRequest::default() };
+                match self.store.list(&request).await {
+                    Ok(_) => self.health.note(None),
+                    Err(error) => self.health.note(Some(&error as &dyn std::error::Error)),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The HTTP side: `/metrics`, `/healthz`, `/readyz`.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -40,17 +41,19 @@ async fn metrics_text() -> Result<String, StatusCode> {
     Ok(handle.render())
 }
 
-/// Ready: a leader is known, and the state holds a cluster.
+/// How long a leader may be silent, or without a majority, before this server is not ready.
+const LED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Ready: there is a leader with a majority, and the state holds a cluster.
 fn is_ready(node: &Node) -> bool {
-    let status = node.status();
-    status.leader.is_some() && status.applied > LogIndex(0) && node.cluster_id().is_some()
+    node.is_led(LED_WITHIN) && node.status().applied > LogIndex(0) && node.cluster_id().is_some()
 }
 
 async fn readiness(State(node): State<Node>) -> (StatusCode, &'static str) {
     if is_ready(&node) {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "no leader is known, or the cluster is not made yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "no leader has a majority, or the cluster is not made yet\n")
     }
 }
 

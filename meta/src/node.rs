@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, RaftError};
 use openraft::metrics::RaftMetrics;
@@ -269,6 +270,17 @@ impl Node {
             snapshot: index(metrics.snapshot),
             members: members.collect(),
         }
+    }
+
+    /// True when there is a leader with a majority, as far as this server could see within `limit`.
+    #[must_use]
+    pub fn is_led(&self, limit: Duration) -> bool {
+        let metrics = self.metrics();
+        if metrics.current_leader != Some(self.shared.id.0) {
+            return metrics.current_leader.is_some() && self.shared.service.heard_within(limit);
+        }
+        let alone = metrics.membership_config.voter_ids().count() == 1;
+        alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < limit)
     }
 
     /// This server's id.

@@ -79,6 +79,11 @@ fn path() -> impl Strategy<Value = Path> {
         .prop_map(|(ino, names, no_follow)| (ino, names.join("/").into_bytes(), no_follow))
 }
 
+/// A name in the root that little else uses.
+fn spare() -> impl Strategy<Value = Path> {
+    prop_oneof![Just("d"), Just("e")].prop_map(|name| (0, name.as_bytes().to_vec(), false))
+}
+
 /// Chunk 0 stands for the first that the session holds.
 fn ranges() -> impl Strategy<Value = Vec<Range>> {
     let chunk = prop_oneof![12 => Just(0u64), 1 => 1u64..8];
@@ -98,7 +103,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         8 => (path(), few(0.3)).prop_map(|(p, all)| Verb::Mkdir(p, all)),
         10 => (path(), few(0.3), few(0.4), ranges()).prop_map(|(p, x, t, r)| Verb::Create(p, x, t, r)),
         4 => (path(), link_text()).prop_map(|(p, to)| Verb::Symlink(p, to)),
-        4 => (path(), path()).prop_map(|(a, b)| Verb::Link(a, b)),
+        6 => (path(), prop_oneof![path(), spare()]).prop_map(|(a, b)| Verb::Link(a, b)),
         4 => path().prop_map(Verb::Unlink),
         3 => path().prop_map(Verb::Rmdir),
         12 => (path(), path(), few(0.15), few(0.25)).prop_map(|(a, b, n, x)| Verb::Rename(a, b, n, x)),
@@ -111,8 +116,8 @@ fn verb() -> impl Strategy<Value = Verb> {
             .prop_map(|(i, g, w)| Verb::OpenTail(i, g, w)),
         2 => ino().prop_map(Verb::OpenExclusive),
         2 => (0u64..4).prop_map(Verb::Release),
-        1 => path().prop_map(Verb::MountAdd),
-        1 => path().prop_map(Verb::MountRemove),
+        1 => prop_oneof![path(), spare()].prop_map(Verb::MountAdd),
+        2 => prop_oneof![1 => path(), 2 => spare()].prop_map(Verb::MountRemove),
         4 => (1u64..10, 1u32..3).prop_map(|(c, e)| Verb::BeginSeal(c, e)),
         14 => (1u64..10, few(0.9), few(0.9), prop_oneof![1 => Just(0u64), 4 => 24u64..50], 0u64..9)
             .prop_map(|(c, right, planned, l, s)| Verb::Seal(c, right, planned, l, s)),

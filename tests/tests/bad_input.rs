@@ -276,9 +276,7 @@ async fn names_that_no_name_may_be_are_refused_on_the_wire_too() {
     let client = cluster.client().await.unwrap();
     let wire = Wire::new(&cluster, &client);
     let session = wire.open_session().await.unwrap();
-    for (n, path) in
-        [&b"/a/../b"[..], b"/nul\0", b"relative", &[b'/', 0xff, b'/', b'.', b'.']].into_iter().enumerate()
-    {
+    for (n, path) in [&b"/a/../b"[..], b"/nul\0", b"a/..", b"/\xff/.."].into_iter().enumerate() {
         let mut at = target("/");
         at.path = path.to_vec().into();
         let mkdir = Mkdir { target: Some(at), mode: 0o755, uid: 0, gid: 0, parents: true };

@@ -80,6 +80,9 @@ impl Setup {
     }
 
     async fn mount(&self, path: &str, prefix: &str, refresh: Duration) {
+        if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+            self.client.mkdir_all(parent, 0o755).await.unwrap();
+        }
         let options = self.options(self.server.endpoint(), prefix, refresh);
         self.client.mount_add(path, options).await.unwrap();
     }

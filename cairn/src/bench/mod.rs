@@ -83,8 +83,8 @@ fn directory(args: &BenchArgs) -> PathBuf {
 
 /// Says so when the limits are not those of a disk.
 fn warn_of_memory(directory: &Path) {
-    let in_memory =
-        rustix::fs::statfs(directory).is_ok_and(|fs| IN_MEMORY.iter().any(|kind| fs.f_type == *kind as _));
+    let in_memory = rustix::fs::statfs(directory)
+        .is_ok_and(|fs| IN_MEMORY.iter().any(|kind| i128::from(fs.f_type) == i128::from(*kind)));
     if in_memory {
         eprintln!(
             "cairn: {} is in memory (tmpfs): an fsync costs nothing there, so limits and ratios of it say nothing \

@@ -100,9 +100,7 @@ async fn get_one(client: &Client, job: Job, progress: &Progress) -> Result<(), C
     }
     let file = client.open(&job.from).await?;
     // Written beside its place and renamed into it: a half-written file is never seen.
-    let mut part = job.to.clone().into_os_string();
-    part.push(".cairn-part");
-    let part = PathBuf::from(part);
+    let part = job.to.with_file_name(format!(".cairn-part-{}-{}", std::process::id(), file.ino().0));
     let mut out = std::fs::File::create(&part).map_err(failed)?;
     let copied = copy_out(&file, 0, u64::MAX, |piece| {
         progress.add_bytes(piece.len() as u64);

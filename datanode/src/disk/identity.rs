@@ -36,7 +36,7 @@ pub enum IdentityError {
         wanted: ClusterId,
     },
     /// A newer build wrote it.
-    #[error("the disk has format {found}; this build reads {IDENTITY_FORMAT}")]
+    #[error("the disk's format {found} is newer than this build reads ({IDENTITY_FORMAT})")]
     NewerFormat {
         /// The format byte.
         found: u8,

@@ -10,6 +10,7 @@ use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{Chain, ChunkId, Epoch, FsError, Generation, InodeId, NodeId, WriterMark};
 use futures::StreamExt;
 use futures::stream::{FuturesOrdered, SelectAll};
+use prost::Message;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -48,8 +49,12 @@ pub async fn open(
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
     // A replica that is here without its primary was left by one that gave up, or by a process
     // before this one: nobody goes on with it (R6).
-    if context.store.chunk(chunk).is_some() {
-        return Err(fenced());
+    if let Some(view) = context.store.chunk(chunk) {
+        let primary = v1::Chunk::decode(view.record).map(|record| record.primary);
+        let elsewhere = primary.is_ok_and(|primary| primary != context.node.0);
+        let refused =
+            if elsewhere { NotOpened::Refused(ServiceError::NotPrimary { chunk }.into()) } else { fenced() };
+        return Err(refused);
     }
     let found =
         context.metadata.get_chunk(chunk).await.map_err(|error| NotOpened::Refused(absent(chunk, error)))?;

@@ -38,7 +38,7 @@ pub enum LogError {
         wanted: DiskId,
     },
     /// A newer build wrote a segment.
-    #[error("a segment has format {found}, this build reads {known}")]
+    #[error("a segment's format {found} is newer than this build reads ({known})")]
     NewerFormat {
         /// Written in the segment.
         found: u16,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
 use cairn_proto::v1::{
@@ -14,6 +15,7 @@ use cairn_types::ClusterId;
 use futures::{Stream, StreamExt};
 use openraft::errors::{Fatal, RaftError};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -40,6 +42,7 @@ pub struct RaftService {
     incoming: PathBuf,
     received: Arc<AtomicU64>,
     receiving: Arc<Semaphore>,
+    heard: watch::Sender<Option<Instant>>,
     stop: CancellationToken,
 }
 
@@ -56,7 +59,20 @@ impl RaftService {
         stop: CancellationToken,
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
-        Self { raft, node, cluster, standing, met, incoming, received: Arc::default(), receiving, stop }
+        let (heard, received) = (watch::Sender::new(None), Arc::default());
+        Self { raft, node, cluster, standing, met, incoming, received, receiving, heard, stop }
+    }
+
+    /// True when a leader has called within this time.
+    #[must_use]
+    pub fn heard_within(&self, limit: Duration) -> bool {
+        self.heard.borrow().is_some_and(|at| at.elapsed() < limit)
+    }
+
+    /// As [`Self::note`], of a leader's call.
+    fn note_leader(&self, from: u64) -> Result<(), Status> {
+        self.heard.send_replace(Some(Instant::now()));
+        self.note(from)
     }
 
     /// As a gRPC service, with its limits.
@@ -143,7 +159,7 @@ impl RaftService {
         let applied: AppliedRecord = record::decode(&manifest.meta).map_err(malformed)?;
         let meta = applied.meta().map_err(malformed)?;
         let Ok(_turn) = self.receiving.try_acquire() else { return Err(ServiceError::Overloaded.into()) };
-        self.note(manifest.from)?;
+        self.note_leader(manifest.from)?;
         let number = self.received.fetch_add(1, Ordering::Relaxed);
         let path = self.incoming.join(number.to_string());
         tracing::info!(from = manifest.from, files = manifest.files.len(), %meta, "receiving a snapshot");
@@ -190,7 +206,7 @@ impl RaftRpc for RaftService {
     async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let (from, append) = self.open::<AppendRecord>(request)?;
         let append = append.try_into().map_err(malformed)?;
-        self.note(from)?;
+        self.note_leader(from)?;
         let reply = self.raft.append_entries(append).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &AppendedRecord::from(&reply))))
     }
@@ -209,7 +225,7 @@ impl RaftRpc for RaftService {
                 let message = incoming.message().await.ok()??;
                 this.check_envelope(&message).ok()?;
                 let append: AppendRecord = record::decode(&message.payload).map_err(malformed).ok()?;
-                this.note(message.from).ok()?;
+                this.note_leader(message.from).ok()?;
                 Some((append.try_into().map_err(malformed).ok()?, incoming))
             }
         });

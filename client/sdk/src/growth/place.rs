@@ -43,7 +43,7 @@ pub(super) async fn open(
             Err(error) => match error.fs() {
                 // The old tail is being sealed: wait for its decided end.
                 Some(FsError::ChunkState { chunk } | FsError::TailOpen { chunk }) => {
-                    seal(reach, *chunk, 0, "its successor is wanted", 0).await?;
+                    seal(reach, *chunk, 0, "its successor is wanted", 0).await.map_err(not_begun)?;
                     continue;
                 }
                 _ => return Err(error),
@@ -55,7 +55,8 @@ pub(super) async fn open(
                 tracing::debug!(chunk = chunk.chunk, primary = chunk.primary, %cause, "no stream to the primary");
                 avoid.push(chunk.primary);
                 seal(reach, ChunkId(chunk.chunk), chunk.epoch, "its primary is not reachable", chunk.primary)
-                    .await?;
+                    .await
+                    .map_err(not_begun)?;
                 last = Some(cause);
             }
         }
@@ -63,6 +64,11 @@ pub(super) async fn open(
     let last = last.map_or_else(|| "the old tail is not sealed yet".to_owned(), |c| c.to_string());
     let seconds = reach.options.retry_budget.as_secs();
     Err(Error::new("open a chunk", "", Cause::RetriesUsedUp { seconds, last }))
+}
+
+/// A seal that was not decided in time, before any record was sent: nothing was appended.
+fn not_begun(error: Error) -> Error {
+    if error.kind() == ErrorKind::Unknown { error.with_kind(ErrorKind::Unavailable) } else { error }
 }
 
 async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> Result<v1::Chunk> {

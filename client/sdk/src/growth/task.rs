@@ -4,7 +4,7 @@ mod ending;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use cairn_proto::v1::{AppendReply, AppendRequest, append_reply};
 use cairn_proto::{ServiceError, WireError, status};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use cairn_proto::v1;
 use cairn_types::{ChunkId, FsError};
 
-use super::{Source, Task, Trouble, answer};
+use super::{Task, Trouble, answer};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Placed, resolve};
 
