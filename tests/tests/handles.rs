@@ -100,7 +100,7 @@ async fn a_cancelled_change_costs_the_client_nothing() {
         () = std::future::ready(()) => {}
     }
     // More than the replies that the servers keep for a session.
-    let mut making = JoinSet::new();
+    let mut making: JoinSet<Result<cairn_sdk::types::Inode, cairn_sdk::Error>> = JoinSet::new();
     for n in 0..2_000 {
         if making.len() >= 64 {
             making.join_next().await.unwrap().unwrap().unwrap();

@@ -70,13 +70,15 @@ pub fn spec(chunk: &v1::Chunk, incarnation: Incarnation) -> Result<ChunkSpec, Ba
     if chunk.marks.len() > WRITERS_PER_FILE_MAX {
         return Err(BadMessage("chunk.marks"));
     }
+    // A sealed chunk's marks are those at its end: a copy begins without any.
+    let began = if chunk.state() == v1::ChunkState::Sealed { &[][..] } else { &chunk.marks };
     Ok(ChunkSpec {
         chunk: ChunkId(chunk.chunk),
         epoch: OPENED,
         ack: if policy.ack_memory { Ack::Memory } else { Ack::Fsync },
         opened_incarnation: incarnation,
         base: chunk.activation.as_ref().map_or(0, |activation| activation.base),
-        marks: chunk.marks.iter().map(WriterMark::from).collect(),
+        marks: began.iter().map(WriterMark::from).collect(),
         record: Bytes::from(chunk.encode_to_vec()),
     })
 }

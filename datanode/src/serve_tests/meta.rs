@@ -32,6 +32,8 @@ pub struct State {
     pub work: HashMap<u64, mpsc::Sender<Result<v1::Work, Status>>>,
     pub heartbeats: HashMap<u64, u64>,
     pub sessions: u64,
+    /// Seals are not decided while this is set.
+    pub seals_held: bool,
 }
 
 #[derive(Clone)]
@@ -136,14 +138,24 @@ impl FakeMeta {
             opened_incarnation: replica.incarnation,
             record: Some(self.chunk(chunk)),
         };
-        let mut client = DataClient::connect(format!("http://{}", replica.address))
+        let mut client = DataClient::connect(format!("http://{}", self.address_of(replica)))
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(client.fence(stamped(request)).await?.into_inner())
     }
 
+    /// Where a replica's node is now: it may have started again.
+    fn address_of(&self, replica: &v1::Replica) -> String {
+        let state = self.state();
+        let now = state.nodes.iter().find(|node| node.node == replica.node);
+        now.unwrap_or(replica).address.clone()
+    }
+
     /// One seal round: fence all that answer, take the longest, bring the others to it.
     async fn seal(&self, chunk: u64) -> Result<v1::Chunk, Status> {
+        if self.state().seals_held {
+            return Err(Status::deadline_exceeded("undecided"));
+        }
         let record = self.change(|state| {
             let record = state.chunks.get_mut(&chunk).ok_or_else(|| status::fs_status(&FsError::NotFound))?;
             if record.state() == v1::ChunkState::Open {
@@ -177,7 +189,8 @@ impl FakeMeta {
                     sources: answers.iter().map(|(replica, _)| replica.clone()).collect(),
                     record: Some(record.clone()),
                 };
-                let mut client = DataClient::connect(format!("http://{}", replica.address)).await.unwrap();
+                let mut client =
+                    DataClient::connect(format!("http://{}", self.address_of(replica))).await.unwrap();
                 client.extend(stamped(request)).await?;
             }
         }
