@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cairn_proto::v1::{CloseSessionRequest, ExtentsRequest, SealChunkRequest};
+use cairn_proto::v1::{CloseSessionRequest, ExtentsRequest};
 use cairn_sdk::types::{FsError, Policy};
 use cairn_sdk::{AttrChange, Cause, Client, ConnectOptions, Error, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually, target};
@@ -178,10 +178,9 @@ async fn an_appender_whose_session_ended_says_so_and_the_client_goes_on() {
     let mut leader = wire.leader().await.unwrap();
     let request = CloseSessionRequest { session: client.session_id().0 };
     leader.close_session(wire.request(request)).await.unwrap();
-    // Its tail ends, and it needs another.
-    let chunk = wire.tail("/log").await.unwrap().chunk;
-    let request = SealChunkRequest { chunk, reason: "a test".into(), ..SealChunkRequest::default() };
-    leader.seal_chunk(wire.request(request)).await.unwrap();
+    // Its tail ends with it, and the appender needs another.
+    let sealed = || async { wire.tail("/log").await.is_err().then_some(()) };
+    eventually("the tail to be sealed", Duration::from_secs(20), sealed).await.unwrap();
     let refused = log.append(&b"two"[..]).await.unwrap_err();
     assert_eq!(refused.fs(), Some(&FsError::SessionExpired), "{refused}");
     assert_eq!(refused.kind(), ErrorKind::Unknown, "{refused}");
