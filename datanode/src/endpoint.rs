@@ -171,7 +171,8 @@ mod tests {
         // Not before somebody asks, however long that takes.
         tokio::task::yield_now().await;
         assert!(store.requests().is_empty());
-        endpoint.run(CancellationToken::new()).await;
+        endpoint.settle().await;
+        endpoint.clear().await;
         upload.await.unwrap().unwrap();
         assert!(store.object("p").is_some());
         assert_eq!(health.failure(), "");

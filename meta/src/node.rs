@@ -14,14 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
-use openraft::Instant as _;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, RaftError};
-use openraft::metrics::RaftMetrics;
-use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
 use crate::namespace::{Command, Entry, Reply};
+use crate::raft::engine::{
+    ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftError, RaftMetrics, TypeConfigExt,
+    WatchReceiver,
+};
 use crate::raft::flusher::FlushCounts;
 use crate::raft::machine::View;
 use crate::raft::service::RaftService;

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, NodeId};
-use openraft::errors::{InitializeError, RaftError};
-use openraft::impls::BasicNode;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::start::{Settings, StartError};
 use crate::raft::Raft;
+use crate::raft::engine::{BasicNode, InitializeError, RaftError};
 use crate::raft::standing::{self, Answers, Standing, Verdict};
 
 /// How long each other member has for its first answer, before anything is written.

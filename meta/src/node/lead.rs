@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use cairn_types::{ClusterId, NodeId, Policy, Random};
-use openraft::ServerState;
-use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Metrics, Node, NodeError, Term};
 use crate::namespace::Command;
 use crate::raft::Raft;
+use crate::raft::engine::{ServerState, WatchReceiver};
 
 /// How long one attempt to name the cluster may take.
 const NAMING: Duration = Duration::from_secs(5);

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use cairn_types::limits::RPC_DEADLINE_MS;
-use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Consistency, Node, NodeError, ReadView};
+use crate::raft::engine::{LinearizableReadError, RaftError, ReadPolicy};
 
 /// Reads that wait for the next round, at most.
 const WAITING_MAX: usize = 8192;

@@ -8,8 +8,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId, Policy, Random};
-use openraft::SnapshotPolicy;
-use openraft::errors::{Fatal, InitializeError};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +17,7 @@ use super::form::{self, Newcomer};
 use super::read::Reader;
 use super::{Node, Shared, lead};
 use crate::identity::{Identity, IdentityError};
+use crate::raft::engine::{ConfigError, Fatal, InitializeError, RaftConfig, SnapshotPolicy};
 use crate::raft::flusher::{FlushCounts, Flusher};
 use crate::raft::log_disk::{LogDisk, LogError, RocksLog};
 use crate::raft::log_store::{DurableMark, LogStore};
@@ -105,7 +104,7 @@ pub enum StartError {
     File(#[from] io::Error),
     /// The settings do not fit openraft's rules.
     #[error("the Raft settings are refused")]
-    Settings(#[source] openraft::ConfigError),
+    Settings(#[source] ConfigError),
     /// Raft did not start from what is on disk.
     #[error("Raft did not start")]
     Raft(#[source] Fatal<TypeConfig>),
@@ -130,8 +129,8 @@ pub struct Started {
     faults: mpsc::Receiver<StartError>,
 }
 
-fn raft_config(settings: &Settings) -> Result<Arc<openraft::Config>, StartError> {
-    let config = openraft::Config {
+fn raft_config(settings: &Settings) -> Result<Arc<RaftConfig>, StartError> {
+    let config = RaftConfig {
         cluster_name: "cairn".to_owned(),
         heartbeat_interval: settings.heartbeat_ms,
         election_timeout_min: settings.election_ms.0,
@@ -145,7 +144,7 @@ fn raft_config(settings: &Settings) -> Result<Arc<openraft::Config>, StartError>
         // A leader that restarts must be elected again: what it knew to be committed may be ahead
         // of what it saved, and a read must never see an older state than an earlier one did.
         enable_leader_restore: Some(false),
-        ..openraft::Config::default()
+        ..RaftConfig::default()
     };
     Ok(Arc::new(config.validate().map_err(StartError::Settings)?))
 }
@@ -221,8 +220,15 @@ impl Started {
         let newcomer = empty && settings.members.len() > 1;
         let standing = watch::Sender::new(if newcomer { Standing::Asking } else { Standing::Sure });
         let own = (raft.clone(), settings.id.0);
-        let service =
-            RaftService::new(own, own_cluster.subscribe(), standing.subscribe(), met, incoming, stop.clone());
+        let service = RaftService::new(
+            own,
+            Arc::clone(&clock),
+            own_cluster.subscribe(),
+            standing.subscribe(),
+            met,
+            incoming,
+            stop.clone(),
+        );
         if newcomer {
             let (id, members, faults) = (settings.id, settings.members, fault.clone());
             let (raft, clock) = (raft.clone(), Arc::clone(&clock));
@@ -319,7 +325,7 @@ async fn keep_identity(
                 let _ = faults.send(error.into()).await;
                 break;
             }
-            own.send_if_modified(|known| std::mem::replace(known, Some(id)) != Some(id));
+            own.send_if_modified(|known| known.replace(id) != Some(id));
         }
         tokio::select! {
             () = stop.cancelled() => return,

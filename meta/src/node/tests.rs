@@ -244,7 +244,7 @@ async fn a_follower_behind_a_purged_log_comes_back_by_snapshot() {
     }
     let mut purged = missed.shared.raft.metrics();
     let gone = async {
-        use openraft::async_runtime::WatchReceiver;
+        use crate::raft::engine::WatchReceiver;
         while purged.borrow_watched().clone().purged.is_none_or(|id| id.index < 100) {
             purged.changed().await.unwrap();
         }

@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod damage_tests;
 pub mod durable;
+pub mod engine;
 #[cfg(test)]
 mod faulty_tests;
 pub mod flusher;

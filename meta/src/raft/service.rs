@@ -11,11 +11,10 @@ use cairn_proto::v1::{
     RaftMessage, SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
 };
 use cairn_proto::{BadMessage, ServiceError, handshake};
-use cairn_types::ClusterId;
+use cairn_types::{Clock, ClusterId};
 use futures::{Stream, StreamExt};
 use openraft::errors::{Fatal, RaftError};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -42,7 +41,8 @@ pub struct RaftService {
     incoming: PathBuf,
     received: Arc<AtomicU64>,
     receiving: Arc<Semaphore>,
-    heard: watch::Sender<Option<Instant>>,
+    clock: Arc<dyn Clock>,
+    heard: watch::Sender<Option<Duration>>,
     stop: CancellationToken,
 }
 
@@ -52,6 +52,7 @@ impl RaftService {
     #[must_use]
     pub fn new(
         (raft, node): (Raft, u64),
+        clock: Arc<dyn Clock>,
         cluster: watch::Receiver<Option<ClusterId>>,
         standing: watch::Receiver<Standing>,
         met: Arc<Met>,
@@ -60,18 +61,19 @@ impl RaftService {
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
         let (heard, received) = (watch::Sender::new(None), Arc::default());
-        Self { raft, node, cluster, standing, met, incoming, received, receiving, heard, stop }
+        Self { raft, node, cluster, standing, met, incoming, received, receiving, clock, heard, stop }
     }
 
     /// True when a leader has called within this time.
     #[must_use]
     pub fn heard_within(&self, limit: Duration) -> bool {
-        self.heard.borrow().is_some_and(|at| at.elapsed() < limit)
+        let heard = *self.heard.borrow();
+        heard.is_some_and(|at| self.clock.boottime().saturating_sub(at) < limit)
     }
 
     /// As [`Self::note`], of a leader's call.
     fn note_leader(&self, from: u64) -> Result<(), Status> {
-        self.heard.send_replace(Some(Instant::now()));
+        self.heard.send_replace(Some(self.clock.boottime()));
         self.note(from)
     }
 

@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "measures real time; no server calls this")]
 
 use std::path::Path;
-use std::time::Instant;
 
+use cairn_types::{Clock, SystemClock};
 use rocksdb::{DB, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use super::StoreFault;
@@ -46,7 +46,7 @@ fn measure(directory: &Path, entries: u64) -> Result<f64, StoreFault> {
     db.flush().map_err(fault)?;
     let mut reading = ReadOptions::default();
     reading.set_readahead_size(2 << 20);
-    let started = Instant::now();
+    let started = SystemClock.boottime();
     let mut bytes = 0;
     let mut count = 0u64;
     for row in db.iterator_opt(IteratorMode::Start, reading) {
@@ -54,7 +54,7 @@ fn measure(directory: &Path, entries: u64) -> Result<f64, StoreFault> {
         bytes += key.len() + value.len();
         count += 1;
     }
-    let seconds = started.elapsed().as_secs_f64().max(1e-9);
+    let seconds = SystemClock.boottime().saturating_sub(started).as_secs_f64().max(1e-9);
     assert!(count == entries && bytes > 0, "every row is seen once");
     Ok(count as f64 / seconds)
 }
