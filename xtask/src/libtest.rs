@@ -106,11 +106,18 @@ fn parse_artifact(message: &str, root: &Path) -> Option<Binary> {
 
     let directory = package.strip_prefix(root).unwrap_or(&package);
     let target = source.file_stem()?.to_string_lossy().into_owned();
-    let is_integration = source.parent() == Some(package.join("tests").as_path());
+    // tests/x.rs, or tests/x/main.rs, whose name is then x.
+    let (mut target, mut home) = (target, source.parent()?);
+    if target == "main" && home.parent()?.ends_with("tests") {
+        target = home.file_name()?.to_string_lossy().into_owned();
+        home = home.parent()?;
+    }
+    let is_integration = home == package.join("tests").as_path();
     let starts_clusters = [Path::new("tests"), Path::new("jepsen")].contains(&directory);
+    let reads_sources = ["style_rules", "errors_table"].contains(&target.as_str());
     Some(Binary {
         name: format!("{}/{target}", directory.display()),
-        is_cluster_test: is_integration && starts_clusters && target != "style_rules",
+        is_cluster_test: is_integration && starts_clusters && !reads_sources,
         executable,
         package,
     })
@@ -130,13 +137,29 @@ fn json_string(message: &str, field: &str) -> Option<String> {
     }
 }
 
-/// Whether a test binary, with these arguments, has any test to run.
-pub fn has_tests(command: &Command) -> bool {
+/// The modules that hold a test binary's tests, each with `::` at its end; none when they lie at the
+/// top.
+pub fn modules(command: &Command) -> Vec<String> {
+    let listed = list(command).unwrap_or_default();
+    let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let mut modules: Vec<String> =
+        tests.filter_map(|test| test.split_once("::")).map(|(module, _)| format!("{module}::")).collect();
+    modules.sort();
+    modules.dedup();
+    modules
+}
+
+fn list(command: &Command) -> Option<String> {
     let mut list = Command::new(command.get_program());
     list.args(command.get_args()).args(["--list", "--format=terse"]);
-    let output = list.stderr(Stdio::null()).output();
+    let output = list.stderr(Stdio::null()).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether a test binary, with these arguments, has any test to run.
+pub fn has_tests(command: &Command) -> bool {
     // If it cannot say, running it will tell why.
-    output.map_or(true, |output| !output.stdout.trim_ascii().is_empty())
+    list(command).is_none_or(|tests| !tests.trim_ascii().is_empty())
 }
 
 /// Runs a test binary (or `cargo test --doc`), shows its output, adds its counts.
@@ -229,6 +252,9 @@ mod tests {
         assert!(!parse_artifact(&unit, Path::new("/repo")).unwrap().is_cluster_test);
         let style = ARTIFACT.replace("fault_proxy.rs", "style_rules.rs");
         assert!(!parse_artifact(&style, Path::new("/repo")).unwrap().is_cluster_test);
+        let directory = ARTIFACT.replace("tests/fault_proxy.rs", "tests/cluster/main.rs");
+        let binary = parse_artifact(&directory, Path::new("/repo")).unwrap();
+        assert_eq!((binary.name.as_str(), binary.is_cluster_test), ("tests/cluster", true));
     }
 
     #[test]

@@ -88,17 +88,38 @@ impl Session<'_> {
         }
     }
 
+    /// Runs a test binary: one that starts clusters module by module, so that each is timed and
+    /// bounded; any other, and what a filter chose, as a whole.
     fn run_binary(&self, binary: &Binary, seed: Option<u64>, steps: &mut Steps, counts: &mut Counts) {
+        let whole = self.options.filter.is_some() || !binary.is_cluster_test;
+        let modules = if whole { Vec::new() } else { libtest::modules(&binary.command()) };
+        if modules.is_empty() {
+            self.run_part(binary, self.options.filter.as_deref(), seed, steps, counts);
+        }
+        for module in &modules {
+            self.run_part(binary, Some(module), seed, steps, counts);
+        }
+    }
+
+    fn run_part(
+        &self,
+        binary: &Binary,
+        part: Option<&str>,
+        seed: Option<u64>,
+        steps: &mut Steps,
+        counts: &mut Counts,
+    ) {
         let mut command = binary.command();
         self.tools.tell(&mut command);
-        command.args(&self.options.filter);
+        command.args(part);
         if self.options.filter.is_some() && !libtest::has_tests(&command) {
             return;
         }
         if self.options.long {
             command.env("CAIRN_LONG", "1");
         }
-        let mut name = binary.name.clone();
+        let module = part.and_then(|part| part.strip_suffix("::"));
+        let mut name = module.map_or(binary.name.clone(), |module| format!("{}/{module}", binary.name));
         if let Some(seed) = seed {
             command.env("CAIRN_SEED", seed.to_string());
             name = format!("{name}, seed {seed}");

@@ -1,7 +1,5 @@
 //! `cairn up`: everything in one process, with nothing to configure.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

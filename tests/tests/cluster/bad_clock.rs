@@ -1,7 +1,5 @@
 //! A clock that is far off: S3 refuses what is signed by it, the status says so, nothing is lost.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_sdk::types::Policy;

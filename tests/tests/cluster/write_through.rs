@@ -1,8 +1,6 @@
 //! Write-through to a real S3 server behind the fault proxy: packs, S3 away, answers lost, copies
 //! dropped and read back, answers that lie.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,6 @@
 //! Retries of appends by bare gRPC against the primary: a lost acknowledgement, a client that dies
 //! after sending, a repeat after the seal, an append that names the wrong sequence.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_proto::v1::mutate_request::Operation;

@@ -1,8 +1,6 @@
 //! What a client and its handles say after a failure, a cancelled call, or the end of a session: never
 //! that something is there which is not.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_proto::v1::{CloseSessionRequest, ExtentsRequest};

@@ -1,8 +1,6 @@
 //! Appends under faults. Each test is a row of the append protocol's failure table, or a race that
 //! the protocol decides; after each, the file is read back and compared with what was acknowledged.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_proto::v1::{self, SealChunkRequest};

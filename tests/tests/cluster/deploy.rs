@@ -1,8 +1,6 @@
 //! The samples of deploy/: three metadata servers and three data nodes start from them as they
 //! are, on other ports and in other directories.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,8 +1,6 @@
 //! Data nodes that hang (SIGSTOP): nothing is said to be done that is not, what others can do goes on,
 //! and a node that is only slow keeps what it has.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::{Duration, Instant};
 
 use cairn_sdk::types::{NodeId, Policy};

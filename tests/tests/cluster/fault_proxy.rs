@@ -1,8 +1,6 @@
 //! The fault proxy and the S3 servers under it do what they say: seen by a real S3 client, in front
 //! of real SeaweedFS.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::fmt::Debug;
 use std::io::Read;
 use std::process::{Command, Stdio};

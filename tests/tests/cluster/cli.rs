@@ -1,7 +1,5 @@
 //! The command line, as a person or a script uses it.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -1,7 +1,5 @@
 //! What commands refuse, and what they say and answer when only some of it can be done.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! `cairn fs --json`: one object a line, from every verb that does not write bytes as they are.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_tests::cluster::{Cluster, ClusterOptions, UnderStore, run};

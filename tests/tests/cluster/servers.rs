@@ -1,7 +1,5 @@
 //! What every server has besides gRPC: metrics, health, its configuration, a status of the whole.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! Bad input: what was wrong is said, with the exit code for it; nothing is changed, nothing lost.
 //! docs/ERRORS.md names the tests of this file and of `bad_storage.rs`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

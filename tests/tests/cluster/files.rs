@@ -1,7 +1,5 @@
 //! Files and handles: buffered writes, what others see and when, what a handle keeps.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::Duration;
 
 use cairn_sdk::types::{ClusterId, FsError, Timestamp};

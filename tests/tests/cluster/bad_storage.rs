@@ -1,8 +1,6 @@
 //! Storage that fails: S3 that cannot be reached, has no such bucket or refuses the credentials;
 //! records that rot; disks that are full or wiped.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::path::Path;
 use std::time::Duration;
 

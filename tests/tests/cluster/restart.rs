@@ -1,7 +1,5 @@
 //! Everything stops, or dies, and starts again: what was acknowledged is there.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::time::{Duration, Instant};
 
 use cairn_sdk::Client;

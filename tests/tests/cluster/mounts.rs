@@ -1,7 +1,5 @@
 //! Mounts: buckets that other clients fill and change, read as files; in SeaweedFS and in moto.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! Metadata servers that die, restart, or all go at once: every change is applied once, and what
 //! was acknowledged is there.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, in real time")]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

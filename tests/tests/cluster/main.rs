@@ -1,0 +1,24 @@
+//! Whole clusters of real processes. One binary: each would link the S3 client and gRPC once more. One
+//! test at a time; `cargo xtask test` runs it module by module.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
+
+mod append_failures;
+mod append_retries;
+mod bad_clock;
+mod bad_input;
+mod bad_storage;
+mod cli;
+mod cli_failures;
+mod cli_json;
+mod deploy;
+mod fault_proxy;
+mod files;
+mod handles;
+mod hung_nodes;
+mod metadata_failover;
+mod mounts;
+mod restart;
+mod servers;
+mod up;
+mod write_through;
