@@ -142,6 +142,9 @@ impl Appender {
             let error = Error::new("append", format!("{} bytes", record.len()), FsError::InvalidRequest);
             return Err(error.with_kind(ErrorKind::Invalid));
         }
+        if self.client.reach().session.is_closed() {
+            return Err(Error::new("append", self.ino, Cause::Closed));
+        }
         self.growth.submit(record, expected).await
     }
 

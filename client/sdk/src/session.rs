@@ -213,6 +213,11 @@ impl Session {
         }
     }
 
+    /// True once [`close`](Self::close) was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.slots.is_closed()
+    }
+
     /// Stops renewing the session without a word to the servers.
     pub(crate) fn abandon(&self) {
         self.stop.cancel();

@@ -153,7 +153,8 @@ async fn what_is_closed_says_so() {
     client.close().await.unwrap();
     let refused = copy.mkdir("/dir", 0o755).await.unwrap_err();
     assert!(matches!(refused.cause(), Cause::Closed), "{refused}");
-    log.append(&b"two"[..]).await.unwrap_err();
+    let refused = log.append(&b"two"[..]).await.unwrap_err();
+    assert!(matches!(refused.cause(), Cause::Closed), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
