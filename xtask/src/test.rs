@@ -45,8 +45,8 @@ impl Session<'_> {
         }
         let mut binaries = Vec::new();
         let built = steps.run("build", || {
-            // The first builds the programs that tests start, the second the tests.
-            step::run(self.cargo().args(["build", "--release", "--workspace"]))?;
+            // The first builds the programs that tests start too, the second tells which tests there are.
+            step::run(self.cargo().args(["build", "--release", "--workspace", "--all-targets"]))?;
             binaries = libtest::build(&mut self.cargo(), &self.workspace.root)?;
             Ok(())
         });

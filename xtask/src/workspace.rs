@@ -38,6 +38,17 @@ impl Workspace {
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // What cargo told us of ourselves is not for the build: a build script that looks at it
+        // (ring's does) would run again, and all above it be compiled again, whenever cargo is
+        // called by hand in between, or from another clone.
+        for (name, _) in env::vars_os() {
+            let own = name
+                .to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+            if own {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
