@@ -45,10 +45,11 @@ pub fn replies(session: SessionId) -> KeyRange {
     KeyRange::prefix(&session.0.to_be_bytes())
 }
 
-/// The kept replies of a session below a sequence.
+/// The kept replies of a session from a sequence up to, but not at, another. Below `from` they are
+/// gone: a scan that began before it would pass all that was ever deleted there.
 #[must_use]
-pub fn replies_below(session: SessionId, below: Sequence) -> KeyRange {
-    KeyRange { from: key(session), until: Some(reply_key(session, below)) }
+pub fn replies_between(session: SessionId, from: Sequence, below: Sequence) -> KeyRange {
+    KeyRange { from: reply_key(session, from), until: Some(reply_key(session, below.max(from))) }
 }
 
 /// The sequence in a reply's key.

@@ -89,7 +89,7 @@ fn admit(
     if room || session::kept_reply(state, id, sequence)?.is_some() {
         return Ok(());
     }
-    let freed = sessions::replies_below(id, acknowledged_below);
+    let freed = sessions::replies_between(id, record.acknowledged_below, acknowledged_below);
     let makes_room = !state.txn.scan(Table::Replies, &freed, 1)?.is_empty();
     if makes_room { Ok(()) } else { refuse(FsError::TooManyReplies) }
 }

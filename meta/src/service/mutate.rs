@@ -57,11 +57,14 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     }
     // What is wrong with the inode the state machine says itself.
     let Some(ground) = ground(store, of)? else { return Ok(()) };
-    if tail && ground.has_tail {
-        return Ok(());
-    }
-    within_lag(tenure, &ground.policy, tail.then_some(of), 0)?;
-    let chosen = choose(tenure, &ground.policy, &mutation.avoid)?;
+    let chosen = if tail && ground.has_tail {
+        // It may be sealed before this is applied: the placement is used then, and without one the
+        // refusal would be the state's, and kept.
+        choose(tenure, &ground.policy, &mutation.avoid).unwrap_or_default()
+    } else {
+        within_lag(tenure, &ground.policy, tail.then_some(of), 0)?;
+        choose(tenure, &ground.policy, &mutation.avoid)?
+    };
     if let Operation::OpenChunk { placement, .. } | Operation::OpenTail { placement, .. } =
         &mut mutation.operation
     {

@@ -160,9 +160,11 @@ async fn corrupt_record_is_answered_from_another_copy() {
     let refused = content(&client, "/file").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
     let file = client.open("/file").await.unwrap();
-    // The pattern repeats after 131,072 bytes: what lies there was flipped too.
-    let rest = file.read_at(100_000, 50_000).await.unwrap();
-    assert!(rest == body[100_000..150_000], "what is not damaged is read");
+    // The needle stands in the pattern more than once; here, in three blocks of 16 KiB, it does not.
+    let (from, until) = (8 << 14, 11 << 14);
+    assert!(body[from..until].windows(needle.len()).all(|w| w != needle));
+    let rest = file.read_at(from as u64, until - from).await.unwrap();
+    assert!(rest == body[from..until], "what is not damaged is read");
     let mut command = cluster.cli();
     command.args(["fs", "cat", "/file"]);
     let outcome = cairn_tests::cluster::run(command, b"", Duration::from_secs(30)).await.unwrap();

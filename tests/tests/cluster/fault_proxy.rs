@@ -288,7 +288,7 @@ fn bound_child() {
 #[test]
 fn a_server_dies_with_the_test_process() {
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "bound_child", "--nocapture"])
+        .args(["--ignored", "--exact", "fault_proxy::bound_child", "--nocapture"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

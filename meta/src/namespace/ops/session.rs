@@ -91,7 +91,7 @@ fn replies_between(
 ) -> Result<Vec<Vec<u8>>, RowFault> {
     let first = record.acknowledged_below.0;
     if below.0 - first > GETS_RATHER_THAN_SCAN {
-        let range = sessions::replies_below(record.session, below);
+        let range = sessions::replies_between(record.session, record.acknowledged_below, below);
         let rows = state.txn.scan(Table::Replies, &range, REPLIES_PER_SESSION_MAX)?;
         return Ok(rows.into_iter().map(|(key, _)| key).collect());
     }
