@@ -1,13 +1,14 @@
 //! Developer commands of CairnFS: `cargo xtask setup | test | demo`.
 //!
 //! Standard library only, so that it builds in seconds on a machine that has nothing yet.
-//! One file a verb: `setup` (system packages, then `tools_venv`), `test`, `demo`. Below them
+//! One file a verb: `setup` (system packages, then `cxx` and `tools_venv`), `test`, `demo`. Below them
 //! `workspace` (where things are), `step` (run, time, report) and `libtest` (which test binaries
 //! there are and what they said).
 
 #![allow(clippy::disallowed_methods, reason = "developer tooling: it times steps by the real clock")]
 
 mod args;
+mod cxx;
 mod demo;
 mod libtest;
 mod setup;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cxx;
 use crate::step;
 use crate::tools_venv::{self, Tools};
 use crate::workspace::Workspace;
@@ -19,7 +20,7 @@ struct Requirement {
     is_present: fn() -> bool,
 }
 
-const REQUIREMENTS: [Requirement; 3] = [
+const REQUIREMENTS: [Requirement; 4] = [
     Requirement {
         purpose: "libclang (makes RocksDB's bindings)",
         package: "libclang-dev",
@@ -35,6 +36,11 @@ const REQUIREMENTS: [Requirement; 3] = [
         package: "build-essential",
         is_present: has_cxx,
     },
+    Requirement {
+        purpose: "Clang (compiles RocksDB in half of g++'s time)",
+        package: "clang",
+        is_present: || runs("clang++", &["--version"]),
+    },
 ];
 
 /// Makes the machine ready and says where the tools are. Running it again changes nothing.
@@ -43,6 +49,7 @@ const REQUIREMENTS: [Requirement; 3] = [
 /// What is missing, with the exact command that installs it; or what failed.
 pub fn run(workspace: &Workspace) -> Result<Tools, String> {
     install_packages()?;
+    cxx::lay(&workspace.target)?;
     let python = find_python().ok_or("python3 is still missing")?;
     let tools = tools_venv::prepare(workspace, &python)?;
     eprintln!("ready; test tools: {}", tools.directory().display());

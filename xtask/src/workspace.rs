@@ -4,6 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cxx;
+
 /// The directories every command works in.
 #[derive(Debug, Clone)]
 pub struct Workspace {
@@ -38,6 +40,9 @@ impl Workspace {
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        if let Ok(path) = cxx::path(&self.target) {
+            command.env("PATH", path);
+        }
         // What cargo told us of ourselves is not for the build: a build script that looks at it
         // (ring's does) would run again, and all above it be compiled again, whenever cargo is
         // called by hand in between, or from another clone.
