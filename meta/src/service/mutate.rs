@@ -139,12 +139,15 @@ fn encode(
     index: cairn_types::LogIndex,
     answer: Answer,
 ) -> Result<v1::MutateReply, WireError> {
-    let view = tenure.local()?;
-    let store = &*view.store;
+    // Only chunks need the state, and a view of it costs RocksDB's lock.
+    let chunk = match &answer.chunk {
+        Some(chunk) => Some(ctx.wire_chunk(&*tenure.local()?.store, chunk)?),
+        None => None,
+    };
     Ok(v1::MutateReply {
         log_index: index.0,
         inode: answer.inode.as_ref().map(v1::Inode::from),
-        chunk: answer.chunk.as_ref().map(|c| ctx.wire_chunk(store, c)).transpose()?,
+        chunk,
         generation: answer.generation.map(|g| g.0),
         intent: answer.intent.map(|i| i.0),
         mount: answer.mount.map(|m| m.0),
