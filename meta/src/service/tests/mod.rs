@@ -1,6 +1,7 @@
 //! One server in this process, asked over gRPC as clients and data nodes ask it.
 
 mod data_node;
+mod faults;
 mod group;
 mod import;
 mod names;
