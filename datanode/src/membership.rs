@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{ClusterId, DiskId, NodeId};
+use cairn_types::{ClusterId, DiskId, FsError, NodeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ pub async fn cluster(metadata: &Metadata, stop: &CancellationToken) -> Option<Cl
     stop.run_until_cancelled(asked).await
 }
 
-/// True when no leader has answered: the same may work later.
+/// True when no leader has answered, or not out of a sound state: the same may work later.
 fn unreached(error: &WireError) -> bool {
     use ServiceError as E;
     let later =
@@ -42,7 +42,7 @@ fn unreached(error: &WireError) -> bool {
     match error {
         WireError::Transport { .. } => true,
         WireError::Service(error) => later(error),
-        WireError::Fs(_) => false,
+        WireError::Fs(error) => *error == FsError::Damaged,
     }
 }
 

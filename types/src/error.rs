@@ -1,6 +1,8 @@
 //! [`FsError`]: the deterministic outcome of an operation that was refused, and the one
 //! table of errno values.
 
+mod samples;
+
 use bincode::{Decode, Encode};
 
 use crate::{ChunkId, Generation, IntentId, MountId, Sequence};

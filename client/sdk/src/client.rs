@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::answer::inode_of;
 use crate::append::Appender;
 use crate::chunk_writer::SharedChunks;
 use crate::connection::Connections;
@@ -667,11 +668,6 @@ impl Client {
         let reply = self.change("commit", &at, Operation::Commit(commit)).await?;
         inode_of("commit", &at.to_string(), reply.inode.as_ref())
     }
-}
-
-pub(crate) fn inode_of(action: &'static str, subject: &str, inode: Option<&v1::Inode>) -> Result<Inode> {
-    let inode = inode.ok_or_else(|| Error::new(action, subject, Cause::MalformedAnswer("inode")))?;
-    Inode::try_from(inode).map_err(|e| Error::new(action, subject, e))
 }
 
 impl std::fmt::Debug for Client {

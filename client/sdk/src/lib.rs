@@ -17,6 +17,7 @@
 //! something is retried inside the SDK, applied once, until [`ConnectOptions::retry_budget`]
 //! is used up; [`Error::kind`] then says what the caller must do.
 
+mod answer;
 mod append;
 mod chunk_writer;
 mod client;

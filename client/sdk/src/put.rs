@@ -9,8 +9,9 @@ use cairn_proto::v1::mutate_request::Operation;
 use cairn_types::limits::APPEND_BYTES_MAX;
 use cairn_types::{Extent, FsError, Inode, InodeId};
 
+use crate::answer::inode_of;
 use crate::chunk_writer::add_extent;
-use crate::client::{Client, inode_of};
+use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{PolicyAt, Ticket};
 use crate::target::At;

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tonic::Code;
 
+use crate::answer::{extents_of, inode_of};
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
 use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
@@ -96,12 +97,8 @@ impl View {
                     meta.extents(request).await
                 })
                 .await?;
-            let bad = |field| Error::new("open", subject, Cause::MalformedAnswer(field));
-            let inode = reply.inode.as_ref().ok_or_else(|| bad("inode"))?;
-            let inode = Inode::try_from(inode).map_err(|e| Error::new("open", subject, e))?;
-            let extents =
-                reply.extents.iter().map(Extent::try_from).collect::<std::result::Result<Vec<_>, _>>();
-            let extents = extents.map_err(|e| Error::new("open", subject, e))?;
+            let inode = inode_of("open", subject, reply.inode.as_ref())?;
+            let extents = extents_of("open", subject, &reply.extents)?;
             let end = extents.last().map(Extent::end);
             // Pages of two versions do not belong together: start again.
             let same = view.as_ref().is_none_or(|v| v.inode.version == inode.version);
@@ -122,7 +119,7 @@ impl View {
             view_now.mounts.extend(reply.mounts.into_iter().map(|m| (m.mount, m)));
             match end {
                 Some(end) if reply.more => offset = end,
-                _ => return view.ok_or_else(|| bad("inode")),
+                _ => return view.ok_or_else(|| Error::new("open", subject, Cause::MalformedAnswer("inode"))),
             }
         }
     }

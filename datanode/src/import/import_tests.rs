@@ -222,6 +222,21 @@ impl UnderStore for Shuffled {
 }
 
 #[tokio::test]
+async fn a_directory_of_over_a_million_names_is_refused_with_the_bounds() {
+    const PAGE: usize = 1_000;
+    let page = |page: usize| ListPage {
+        prefixes: (0..PAGE).map(|n| format!("{page}-{n}/")).collect(),
+        ..ListPage::default()
+    };
+    let mut pages: Vec<ListPage> = (0..NAMES_MAX / PAGE).map(page).collect();
+    pages.push(ListPage { prefixes: vec!["one more/".to_owned()], ..ListPage::default() });
+    let error = run(&Shuffled { pages }, "", "").await.unwrap_err();
+    let message = "the directory has over 1000000 names or 128 MiB of them: mount a longer prefix";
+    assert_eq!(error.to_string(), message);
+    assert!(error.permanent(), "asking again cannot help");
+}
+
+#[tokio::test]
 async fn a_listing_that_does_not_end_is_refused() {
     struct Circle(Shuffled);
     let circle = Circle(Shuffled { pages: Vec::new() });

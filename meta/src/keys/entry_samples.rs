@@ -1,9 +1,9 @@
-//! One of each command, operation and refusal, for the golden bytes. The matches without a
-//! wildcard make a new variant fail to compile until it has its sample.
+//! One of each command and operation, for the golden bytes; `FsError::samples` has the refusals. The
+//! matches without a wildcard make a new variant fail to compile until it has its sample.
 
 use cairn_types::{
-    Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FsError, Generation, Incarnation,
-    InodeId, IntentId, MountId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+    Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
+    IntentId, MountId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -185,53 +185,4 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::MountRemove { .. } => "mount_remove",
         Operation::RenewGrant { .. } => "renew_grant",
     }
-}
-
-/// Every refusal, in the order of the format's numbers; `the_numbers_are_without_gaps` counts them.
-pub fn refusals() -> Vec<FsError> {
-    use FsError as E;
-    let chunk = ChunkId(9);
-    vec![
-        E::NotFound,
-        E::Exists,
-        E::NotDirectory,
-        E::IsDirectory,
-        E::NotFile,
-        E::NotSymlink,
-        E::NotEmpty,
-        E::NameTooLong,
-        E::InvalidName,
-        E::InvalidPath,
-        E::TooManySymlinks,
-        E::IntoItself,
-        E::CrossMount,
-        E::ReadOnlyMount { mount: MountId(2) },
-        E::IsMountRoot,
-        E::NoSuchMount,
-        E::IsRoot,
-        E::LinkDirectory,
-        E::TooManyLinks,
-        E::FileTooLarge,
-        E::InvalidPolicy,
-        E::InvalidTarget,
-        E::InvalidRequest,
-        E::TailOpen { chunk },
-        E::LengthMismatch { expected: 1, actual: 300 },
-        E::VersionMismatch { expected: 1, actual: 2 },
-        E::Fenced { generation: Generation(1), last_sequence: Sequence(2) },
-        E::ChunkGone { chunk },
-        E::ChunkState { chunk },
-        E::SessionExpired,
-        E::TooManyReplies,
-        E::StaleSequence { sequence: Sequence(4) },
-        E::Stale,
-        E::TooLarge,
-        E::TooManyWriters,
-        E::Importing { intent: IntentId(3) },
-        E::NotSupported,
-        E::Damaged,
-        E::NoSpace,
-        E::TooFewNodes { available: 1, needed: 2 },
-        E::LagBound { lag_bytes: 1, bound_bytes: 2 },
-    ]
 }

@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_waits_for_company_until_a_quarter_of_its_lag_is_over() {
+        assert!(group(&[ripe(1, MIB, 7_499, &[1])], &slots(&[1])).is_empty());
+        let packs = group(&[ripe(1, MIB, 7_500, &[1])], &slots(&[1]));
+        assert_eq!(packs[0].chunks, [ChunkId(1)]);
+    }
+
+    #[test]
     fn full_chunks_go_at_once_and_no_pack_is_too_large() {
         let chunks: Vec<Ripe> = (0..4).map(|i| ripe(i, 64 * MIB, 0, &[1, 2])).collect();
         let packs = group(&chunks, &slots(&[1, 2]));

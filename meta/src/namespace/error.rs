@@ -11,7 +11,7 @@ pub enum NamespaceError {
     /// The deterministic outcome: part of the reply.
     #[error(transparent)]
     Refused(#[from] FsError),
-    /// This server's state cannot be read: it must stop applying, and a read is answered elsewhere.
+    /// This server's state cannot be read: it must stop applying, and a read says `Damaged` or `Internal`.
     #[error(transparent)]
     Fault(#[from] RowFault),
 }

@@ -21,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use super::{Consistency, Node, NodeError, Settings, Started};
 use crate::namespace::Command;
 use crate::raft::machine::Pace;
+use crate::store::{Store, Table, WriteBatch};
 
 const LONG: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -149,6 +150,15 @@ impl Group {
         for id in self.running.keys().copied().collect::<Vec<_>>() {
             self.stop(id).await;
         }
+    }
+}
+
+impl Node {
+    /// Writes what is no record over a row of this server's state, as a bug or a bad disk would.
+    pub fn spoil(&self, table: Table, key: Vec<u8>) {
+        let mut batch = WriteBatch::default();
+        batch.put(table, key, vec![0xff_u8]);
+        self.shared.view.current.get().unwrap().store().write(batch).unwrap();
     }
 }
 

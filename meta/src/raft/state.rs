@@ -20,7 +20,8 @@ use crate::namespace;
 use crate::store::{RocksStore, Rows, StoreFault, Table, WriteBatch};
 
 const CURRENT: &str = "CURRENT";
-const APPLIED_KEY: &[u8] = b"applied";
+/// The row of [`Table::Meta`] that moves with every batch.
+pub const APPLIED_KEY: &[u8] = b"applied";
 
 /// What went wrong with the state. Every one of them stops the server.
 #[derive(Debug, thiserror::Error)]

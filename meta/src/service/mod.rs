@@ -23,9 +23,10 @@ use cairn_proto::v1::meta_server::MetaServer;
 use cairn_proto::v1::nodes_server::NodesServer;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::MESSAGE_BYTES_MAX;
-use cairn_types::{Clock, ClusterId, NodeId, Random};
+use cairn_types::{Clock, ClusterId, FsError, NodeId, Random};
 use tokio_util::sync::CancellationToken;
 
+use crate::keys::RowFault;
 use crate::keys::chunks::ChunkRecord;
 use crate::leader::tenure::JobFault;
 use crate::leader::{Ground, Leader, Tenure, wire};
@@ -85,14 +86,17 @@ impl Context {
     }
 }
 
-/// The state could not be read: logged here, `Internal` outside.
+/// The state could not be read: logged here. Outside it is `Damaged` when a row is, else `Internal`.
 fn fault(error: impl Into<JobFault>) -> WireError {
     match error.into() {
         JobFault::Node(error) => error.into(),
         error => {
             tracing::error!(%error, "a request met a fault of the state");
             metrics::counter!("cairn_meta_state_faults_total").increment(1);
-            ServiceError::Internal.into()
+            match error {
+                JobFault::Rows(RowFault::Damaged { .. }) => FsError::Damaged.into(),
+                _ => ServiceError::Internal.into(),
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_proto::{WireError, v1};
+use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, FsError, InodeId, NodeId, Policy};
 
 use super::Context;
@@ -28,7 +28,11 @@ pub async fn mutate(
     let (index, reply) = ctx.node.propose(command, deadline).await?;
     let answer = reply?;
     follow(&tenure, &answer);
-    encode(ctx, &tenure, index, answer)
+    encode(ctx, &tenure, index, answer).map_err(|error| match error {
+        // The change is made: damage that is met on the way back must not read as its refusal.
+        WireError::Fs(FsError::Damaged) => ServiceError::Internal.into(),
+        error => error,
+    })
 }
 
 /// What the leader does at once about an answer: a chunk that is to be sealed is sealed.

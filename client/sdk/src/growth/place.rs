@@ -6,6 +6,7 @@ use cairn_types::{ChunkId, FsError, WriterId};
 
 use super::resolve::seal;
 use super::{Reach, Source};
+use crate::answer::chunk_of;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::wire_stream::WireStream;
 
@@ -86,7 +87,7 @@ async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> 
             (action, reach.session.change(action, "", operation).await?)
         }
     };
-    reply.chunk.ok_or_else(|| Error::new(action, "", Cause::MalformedAnswer("chunk")))
+    chunk_of(action, reply.chunk)
 }
 
 async fn connect(reach: &Reach, chunk: &v1::Chunk) -> std::result::Result<Open, Cause> {

@@ -1,6 +1,7 @@
 //! One server in this process, asked over gRPC as clients and data nodes ask it.
 
 mod data_node;
+mod faults;
 mod group;
 mod import;
 mod names;
@@ -28,7 +29,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Server};
 
 use crate::leader::Ground;
-use crate::node::{Settings, Started};
+use crate::node::{Node, Settings, Started};
 use crate::raft::machine::Pace;
 
 /// Longer than anything here should take.
@@ -60,14 +61,24 @@ impl Clock for SkippingClock {
     }
 }
 
-/// A cluster of one metadata server.
+/// How the metadata servers of a test run.
+struct Manner {
+    policy: Policy,
+    heartbeat_ms: u64,
+    election_ms: (u64, u64),
+    node_timeout: Duration,
+}
+
+/// A cluster, seen through one of its metadata servers: the only one, unless a test makes several.
 struct Cluster {
     clock: Arc<SkippingClock>,
     id: ClusterId,
     meta: MetaClient<Channel>,
     nodes: NodesClient<Channel>,
+    node: Node,
     stop: CancellationToken,
-    _started: Started,
+    /// What runs below the services; a test may take and stop it.
+    started: Option<Started>,
     _dir: TempDir,
 }
 
@@ -83,63 +94,69 @@ impl Cluster {
     }
 
     async fn with(policy: Policy, node_timeout: Duration) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let members = BTreeMap::from([(NodeId(1), address.to_string())]);
+        let manner = Manner { policy, heartbeat_ms: 100, election_ms: (300, 600), node_timeout };
+        let mut cluster = Self::serve(NodeId(1), members, listener, manner).await;
+        let id = eventually("the server leads", async || cluster.led().await).await;
+        cluster.id = id;
+        cluster
+    }
+
+    /// Starts the server `id` of `members`, which answers on `listener`. Whether it leads, and in
+    /// which cluster, is not known yet.
+    async fn serve(
+        id: NodeId,
+        members: BTreeMap<NodeId, String>,
+        listener: TcpListener,
+        manner: Manner,
+    ) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
         let settings = Settings {
-            id: NodeId(1),
+            id,
             dir: dir.path().join("meta"),
-            members: BTreeMap::from([(NodeId(1), address.to_string())]),
-            policy,
-            heartbeat_ms: 100,
-            election_ms: (300, 600),
+            members,
+            policy: manner.policy,
+            heartbeat_ms: manner.heartbeat_ms,
+            election_ms: manner.election_ms,
             memory_bytes: 32 << 20,
             pace: Pace::default(),
         };
         let clock = Arc::new(SkippingClock::default());
         let started = Started::start(settings, clock.clone(), Arc::new(SystemRandom)).await.expect("a node");
         let stop = CancellationToken::new();
+        let node = started.node.clone();
         let ground = Ground {
-            node: started.node.clone(),
+            node: node.clone(),
             clock: clock.clone(),
             random: Arc::new(SystemRandom),
-            node_timeout,
+            node_timeout: manner.node_timeout,
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
         let router = Server::builder()
-            .add_service(started.node.raft_service().into_server())
+            .add_service(node.raft_service().into_server())
             .add_service(meta)
             .add_service(nodes);
+        let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
         let channel = connect(address).await;
-        let meta = MetaClient::new(channel.clone());
-        let mut cluster = Self {
-            clock,
-            id: ClusterId::default(),
-            meta,
-            nodes: NodesClient::new(channel),
-            stop,
-            _started: started,
-            _dir: dir,
-        };
-        cluster.id = cluster.led().await;
-        cluster
+        let (meta, nodes) = (MetaClient::new(channel.clone()), NodesClient::new(channel));
+        let started = Some(started);
+        Self { clock, id: ClusterId::default(), meta, nodes, node, stop, started, _dir: dir }
     }
 
-    /// Waits until the server leads and has an identity.
-    async fn led(&mut self) -> ClusterId {
-        eventually("the server leads", async || {
-            let mut request = Request::new(v1::HelloRequest::default());
-            handshake::stamp(&mut request, None);
-            let hello = self.meta.clone().hello(request).await.ok()?.into_inner();
-            let id = ClusterId::from_bytes(&hello.cluster_id)?;
-            let mut status = Request::new(v1::StatusRequest {});
-            handshake::stamp(&mut status, Some(id));
-            self.meta.clone().status(status).await.ok().map(|_| id)
-        })
-        .await
+    /// The cluster's id, while this server leads it.
+    async fn led(&self) -> Option<ClusterId> {
+        let mut request = Request::new(v1::HelloRequest::default());
+        handshake::stamp(&mut request, None);
+        let hello = self.meta.clone().hello(request).await.ok()?.into_inner();
+        let id = ClusterId::from_bytes(&hello.cluster_id)?;
+        let mut status = Request::new(v1::StatusRequest {});
+        handshake::stamp(&mut status, Some(id));
+        self.meta.clone().status(status).await.ok().map(|_| id)
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::report_work_request::Outcome;
 use cairn_proto::v1::work::Work;
 use cairn_proto::{WireError, v1};
@@ -143,6 +144,46 @@ async fn an_old_tail_with_bytes_is_sealed_and_an_empty_one_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tails_bytes_are_ordered_up_when_half_of_their_lag_is_over() {
+    let policy = Policy { max_lag_ms: 20_000, ..Policy::single() };
+    let cluster = Cluster::with(policy, Duration::from_secs(1000)).await;
+    let nodes = FakeNode::start_all(&cluster, 1).await;
+    let session = cluster.session().await;
+    let ino = session.create("/log").await.ino;
+    let chunk = session.open_tail(ino, 1).await.expect("a tail").chunk;
+    nodes[0].hold(chunk, 10, 0);
+    let mut work = nodes[0].pull().await;
+    // Nobody seals the tail, and nobody asks for it in S3.
+    cluster.clock.skip(Duration::from_secs(11));
+    let up = next(&mut work, upload).await;
+    assert_eq!(up.chunks.iter().map(|c| (c.chunk, c.length)).collect::<Vec<_>>(), [(chunk, 10)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_not_in_s3_and_bytes_granted_count_against_a_files_bound() {
+    const MIB: u64 = 1 << 20;
+    let policy = Policy { max_lag_ms: 20_000, max_lag_bytes: MIB, ..Policy::single() };
+    let cluster = Cluster::with(policy, Duration::from_secs(1000)).await;
+    let nodes = FakeNode::start_all(&cluster, 1).await;
+    let session = cluster.session().await;
+    let ino = session.create("/log").await.ino;
+    let chunk = session.open_tail(ino, 1).await.expect("a tail").chunk;
+    let full = Err(WireError::Fs(FsError::LagBound { lag_bytes: MIB, bound_bytes: MIB }));
+    // Nothing is written yet, but the first grant is all that the bound allows.
+    let more = Operation::RenewGrant(v1::RenewGrant { chunk, epoch: 1, grant_bytes: 2 * MIB });
+    assert_eq!(session.mutate(more).await, full);
+    nodes[0].hold(chunk, MIB, 0);
+    cluster.seal(chunk, LONG).await.expect("sealed");
+    assert_eq!(session.open_tail(ino, 1).await.map(drop), full.map(drop));
+    let mut work = nodes[0].pull().await;
+    cluster.clock.skip(Duration::from_secs(6));
+    let up = next(&mut work, upload).await;
+    nodes[0].report(up.intent, uploaded(&up)).await.expect("reported");
+    let next = session.open_tail(ino, 1).await.expect("the bytes are in S3");
+    assert_ne!(next.chunk, chunk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nothing_points_at_is_deleted_everywhere() {
     let policy = Policy { max_lag_ms: 100, ..Policy::single() };
     let cluster = Cluster::with(policy, Duration::from_secs(1000)).await;
@@ -152,7 +193,7 @@ async fn what_nothing_points_at_is_deleted_everywhere() {
     let mut work = nodes[0].pull().await;
     let up = next(&mut work, upload).await;
     nodes[0].report(up.intent, uploaded(&up)).await.expect("reported");
-    let unlink = v1::mutate_request::Operation::Unlink(v1::Unlink { target: at("/f") });
+    let unlink = Operation::Unlink(v1::Unlink { target: at("/f") });
     session.mutate(unlink).await.expect("removed");
     // The leader must have seen it dead before the delay begins.
     tokio::time::sleep(Duration::from_millis(2500)).await;

@@ -53,7 +53,7 @@ async fn a_session_whose_client_never_heard_of_it_ends_too() {
     let cluster = Cluster::start().await;
     // As after a deadline: the entry is committed, and nobody was told.
     let open = Command::OpenSession { client: "gone".into() };
-    cluster._started.node.propose(open, LONG).await.expect("committed").1.expect("opened");
+    cluster.node.propose(open, LONG).await.expect("committed").1.expect("opened");
     assert_eq!(cluster.status().await.sessions, 1);
     eventually("the session ends", async || {
         cluster.clock.skip(Duration::from_secs(5));
