@@ -96,8 +96,10 @@ pub enum ServiceError {
         /// The longest valid prefix answered.
         length: u64,
     },
-    /// No replica of the chunk answers: accepting that must be said.
-    #[error("no replica of {chunk} answers: bring one back, or accept that nothing of it is left")]
+    /// No replica that answers has a byte of the chunk: accepting that must be said.
+    #[error(
+        "no replica that answers has a byte of {chunk}: bring others back, or accept that nothing is left"
+    )]
     NothingLeft {
         /// The chunk.
         chunk: ChunkId,

@@ -3,6 +3,7 @@
 mod data_node;
 mod group;
 mod import;
+mod loss;
 mod names;
 mod persist;
 mod seal;
