@@ -93,7 +93,7 @@ fn show(loss: &Loss, accepted: bool, json: bool) -> Result<(), CliError> {
     }
     if loss.referenced > loss.length {
         line(format!(
-            "files point at its bytes up to {}: from its end on they read as damaged",
+            "files point at its bytes up to {}: what lies beyond its end cannot be read any more",
             loss.referenced
         ))?;
     }

@@ -40,7 +40,7 @@ pub struct Loss {
     pub length: u64,
     /// Bytes up to here were acknowledged for certain. Beyond it nobody knows.
     pub heard: u64,
-    /// The end of what files point at in a shared chunk: from `length` on they read as damaged.
+    /// The end of what files point at in a shared chunk: what lies beyond `length` cannot be read any more.
     pub referenced: u64,
     /// Its replicas' answers; empty when `already`.
     pub replicas: Vec<ReplicaAnswer>,
