@@ -1,5 +1,6 @@
 //! The command line: what `cairn --help` teaches.
 
+mod admin;
 mod fs;
 
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand};
 pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
@@ -99,6 +101,8 @@ pub enum Command {
     /// Bind paths to existing buckets (read-only for now)
     #[command(subcommand)]
     Mount(MountCommand),
+    /// Decide what only an operator may decide
+    Admin(AdminArgs),
     /// Measure, beside the limit of the same run; without a name, list what can be measured
     Bench(BenchArgs),
     /// Print a completion script for a shell
@@ -294,6 +298,17 @@ mod tests {
         assert!(json("cairn fs --json rm /x"));
         assert!(json("cairn fs rm --json /x"));
         assert!(!json("cairn fs rm /x"));
+    }
+
+    #[test]
+    fn json_is_a_flag_of_admin_and_of_what_follows_it() {
+        let json = |line: &str| match Cli::read(line.split(' ')).unwrap().command {
+            Command::Admin(args) => args.json,
+            other => panic!("{other:?}"),
+        };
+        assert!(json("cairn admin --json chunk accept-loss 7"));
+        assert!(json("cairn admin chunk accept-loss chunk-7 --json"));
+        assert!(!json("cairn admin chunk accept-loss 7 --yes"));
     }
 
     #[test]

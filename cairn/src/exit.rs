@@ -54,6 +54,12 @@ pub enum CliError {
         /// Of how many.
         total: usize,
     },
+    /// What there is no way back from was shown, and not accepted.
+    #[error("nothing is changed: to accept this loss, say {flags}")]
+    Unconfirmed {
+        /// The flags that accept it.
+        flags: String,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -81,7 +87,7 @@ impl CliError {
                     _,
                 ) => 3,
             },
-            Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } => 1,
+            Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Server { code, .. } => *code,
             Self::Task(_) => 70,

@@ -1,6 +1,7 @@
 //! `cairn`: the one binary of CairnFS. Servers, file commands, administration.
 #![allow(clippy::disallowed_methods, reason = "a command-line tool measures and shows real time")]
 
+mod admin;
 mod bench;
 mod cli;
 mod completions;
@@ -56,6 +57,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Status(args) => status::run(&cli.connect, args).await,
         Command::Fs(args) => fs::run(&cli.connect, args).await,
         Command::Mount(command) => mount::run(&cli.connect, command).await,
+        Command::Admin(args) => admin::run(&cli.connect, args).await,
         Command::Bench(args) => bench::run(&cli.connect, args).await,
         Command::Completions { shell } => completions::print(shell),
     }

@@ -111,11 +111,39 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         s.sessions,
         s.intents
     ))?;
+    show_undecided(s)?;
     line(format!("lag     {}, oldest {} ms", human_bytes(s.lag_bytes), s.lag_age_ms))?;
     if !s.under_store_error.is_empty() {
         line(format!("under-store: {}", s.under_store_error))?;
     }
     Ok(())
+}
+
+/// The chunks whose end no replica decides, as many as the leader lists.
+fn show_undecided(s: &StatusReply) -> Result<(), CliError> {
+    for undecided in &s.undecided {
+        line(undecided_text(undecided))?;
+    }
+    let unlisted = s.chunks_undecided.saturating_sub(s.undecided.len() as u64);
+    if unlisted > 0 {
+        line(format!("undecided: {unlisted} more"))?;
+    }
+    Ok(())
+}
+
+/// A chunk that waits for a replica, or for `cairn admin chunk accept-loss`.
+fn undecided_text(u: &cairn_sdk::UndecidedChunk) -> String {
+    let path = String::from_utf8_lossy(&u.path);
+    let of = if u.path.is_empty() { String::new() } else { format!(" (tail of {path})") };
+    let (answered, replicas) = (u.answered, u.replicas);
+    format!(
+        "undecided: chunk-{}{of}: {answered} of {replicas} replicas answer, {} bytes at most, {} heard committed, for {} s: {}",
+        u.chunk,
+        u.length,
+        u.heard,
+        u.age_ms / 1000,
+        u.reason
+    )
 }
 
 /// The status as JSON.
@@ -129,6 +157,11 @@ pub fn as_json(s: &StatusReply) -> Value {
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
                "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation})
     };
+    let undecided = |u: &cairn_sdk::UndecidedChunk| {
+        json!({"chunk": u.chunk, "ino": u.ino, "path": String::from_utf8_lossy(&u.path), "length": u.length,
+               "heard": u.heard, "answered": u.answered, "replicas": u.replicas, "age_ms": u.age_ms,
+               "reason": u.reason})
+    };
     json!({
         "cluster_id": hex(&s.cluster_id), "leader": s.leader, "term": s.term, "last_log_index": s.last_log_index,
         "applied_index": s.applied_index, "snapshot_index": s.snapshot_index,
@@ -136,6 +169,7 @@ pub fn as_json(s: &StatusReply) -> Value {
         "nodes": s.nodes.iter().map(node).collect::<Vec<_>>(),
         "inodes": s.inodes, "chunks_open": s.chunks_open, "chunks_sealing": s.chunks_sealing,
         "chunks_sealed": s.chunks_sealed, "chunks_under_replicated": s.chunks_under_replicated,
+        "chunks_undecided": s.chunks_undecided, "undecided": s.undecided.iter().map(undecided).collect::<Vec<_>>(),
         "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
         "intents": s.intents, "under_store_error": s.under_store_error,
     })

@@ -86,6 +86,44 @@ fn the_first_decision_of_a_seal_wins() {
 }
 
 #[test]
+fn an_accepted_loss_decides_once_and_the_file_goes_on_from_there() {
+    let mut d = Driver::new();
+    let ino = d.file("/f");
+    let chunk = d.open_tail(ino, 0, 1).unwrap().chunk.unwrap().chunk;
+    let state = FsError::ChunkState { chunk };
+    assert_eq!(d.accept_loss(chunk, 1, 5, vec![FIRST]), Err(state.clone()), "open: nothing is waited for");
+    let gone = ChunkId(99);
+    assert_eq!(d.accept_loss(gone, 2, 5, vec![FIRST]), Err(FsError::ChunkGone { chunk: gone }));
+    d.ok(Command::BeginSeal { chunk, epoch: Epoch(1) });
+    assert_eq!(d.accept_loss(chunk, 1, 5, vec![FIRST]), Err(state.clone()), "the old epoch");
+    assert_eq!(d.accept_loss(chunk, 2, 5, vec![]), Err(FsError::InvalidRequest), "somebody holds it");
+    let sealed = d.accept_loss(chunk, 2, 5, vec![FIRST]).unwrap().chunk.unwrap();
+    assert_eq!((sealed.state, sealed.sealed_length()), (ChunkState::Sealed, Some(5)));
+    assert_eq!(d.stat("/f").unwrap().size, 5);
+    assert!(d.accept_loss(chunk, 2, 5, vec![FIRST]).is_ok(), "a repeat of the same decision");
+    assert_eq!(d.accept_loss(chunk, 2, 6, vec![FIRST]), Err(state.clone()), "another length");
+    assert_eq!(d.finish(chunk, 2, 9, vec![SECOND]), Err(state), "a round that comes too late");
+    let next = d.open_tail(ino, 0, 1).unwrap().chunk.unwrap();
+    assert_ne!(next.chunk, chunk);
+    assert_eq!(d.stat("/f").unwrap().tail.unwrap().base, 5);
+    d.check();
+}
+
+#[test]
+fn a_tail_of_which_nothing_is_left_is_garbage_and_a_fresh_node_stands_in() {
+    let mut d = Driver::new();
+    let ino = d.file("/f");
+    let chunk = d.open_tail(ino, 0, 1).unwrap().chunk.unwrap().chunk;
+    d.ok(Command::BeginSeal { chunk, epoch: Epoch(1) });
+    let fresh = NodeId(103);
+    let sealed = d.accept_loss(chunk, 2, 0, vec![fresh]).unwrap().chunk.unwrap();
+    assert!(sealed.is_holder(fresh) && sealed.replicas.len() == 3);
+    assert_eq!(d.stat("/f").unwrap().size, 0);
+    assert_eq!(waiting(&d, Queue::Garbage), vec![chunk.0]);
+    d.check();
+}
+
+#[test]
 fn an_unlinked_file_s_tail_is_sealed_and_its_bytes_are_garbage() {
     let mut d = Driver::new();
     let ino = d.file("/f");

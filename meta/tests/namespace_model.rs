@@ -256,6 +256,20 @@ impl World {
                 let length = *length;
                 let command = if *planned {
                     Command::SealPlanned { chunk, epoch, length, chain, marks, mtime }
+                } else if length % 2 == 1 {
+                    // An accepted loss changes the state as a proven end does.
+                    let (heard, answered) = (length + sequence, holders.clone());
+                    Command::AcceptLoss {
+                        chunk,
+                        epoch,
+                        length,
+                        chain,
+                        holders,
+                        marks,
+                        mtime,
+                        heard,
+                        answered,
+                    }
                 } else {
                     Command::FinishSeal { chunk, epoch, length, chain, holders, marks, mtime }
                 };
@@ -639,6 +653,7 @@ fn histories_reach_every_verb_and_refusal() {
         "MountRemove",
         "BeginSeal",
         "FinishSeal",
+        "AcceptLoss",
         "SealPlanned",
         "ExpireSession",
     ];

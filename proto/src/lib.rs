@@ -3,6 +3,7 @@
 
 pub mod convert;
 pub mod handshake;
+mod service_error;
 pub mod status;
 
 /// The generated messages and services of package `cairn.v1`.

@@ -4,98 +4,8 @@ use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, Sequence};
 use prost::Message;
 use tonic::{Code, Status};
 
+pub use crate::service_error::ServiceError;
 use crate::v1::ErrorDetail;
-
-/// Why a server could not carry a request out, apart from the namespace's own [`FsError`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ServiceError {
-    /// Another server leads: ask there.
-    #[error("this server is not the leader")]
-    NotLeader {
-        /// `host:port` of the leader, empty when unknown.
-        leader_address: String,
-    },
-    /// The request's deadline passed; a mutation's outcome is unknown until it is asked again.
-    #[error("the deadline passed before the answer was known")]
-    Deadline,
-    /// A bounded queue is full: try again later.
-    #[error("the server's queue is full")]
-    Overloaded,
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
-    /// The peer belongs to another cluster.
-    #[error("the peer belongs to another cluster")]
-    ForeignCluster,
-    /// The peer speaks another version of the protocol.
-    #[error("the peer speaks protocol {theirs}, this server {ours}")]
-    ForeignProtocol {
-        /// Their version.
-        theirs: u32,
-        /// Ours.
-        ours: u32,
-    },
-    /// The message lacks a field or holds a value out of range.
-    #[error("the message is malformed: field {field}")]
-    Malformed {
-        /// The field's name.
-        field: String,
-    },
-    /// This node does not serve that chunk.
-    #[error("{chunk} is not served by this node")]
-    NoSuchChunk {
-        /// The chunk.
-        chunk: ChunkId,
-    },
-    /// The chunk takes no more appends here: it is fenced, sealing or sealed.
-    #[error("{chunk} takes no more appends here: seal it and go on in a new chunk")]
-    ChunkFenced {
-        /// The chunk.
-        chunk: ChunkId,
-    },
-    /// The chunk is full or beyond its grant: roll or renew.
-    #[error("{chunk} has no room left")]
-    ChunkFull {
-        /// The chunk.
-        chunk: ChunkId,
-    },
-    /// This node is not the chunk's primary.
-    #[error("this node is not the primary of {chunk}")]
-    NotPrimary {
-        /// The chunk.
-        chunk: ChunkId,
-    },
-    /// Sequences of a writer are taken without gaps.
-    #[error("the next sequence expected is {expected}")]
-    SequenceGap {
-        /// The sequence that is expected.
-        expected: Sequence,
-    },
-    /// Stored bytes fail their checksum and no other copy could be read.
-    #[error("the stored bytes of {chunk} are damaged")]
-    Corrupt {
-        /// The chunk, or 0 for an object.
-        chunk: ChunkId,
-    },
-    /// The bytes that arrived fail the checksum that came with them.
-    #[error("the bytes that arrived fail their checksum")]
-    ChecksumMismatch,
-    /// S3 did not answer, or refused.
-    #[error("the under-store did not answer")]
-    UnderStore,
-    /// The object changed since the metadata read it: refresh the file.
-    #[error("the object changed in the bucket")]
-    ObjectChanged,
-    /// The disk has failed and is retired.
-    #[error("the disk is retired after a failed write or fsync")]
-    DiskRetired,
-    /// The disk is full.
-    #[error("the node's disk is full")]
-    DiskFull,
-    /// Something inside failed that should not have; the server's log has it.
-    #[error("internal error")]
-    Internal,
-}
 
 /// An error as it came over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -263,6 +173,11 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::SequenceGap { expected } => (Code::FailedPrecondition, "SequenceGap", vec![expected.0]),
         E::Corrupt { chunk } => (Code::DataLoss, "Corrupt", vec![chunk.0]),
         E::ChecksumMismatch => (Code::DataLoss, "ChecksumMismatch", vec![]),
+        E::NotUndecided { chunk } => (Code::FailedPrecondition, "NotUndecided", vec![chunk.0]),
+        E::Decidable { chunk } => (Code::FailedPrecondition, "Decidable", vec![chunk.0]),
+        E::LossDiffers { chunk, length } => (Code::Aborted, "LossDiffers", vec![chunk.0, *length]),
+        E::NothingLeft { chunk } => (Code::FailedPrecondition, "NothingLeft", vec![chunk.0]),
+        E::Diverged { chunk, length } => (Code::DataLoss, "Diverged", vec![chunk.0, *length]),
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -292,6 +207,11 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "SequenceGap" => E::SequenceGap { expected: Sequence(at(0)?) },
         "Corrupt" => E::Corrupt { chunk: chunk()? },
         "ChecksumMismatch" => E::ChecksumMismatch,
+        "NotUndecided" => E::NotUndecided { chunk: chunk()? },
+        "Decidable" => E::Decidable { chunk: chunk()? },
+        "LossDiffers" => E::LossDiffers { chunk: chunk()?, length: at(1)? },
+        "NothingLeft" => E::NothingLeft { chunk: chunk()? },
+        "Diverged" => E::Diverged { chunk: chunk()?, length: at(1)? },
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -374,6 +294,16 @@ mod tests {
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
         let bad = ServiceError::Malformed { field: "name".into() };
         assert_eq!(WireError::from(Status::from(bad.clone())), WireError::Service(bad));
+        let chunk = ChunkId(7);
+        for lost in [
+            ServiceError::NotUndecided { chunk },
+            ServiceError::Decidable { chunk },
+            ServiceError::LossDiffers { chunk, length: 9 },
+            ServiceError::NothingLeft { chunk },
+            ServiceError::Diverged { chunk, length: 9 },
+        ] {
+            assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
+        }
         let foreign = WireError::from(Status::internal("x"));
         assert!(matches!(foreign, WireError::Transport { code: Code::Internal, .. }));
     }

@@ -97,6 +97,11 @@ fn service_errors() -> Vec<ServiceError> {
         E::SequenceGap { expected: Sequence(1) },
         E::Corrupt { chunk },
         E::ChecksumMismatch,
+        E::NotUndecided { chunk },
+        E::Decidable { chunk },
+        E::LossDiffers { chunk, length: 1 },
+        E::NothingLeft { chunk },
+        E::Diverged { chunk, length: 1 },
         E::UnderStore,
         E::ObjectChanged,
         E::DiskRetired,
@@ -206,7 +211,7 @@ fn every_namespace_error_has_its_row() {
 #[test]
 fn every_service_error_has_its_row() {
     let rows = by_kind("Service errors");
-    let declared = variants("proto/src/status.rs", "ServiceError");
+    let declared = variants("proto/src/service_error.rs", "ServiceError");
     let kinds: BTreeSet<String> = service_errors().iter().map(|e| service_error_detail(e).kind).collect();
     assert_eq!(kinds, declared, "service_errors() above lists every variant once");
     assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), declared, "docs/ERRORS.md, Service errors");

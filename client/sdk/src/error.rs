@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cairn_proto::{BadMessage, ServiceError, WireError};
-use cairn_types::FsError;
+use cairn_types::{FsError, Sequence};
 use tonic::{Code, Status};
 
 /// The result of an SDK call.
@@ -72,6 +72,15 @@ pub enum Cause {
     /// The handle failed earlier, and says why again.
     #[error("the handle failed earlier: {0}")]
     Poisoned(String),
+    /// Records that this writer had acknowledged are lost: an operator accepted that their chunk
+    /// ends before them.
+    #[error("acknowledged records are lost, as an operator accepted: {acknowledged} was, {decided} is left")]
+    Lost {
+        /// The writer's last record that is left.
+        decided: Sequence,
+        /// Its last record that was acknowledged.
+        acknowledged: Sequence,
+    },
     /// The handle or the client is closed.
     #[error("it is closed")]
     Closed,
@@ -214,15 +223,19 @@ impl Cause {
                 | ServiceError::ChecksumMismatch => ErrorKind::Retry,
                 ServiceError::ForeignCluster
                 | ServiceError::ForeignProtocol { .. }
-                | ServiceError::Malformed { .. } => ErrorKind::Invalid,
-                ServiceError::Corrupt { .. } => ErrorKind::Corrupt,
+                | ServiceError::Malformed { .. }
+                | ServiceError::NotUndecided { .. }
+                | ServiceError::Decidable { .. }
+                | ServiceError::LossDiffers { .. }
+                | ServiceError::NothingLeft { .. } => ErrorKind::Invalid,
+                ServiceError::Corrupt { .. } | ServiceError::Diverged { .. } => ErrorKind::Corrupt,
                 ServiceError::UnderStore => ErrorKind::Unavailable,
             },
             Cause::Transport { .. } => ErrorKind::Unknown,
             Cause::NoLeader { .. } | Cause::RetriesUsedUp { .. } => ErrorKind::Unavailable,
             Cause::Parse { .. } | Cause::Closed | Cause::OtherCluster { .. } => ErrorKind::Invalid,
             Cause::Poisoned(_) => ErrorKind::Unknown,
-            Cause::MalformedAnswer(_) => ErrorKind::Corrupt,
+            Cause::MalformedAnswer(_) | Cause::Lost { .. } => ErrorKind::Corrupt,
         }
     }
 }

@@ -374,6 +374,12 @@ impl Meta for FakeMeta {
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         unserved()
     }
+    async fn accept_loss(
+        &self,
+        _: Request<v1::AcceptLossRequest>,
+    ) -> Result<Response<v1::AcceptLossReply>, Status> {
+        unserved()
+    }
     async fn wait_intent(
         &self,
         _: Request<v1::WaitIntentRequest>,

@@ -62,8 +62,8 @@ pub struct Counts {
     pub sessions: u64,
     /// Intents, failed ones included.
     pub intents: u64,
-    /// Seals that found an extent beyond the decided length: a client committed what it had not
-    /// been acknowledged. Always 0 unless one lies.
+    /// Seals that found an extent beyond the decided length. Always 0, unless a client committed
+    /// what it had not been acknowledged, or an operator accepted a loss.
     pub extents_beyond_seal: u64,
 }
 

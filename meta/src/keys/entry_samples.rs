@@ -75,6 +75,17 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::CreatePackDeletion { pack: PackId(4), assignee: node },
         Command::PackDeleted { intent },
         Command::Purge { ino: InodeId(7) },
+        Command::AcceptLoss {
+            chunk,
+            epoch,
+            length: 60_000,
+            chain,
+            holders: vec![node],
+            marks: vec![mark()],
+            mtime,
+            heard: 70_000,
+            answered: vec![node],
+        },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -104,6 +115,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::CreatePackDeletion { .. } => "create_pack_deletion",
         Command::PackDeleted { .. } => "pack_deleted",
         Command::Purge { .. } => "purge",
+        Command::AcceptLoss { .. } => "accept_loss",
     }
 }
 

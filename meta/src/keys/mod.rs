@@ -49,7 +49,7 @@ pub mod queues;
 #[cfg(test)]
 mod round_trip_tests;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod sessions;
 pub mod writers;
 

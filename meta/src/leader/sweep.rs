@@ -51,6 +51,8 @@ async fn sealing(tenure: &Arc<Tenure>, next: &mut Option<Waiting>) -> Result<(),
     let (count, found) = tokio::task::spawn_blocking(read).await??;
     *next = found.next;
     metrics::gauge!("cairn_meta_chunks_sealing_count").set(count as f64);
+    let (undecided, _) = tenure.seals.stuck.first(0);
+    metrics::gauge!("cairn_meta_chunks_undecided_count").set(undecided as f64);
     for waiting in found.rows {
         tenure.seals.ask(ChunkId(waiting.id));
     }

@@ -134,7 +134,7 @@ impl Tenure {
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), rows::sessions(&*view.store)?);
-        let (seals, asks) = Seals::new();
+        let (seals, asks) = Seals::new(clock.clone());
         let (stir, _) = watch::channel(0);
         let tenure = Self {
             cluster,

@@ -142,9 +142,10 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::AddHolder { chunk, node } => replica::add_holder(state, *chunk, *node),
         Command::DropReplica { chunk, node } => replica::drop_replica(state, *chunk, *node),
         Command::Purge { ino } => purge::purge(state, *ino),
-        Command::BeginSeal { .. } | Command::FinishSeal { .. } | Command::SealPlanned { .. } => {
-            execute_seal(state, command)
-        }
+        Command::BeginSeal { .. }
+        | Command::FinishSeal { .. }
+        | Command::SealPlanned { .. }
+        | Command::AcceptLoss { .. } => execute_seal(state, command),
         _ => execute_intent(state, command),
     }
 }
@@ -153,6 +154,13 @@ fn execute_seal(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer>
     match command {
         Command::BeginSeal { chunk, epoch } => seal::begin(state, *chunk, *epoch),
         Command::FinishSeal { chunk, epoch, length, chain, holders, marks, mtime } => {
+            let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
+            let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
+            seal::finish(state, &decision, holders)
+        }
+        // The state decides as ever: what an operator's word replaces is the proof, which is the
+        // leader's to ask for.
+        Command::AcceptLoss { chunk, epoch, length, chain, holders, marks, mtime, .. } => {
             let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
             let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
             seal::finish(state, &decision, holders)

@@ -243,6 +243,29 @@ pub enum Command {
         /// The orphan.
         ino: InodeId,
     },
+    /// As [`Command::FinishSeal`], of a chunk that no answer of its replicas decides: an operator
+    /// accepted that what lies beyond `length` is lost. The log keeps what was known of it.
+    AcceptLoss {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The epoch that `BeginSeal` answered.
+        epoch: Epoch,
+        /// The accepted length: the longest valid prefix that was answered, 0 if there was none.
+        length: u64,
+        /// The chain there.
+        chain: Chain,
+        /// The nodes that hold all of it.
+        holders: Vec<NodeId>,
+        /// The last sequence of each writer in this chunk; offsets are file offsets.
+        marks: Vec<WriterMark>,
+        /// Wall time of the last record.
+        mtime: Timestamp,
+        /// The highest committed length that a replica had heard of: bytes up to here were
+        /// acknowledged for certain.
+        heard: u64,
+        /// The nodes that answered, ascending.
+        answered: Vec<NodeId>,
+    },
 }
 
 /// Where a chunk is in its pack.

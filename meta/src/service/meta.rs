@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::call::admit;
-use super::{Context, extents, list, mutate, nodes, pull, report, seal, session, stat, status, wait};
+use super::{Context, extents, list, loss, mutate, nodes, pull, report, seal, session, stat, status, wait};
 
 type Answered<R> = Result<Response<R>, Status>;
 
@@ -100,6 +100,10 @@ impl Meta for MetaService {
 
     async fn seal_chunk(&self, r: Request<v1::SealChunkRequest>) -> Answered<v1::Chunk> {
         self.0.call("SealChunk", r, async |ctx, m, d| seal::seal(&ctx, m, d).await).await
+    }
+
+    async fn accept_loss(&self, r: Request<v1::AcceptLossRequest>) -> Answered<v1::AcceptLossReply> {
+        self.0.call("AcceptLoss", r, async |ctx, m, _| loss::accept(&ctx, m).await).await
     }
 
     async fn wait_intent(&self, r: Request<v1::WaitIntentRequest>) -> Answered<v1::WaitIntentReply> {

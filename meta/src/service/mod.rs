@@ -4,6 +4,7 @@ pub mod call;
 mod decode;
 mod extents;
 mod list;
+mod loss;
 pub mod meta;
 mod mutate;
 mod nodes;

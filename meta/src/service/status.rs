@@ -5,12 +5,14 @@ use std::time::Duration;
 use cairn_proto::{WireError, v1};
 use cairn_types::NodeId;
 
-use super::Context;
+use super::{Context, loss};
 use crate::namespace::read;
 use crate::node::{Consistency, MemberStatus};
 
 /// A member that answered within this time is reachable.
 const REACHABLE_MS: u64 = 3000;
+/// Undecided chunks that a status lists, at most; it counts all.
+const UNDECIDED_MAX: usize = 64;
 
 /// What the leader knows of the cluster.
 pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
@@ -31,6 +33,8 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
             reachable: itself || m.silent_ms.is_some_and(|ms| ms <= REACHABLE_MS),
         }
     };
+    let (undecided_count, stuck) = tenure.seals.stuck.first(UNDECIDED_MAX);
+    let undecided = stuck.iter().map(|s| loss::undecided(&tenure, &*view.store, s));
     Ok(v1::StatusReply {
         cluster_id: tenure.cluster.0.to_vec().into(),
         leader,
@@ -51,6 +55,8 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         sessions: state.counts.sessions,
         intents: state.counts.intents,
         under_store_error: tenure.under_store_error(),
+        chunks_undecided: undecided_count as u64,
+        undecided: undecided.collect::<Result<_, _>>()?,
     })
 }
 

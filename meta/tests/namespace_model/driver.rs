@@ -150,6 +150,21 @@ impl Driver {
         })
     }
 
+    /// Ends a chunk that is Sealing where an operator accepted it.
+    pub fn accept_loss(&mut self, chunk: ChunkId, epoch: u32, length: u64, holders: Vec<NodeId>) -> Reply {
+        self.propose(Command::AcceptLoss {
+            chunk,
+            epoch: Epoch(epoch),
+            length,
+            chain: Chain(1),
+            answered: holders.clone(),
+            holders,
+            marks: Vec::new(),
+            mtime: Timestamp(self.now),
+            heard: length + 1,
+        })
+    }
+
     pub fn mark(&self, number: u64, sequence: u64, offset: u64) -> WriterMark {
         WriterMark { writer: self.writer(number), sequence: Sequence(sequence), offset }
     }

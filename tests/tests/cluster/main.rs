@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
 
+mod accept_loss;
 mod append_failures;
 mod append_retries;
 mod bad_clock;

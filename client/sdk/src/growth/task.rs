@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use cairn_proto::v1::{AppendReply, AppendRequest, append_reply};
 use cairn_proto::{ServiceError, WireError, status};
-use cairn_types::{ChunkId, FsError, InodeId, WriterId};
+use cairn_types::{ChunkId, FsError, InodeId, Sequence, WriterId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -297,6 +297,12 @@ impl Task {
         }
     }
 
+    /// True when the primary expects a sequence that this writer had an acknowledgement for: what
+    /// it stood for is lost. Everything before the front of `sent` was acknowledged or decided.
+    fn is_lost(&self, expected: Sequence) -> bool {
+        self.sent.front().is_some_and(|front| expected.0 < front.sequence)
+    }
+
     fn refused(&mut self, cause: Cause) -> Option<Trouble> {
         match cause {
             Cause::Fs(FsError::LengthMismatch { expected, actual }) => {
@@ -310,6 +316,12 @@ impl Task {
             }
             Cause::Fs(FsError::Fenced { .. }) => {
                 self.fail(Error::new("append", "", cause));
+                None
+            }
+            Cause::Service(ServiceError::SequenceGap { expected }) if self.is_lost(expected) => {
+                let acknowledged = Sequence(self.sent.front()?.sequence.saturating_sub(1));
+                let decided = Sequence(expected.0.saturating_sub(1));
+                self.fail(Error::new("append", "", Cause::Lost { decided, acknowledged }));
                 None
             }
             Cause::Service(ServiceError::ChunkFull { .. }) => Some(Trouble::Planned),

@@ -82,24 +82,58 @@ pub fn decide(answers: &[Answer], ack: Ack, replicas: usize) -> Result<End, Unde
     if !proves(&counting, ack, replicas) {
         return Err(Undecided::NoProof);
     }
-    let heard = answers.iter().map(|a| a.heard_committed).max().unwrap_or(0);
+    let heard = heard(answers);
     if heard > longest.length {
         return Err(Undecided::BelowHeard { heard, longest: longest.length });
     }
-    let nodes = |same: bool| {
-        let mut nodes: Vec<NodeId> =
-            counting.iter().filter(|a| (a.length == longest.length) == same).map(|a| a.node).collect();
+    let (holders, short): (Vec<&Answer>, Vec<&Answer>) =
+        counting.iter().copied().partition(|a| a.length == longest.length);
+    Ok(end_at(longest, &holders, &short))
+}
+
+/// What is left of a chunk that nothing proves the end of: the longest valid prefix answered. This
+/// is its end once an operator has accepted that the rest is lost.
+///
+/// A damaged replica counts here by its valid prefix, since nothing better is there; it is a holder
+/// only if no other replica has that length.
+///
+/// # Errors
+/// [`Undecided::NoProof`] when nobody has answered; [`Undecided::Diverged`].
+pub fn what_is_left(answers: &[Answer]) -> Result<End, Undecided> {
+    let length = answers.iter().map(|a| a.length).max().ok_or(Undecided::NoProof)?;
+    let counting: Vec<&Answer> = answers.iter().filter(|a| a.counts()).collect();
+    let mut holders: Vec<&Answer> = counting.iter().copied().filter(|a| a.length == length).collect();
+    if holders.is_empty() {
+        holders = answers.iter().filter(|a| a.length == length).collect();
+    }
+    if let Some(length) = divergence(&counting).or_else(|| divergence(&holders)) {
+        return Err(Undecided::Diverged { length });
+    }
+    let longest = holders.first().copied().ok_or(Undecided::NoProof)?;
+    let short: Vec<&Answer> = counting.iter().copied().filter(|a| a.length < length).collect();
+    Ok(end_at(longest, &holders, &short))
+}
+
+/// The highest committed length that anyone has heard of.
+#[must_use]
+pub fn heard(answers: &[Answer]) -> u64 {
+    answers.iter().map(|a| a.heard_committed).max().unwrap_or(0)
+}
+
+fn end_at(longest: &Answer, holders: &[&Answer], short: &[&Answer]) -> End {
+    let nodes = |answers: &[&Answer]| {
+        let mut nodes: Vec<NodeId> = answers.iter().map(|a| a.node).collect();
         nodes.sort_unstable();
         nodes
     };
-    Ok(End {
+    End {
         length: longest.length,
         chain: longest.chain,
         marks: longest.marks.clone(),
         mtime: longest.mtime,
-        holders: nodes(true),
-        short: nodes(false),
-    })
+        holders: nodes(holders),
+        short: nodes(short),
+    }
 }
 
 /// One clean answer proves the end; so do, for `fsync`, two in limbo or all of the set.

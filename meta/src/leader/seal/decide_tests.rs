@@ -2,7 +2,7 @@
 
 use cairn_types::{Ack, Chain, NodeId, Policy, ReplicaHealth, Sequence, Timestamp, WriterId, WriterMark};
 
-use super::decide::{Answer, Undecided, decide, holders_needed};
+use super::decide::{Answer, Undecided, decide, holders_needed, what_is_left};
 
 use ReplicaHealth::{Clean, Damaged, Limbo};
 
@@ -108,6 +108,35 @@ fn over_all_small_cases_the_rule_holds() {
     assert!(decided > 10_000, "only {decided} cases were decided");
 }
 
+#[test]
+fn what_is_left_is_the_longest_valid_prefix_whoever_has_it() {
+    assert_eq!(what_is_left(&[]), Err(Undecided::NoProof));
+    let limbo = [answer(1, 5, Limbo, 0), answer(2, 7, Limbo, 9), answer(3, 7, Limbo, 0)];
+    let end = what_is_left(&limbo).expect("something is left");
+    assert_eq!((end.length, end.chain, end.marks[0].sequence), (7, Chain(49), Sequence(7)));
+    assert_eq!((end.holders, end.short), (vec![NodeId(2), NodeId(3)], vec![NodeId(1)]));
+    // A damaged one holds it only when nobody else does, and is never brought up.
+    let damaged = [answer(1, 9, Damaged, 12), answer(2, 7, Limbo, 0), answer(3, 2, Damaged, 0)];
+    let end = what_is_left(&damaged).expect("something is left");
+    assert_eq!((end.length, end.holders, end.short), (9, vec![NodeId(1)], vec![NodeId(2)]));
+    let both = [answer(1, 9, Damaged, 12), answer(2, 9, Limbo, 0)];
+    let end = what_is_left(&both).expect("something is left");
+    assert_eq!((end.length, end.holders, end.short), (9, vec![NodeId(2)], vec![]));
+}
+
+#[test]
+fn nobody_accepts_one_of_two_histories() {
+    let mut other = answer(2, 5, Damaged, 0);
+    other.chain = Chain(1);
+    let answers = [answer(1, 5, Damaged, 0), other.clone()];
+    assert_eq!(what_is_left(&answers), Err(Undecided::Diverged { length: 5 }));
+    let limbo = [answer(1, 5, Limbo, 0), Answer { health: Limbo, ..other.clone() }, answer(3, 8, Limbo, 0)];
+    assert_eq!(what_is_left(&limbo), Err(Undecided::Diverged { length: 5 }));
+    // What a damaged one says beside a sound one of the same length decides nothing.
+    let beside = [answer(1, 5, Limbo, 0), other];
+    assert_eq!(what_is_left(&beside).map(|end| end.holders), Ok(vec![NodeId(1)]));
+}
+
 /// Checks one case against the rule said in other words; true when it was decided.
 fn check_case(answers: &[Answer], ack: Ack, set: usize) -> bool {
     let of = |health| answers.iter().filter(|a| a.health == health).count();
@@ -116,6 +145,9 @@ fn check_case(answers: &[Answer], ack: Ack, set: usize) -> bool {
     let proof = of(Clean) > 0 || (ack == Ack::Fsync && (of(Limbo) >= 2 || of(Limbo) == set));
     let expected = longest.filter(|l| proof && *l >= heard);
     let got = decide(answers, ack, set);
+    // What an operator may accept is the longest that anyone has: never below what is proved.
+    let left = what_is_left(answers).map(|end| end.length);
+    assert_eq!(left.ok(), answers.iter().map(|a| a.length).max(), "{answers:?}");
     assert_eq!(got.as_ref().ok().map(|e| e.length), expected, "{answers:?} {ack:?} of {set}");
     let Ok(end) = got else { return false };
     for a in answers {

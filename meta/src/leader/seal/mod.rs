@@ -3,17 +3,20 @@
 pub mod decide;
 #[cfg(test)]
 mod decide_tests;
+pub mod loss;
 pub mod round;
+pub mod stuck;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::ChunkId;
+use cairn_types::{ChunkId, Clock};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{Id, JoinSet};
 
 use self::round::Outcome;
+use self::stuck::Stuck;
 use super::tenure::Tenure;
 
 /// Seals in flight, at most.
@@ -39,6 +42,8 @@ enum Ask {
 pub struct Seals {
     asks: mpsc::Sender<Ask>,
     decided: broadcast::Sender<ChunkId>,
+    /// Chunks that wait for a replica, or for an operator.
+    pub stuck: Stuck,
 }
 
 /// The seal job's side of [`Seals`].
@@ -47,10 +52,10 @@ pub struct SealAsks(mpsc::Receiver<Ask>);
 impl Seals {
     /// The door and what stands behind it.
     #[must_use]
-    pub fn new() -> (Self, SealAsks) {
+    pub fn new(clock: Arc<dyn Clock>) -> (Self, SealAsks) {
         let (asks, rx) = mpsc::channel(QUEUE_MAX);
         let (decided, _) = broadcast::channel(QUEUE_MAX);
-        (Self { asks, decided }, SealAsks(rx))
+        (Self { asks, decided, stuck: Stuck::new(clock) }, SealAsks(rx))
     }
 
     /// Asks for a chunk in `Sealing` to be decided. Asking twice is harmless, and what does not
@@ -142,6 +147,7 @@ impl Job {
         match outcome {
             Outcome::Decided => {
                 self.resting.remove(&chunk);
+                self.tenure.seals.stuck.forget(chunk);
                 self.tenure.seals.tell(chunk);
             }
             Outcome::Undecided => {

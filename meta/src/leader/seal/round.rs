@@ -47,11 +47,13 @@ pub async fn seal(tenure: &Tenure, chunk: ChunkId) -> Outcome {
     let end = match decide::decide(&answers, record.policy.ack, record.replicas.len()) {
         Ok(end) => end,
         Err(why) => {
+            tenure.seals.stuck.note(&record, &answers, why);
             tracing::warn!(%why, answers = answers.len(), of = record.replicas.len(), "not decided yet");
             metrics::counter!("cairn_meta_seal_undecided_total").increment(1);
             return Outcome::Undecided;
         }
     };
+    tenure.seals.stuck.forget(chunk);
     let (holders, needed) = bring_up(tenure, &record, &end).await;
     if holders.len() < needed {
         tracing::warn!(?holders, needed, length = end.length, "too few replicas hold the decided end");
@@ -62,7 +64,7 @@ pub async fn seal(tenure: &Tenure, chunk: ChunkId) -> Outcome {
 }
 
 /// Fences every replica that can be reached; returns soon after the answers suffice.
-async fn fence(tenure: &Tenure, record: &ChunkRecord) -> Vec<Answer> {
+pub(super) async fn fence(tenure: &Tenure, record: &ChunkRecord) -> Vec<Answer> {
     let address = |node| tenure.address(node);
     let wire_record = wire::chunk(tenure.cluster, record, &address);
     let mut fences = FuturesUnordered::new();
@@ -106,7 +108,7 @@ fn needed(tenure: &Tenure, record: &ChunkRecord) -> usize {
 
 /// Extends short replicas, and fresh nodes if they are too few. Answers the holders and how
 /// many there must be.
-async fn bring_up(tenure: &Tenure, record: &ChunkRecord, end: &End) -> (Vec<NodeId>, usize) {
+pub(super) async fn bring_up(tenure: &Tenure, record: &ChunkRecord, end: &End) -> (Vec<NodeId>, usize) {
     let mut holders = end.holders.clone();
     // Of an empty chunk there is nothing that a second holder could save.
     let needed = if end.length == 0 { 1 } else { needed(tenure, record) };

@@ -1,4 +1,4 @@
-//! BeginSeal, FinishSeal, SealPlanned: the end of a chunk is decided once, here.
+//! BeginSeal, FinishSeal, SealPlanned, AcceptLoss: the end of a chunk is decided once, here.
 
 use cairn_types::limits::CHUNK_BYTES_MAX;
 use cairn_types::{
@@ -43,7 +43,7 @@ pub fn begin(state: &mut State<'_, '_>, chunk: ChunkId, epoch: Epoch) -> Outcome
     answer(state.begin_seal(chunk)?)
 }
 
-/// Sealing → Sealed.
+/// Sealing → Sealed, by what the replicas answered or by what an operator accepted.
 pub fn finish(state: &mut State<'_, '_>, decision: &Decision<'_>, holders: &[NodeId]) -> Outcome<Answer> {
     decide(state, decision, ChunkState::Sealing, Some(holders))
 }

@@ -197,7 +197,7 @@ impl Data for Served {
     async fn extend(&self, r: Request<v1::ExtendRequest>) -> Answered<v1::ExtendReply> {
         let extend = r.into_inner();
         let mut desk = self.desk()?;
-        if extend.sources.is_empty() || extend.record.is_none() {
+        if (extend.sources.is_empty() && extend.length > 0) || extend.record.is_none() {
             return Err(Status::invalid_argument("nothing to extend from"));
         }
         desk.extended.push(extend.chunk);

@@ -4,6 +4,7 @@ mod data_node;
 mod faults;
 mod group;
 mod import;
+mod loss;
 mod names;
 mod persist;
 mod seal;

@@ -90,9 +90,13 @@ impl Task {
         let sent = std::mem::take(&mut self.sent).into_iter().map(|s| (s.pending, true));
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| (p, false));
         for (pending, was_sent) in sent.chain(waiting) {
-            let fenced = error.kind() == ErrorKind::Fenced;
-            let told =
-                if was_sent && !fenced { error.clone().with_kind(ErrorKind::Unknown) } else { error.clone() };
+            // A primary that fences a writer, or lacks what came before, has taken nothing.
+            let refused = error.kind() == ErrorKind::Fenced || matches!(error.cause(), Cause::Lost { .. });
+            let told = if was_sent && !refused {
+                error.clone().with_kind(ErrorKind::Unknown)
+            } else {
+                error.clone()
+            };
             answer(pending, Err(told));
         }
         // What the cluster could not take for now leaves the writer usable; the rest ends it.
@@ -125,6 +129,7 @@ impl Task {
 pub(super) fn told_again(error: &Error) -> Error {
     match error.kind() {
         ErrorKind::Fenced | ErrorKind::Invalid => error.clone(),
+        _ if matches!(error.cause(), Cause::Lost { .. }) => error.clone(),
         _ => Error::new("append", "", Cause::Poisoned(error.to_string())),
     }
 }

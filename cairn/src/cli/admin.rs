@@ -1,0 +1,70 @@
+//! The command line of `cairn admin`.
+
+use clap::{Args, Subcommand};
+
+/// `cairn admin`.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// On what.
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// What is administered.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Decide about a chunk what the cluster may not decide by itself
+    #[command(subcommand)]
+    Chunk(ChunkCommand),
+}
+
+/// What to do with a chunk.
+#[derive(Debug, Subcommand)]
+pub enum ChunkCommand {
+    /// Accept that the end of an undecided chunk is lost, so that its file goes on
+    AcceptLoss(AcceptLossArgs),
+}
+
+/// `cairn admin chunk accept-loss`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Bring the data nodes back first: what a node holds that does not answer now is lost for ever.\n\
+    Without --yes it only shows what would be lost. `cairn status` lists the chunks that wait."
+)]
+pub struct AcceptLossArgs {
+    /// The chunk, as `cairn status` shows it: 7 or chunk-7
+    #[arg(value_parser = chunk_number)]
+    pub chunk: u64,
+    /// Accept the loss; there is no way back
+    #[arg(long)]
+    pub yes: bool,
+    /// Refuse unless exactly so many bytes of the chunk are left
+    #[arg(long, value_name = "BYTES")]
+    pub length: Option<u64>,
+    /// Accept also that nothing is left: the chunk ends at 0
+    #[arg(long)]
+    pub nothing_left: bool,
+}
+
+fn chunk_number(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("chunk-").unwrap_or(text).parse::<u64>();
+    number.ok().filter(|n| *n > 0).ok_or_else(|| "a chunk is a number from 1, or chunk-<number>".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_named_by_its_number_or_as_it_is_shown() {
+        assert_eq!(chunk_number("7"), Ok(7));
+        assert_eq!(chunk_number("chunk-7"), Ok(7));
+        for wrong in ["0", "chunk-", "-1", "x", ""] {
+            assert!(chunk_number(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! [`ServiceError`]: why a server could not carry a request out.
+
+use cairn_types::{ChunkId, Sequence};
+
+/// Why a server could not carry a request out, apart from the namespace's own [`FsError`](cairn_types::FsError).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// Another server leads: ask there.
+    #[error("this server is not the leader")]
+    NotLeader {
+        /// `host:port` of the leader, empty when unknown.
+        leader_address: String,
+    },
+    /// The request's deadline passed; a mutation's outcome is unknown until it is asked again.
+    #[error("the deadline passed before the answer was known")]
+    Deadline,
+    /// A bounded queue is full: try again later.
+    #[error("the server's queue is full")]
+    Overloaded,
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The peer belongs to another cluster.
+    #[error("the peer belongs to another cluster")]
+    ForeignCluster,
+    /// The peer speaks another version of the protocol.
+    #[error("the peer speaks protocol {theirs}, this server {ours}")]
+    ForeignProtocol {
+        /// Their version.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
+    },
+    /// The message lacks a field or holds a value out of range.
+    #[error("the message is malformed: field {field}")]
+    Malformed {
+        /// The field's name.
+        field: String,
+    },
+    /// This node does not serve that chunk.
+    #[error("{chunk} is not served by this node")]
+    NoSuchChunk {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk takes no more appends here: it is fenced, sealing or sealed.
+    #[error("{chunk} takes no more appends here: seal it and go on in a new chunk")]
+    ChunkFenced {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk is full or beyond its grant: roll or renew.
+    #[error("{chunk} has no room left")]
+    ChunkFull {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// This node is not the chunk's primary.
+    #[error("this node is not the primary of {chunk}")]
+    NotPrimary {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Sequences of a writer are taken without gaps.
+    #[error("the next sequence expected is {expected}")]
+    SequenceGap {
+        /// The sequence that is expected.
+        expected: Sequence,
+    },
+    /// Stored bytes fail their checksum and no other copy could be read.
+    #[error("the stored bytes of {chunk} are damaged")]
+    Corrupt {
+        /// The chunk, or 0 for an object.
+        chunk: ChunkId,
+    },
+    /// The bytes that arrived fail the checksum that came with them.
+    #[error("the bytes that arrived fail their checksum")]
+    ChecksumMismatch,
+    /// The chunk's end is not being decided: it is open, or sealed at another length.
+    #[error("{chunk} does not wait for its end to be decided: there is no loss to accept")]
+    NotUndecided {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// The chunk's end can be decided from what its replicas answer.
+    #[error("the end of {chunk} can be decided without a loss, and will be")]
+    Decidable {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// What is left of the chunk is not what the operator accepted.
+    #[error("of {chunk} there are {length} bytes now, not as many as were accepted: look again")]
+    LossDiffers {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The longest valid prefix answered.
+        length: u64,
+    },
+    /// No replica that answers has a byte of the chunk: accepting that must be said.
+    #[error(
+        "no replica that answers has a byte of {chunk}: bring others back, or accept that nothing is left"
+    )]
+    NothingLeft {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Two replicas hold different records: no end of the chunk may be accepted.
+    #[error("two replicas of {chunk} hold different records below byte {length}")]
+    Diverged {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The length at which their chains differ.
+        length: u64,
+    },
+    /// S3 did not answer, or refused.
+    #[error("the under-store did not answer")]
+    UnderStore,
+    /// The object changed since the metadata read it: refresh the file.
+    #[error("the object changed in the bucket")]
+    ObjectChanged,
+    /// The disk has failed and is retired.
+    #[error("the disk is retired after a failed write or fsync")]
+    DiskRetired,
+    /// The disk is full.
+    #[error("the node's disk is full")]
+    DiskFull,
+    /// Something inside failed that should not have; the server's log has it.
+    #[error("internal error")]
+    Internal,
+}
