@@ -36,6 +36,12 @@ pub enum Invariant {
     ExactEnd,
     /// `open_exclusive` succeeds only for the generation its chunk was activated for (R11).
     OneOwner,
+    /// What is charged, and what all chunks have, stays within the bound (R13).
+    WithinBound,
+    /// No chunk has more than is charged for it (R13).
+    WithinGrant,
+    /// What is charged is what the open chunks are granted and what the sealed ones have (R13).
+    ChargedExactly,
 }
 
 impl Invariant {
@@ -55,6 +61,9 @@ impl Invariant {
         Self::FencedNeverAcknowledged,
         Self::ExactEnd,
         Self::OneOwner,
+        Self::WithinBound,
+        Self::WithinGrant,
+        Self::ChargedExactly,
     ];
 }
 

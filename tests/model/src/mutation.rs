@@ -82,6 +82,30 @@ pub enum Mutation {
     ActivateBeforeDecided,
     /// An `open_exclusive` that was overtaken is told that it succeeded (against R11).
     RivalNotFenced,
+
+    // Grants.
+    /// A primary takes whatever fits into a chunk (against R13).
+    GrantIgnored,
+    /// A primary takes what it has asked for, before it hears that it was granted (against R13).
+    TakeBeforeGranted,
+    /// The first grant is not charged (against R13).
+    ActivationUncharged,
+    /// A renewal is not charged (against R13).
+    RenewalUncharged,
+    /// The bound is looked at when a renewal is sent on, not when it is applied, so that two which
+    /// fit alone do not fit together (against R13).
+    RenewalCheckedByProposer,
+    /// A renewal is applied to a chunk that is sealed (against R13).
+    RenewAfterSeal,
+    /// The seal does not return the rest of the grant (against R13).
+    SealKeepsGrant,
+    /// A second seal returns the rest once more (against R5, R13).
+    SealReturnsTwice,
+    /// The rest is returned when the seal is asked for, while the primary still writes (against
+    /// R13).
+    ReturnBeforeDecided,
+    /// The fence's record has no place of its own on a full disk (against R13).
+    FenceNotPreallocated,
 }
 
 impl Mutation {
@@ -122,5 +146,15 @@ impl Mutation {
         Self::GenerationFromProposer,
         Self::ActivateBeforeDecided,
         Self::RivalNotFenced,
+        Self::GrantIgnored,
+        Self::TakeBeforeGranted,
+        Self::ActivationUncharged,
+        Self::RenewalUncharged,
+        Self::RenewalCheckedByProposer,
+        Self::RenewAfterSeal,
+        Self::SealKeepsGrant,
+        Self::SealReturnsTwice,
+        Self::ReturnBeforeDecided,
+        Self::FenceNotPreallocated,
     ];
 }

@@ -8,6 +8,8 @@ mod complete;
 mod explorer;
 mod file;
 mod file_bugs;
+mod grant;
+mod grant_bugs;
 mod judge;
 mod limits;
 mod one_chunk;
