@@ -42,6 +42,11 @@ pub enum Invariant {
     WithinGrant,
     /// What is charged is what the open chunks are granted and what the sealed ones have (R13).
     ChargedExactly,
+    /// A chunk that is not in S3 has as many holders as it was sealed with, less those whose disks
+    /// are gone (R12).
+    CopyFirst,
+    /// What is recorded to be in S3 is there (R12).
+    PersistedIsStored,
 }
 
 impl Invariant {
@@ -64,6 +69,8 @@ impl Invariant {
         Self::WithinBound,
         Self::WithinGrant,
         Self::ChargedExactly,
+        Self::CopyFirst,
+        Self::PersistedIsStored,
     ];
 }
 

@@ -106,6 +106,36 @@ pub enum Mutation {
     ReturnBeforeDecided,
     /// The fence's record has no place of its own on a full disk (against R13).
     FenceNotPreallocated,
+
+    // After the seal.
+    /// A replica that is longer than the chunk is kept as it is (against R8).
+    KeepsLonger,
+    /// A returning replica is kept though it does not reach the length (against R8).
+    KeepsShorter,
+    /// A replica is kept for its length alone, whatever its chain (against R8).
+    ChainUnchecked,
+    /// A replica that is to go, or that nobody checked, is served (against R8).
+    ServesUnchecked,
+    /// A late tombstone takes a copy that was made after it (against R8, R12).
+    DeleteTakesLaterCopy,
+    /// A copy that was given up, and perhaps deleted, is counted as a holder (against R8).
+    LateCopyCounted,
+    /// A copy is reported before its bytes are safe (against R8: as R5 has it for a bring-up).
+    CopyNotSafe,
+    /// A holder that is only silent is struck off as if its disk were gone (against R7, R12).
+    SilentHolderStruck,
+    /// Whether enough other holders are there is looked at when a removal is proposed, not when it
+    /// is applied (against R12).
+    RemovalCheckedByProposer,
+    /// A replica is evicted when its object was sent, before that was read back and recorded (against
+    /// R12).
+    EvictBeforeRecorded,
+    /// An object is recorded that was not read back (against R12).
+    PersistedUnread,
+    /// An object is put without If-None-Match (against R12).
+    PutOverwrites,
+    /// What only a restore point retains is collected (against R12).
+    RetainedCollected,
 }
 
 impl Mutation {
@@ -156,5 +186,18 @@ impl Mutation {
         Self::SealReturnsTwice,
         Self::ReturnBeforeDecided,
         Self::FenceNotPreallocated,
+        Self::KeepsLonger,
+        Self::KeepsShorter,
+        Self::ChainUnchecked,
+        Self::ServesUnchecked,
+        Self::DeleteTakesLaterCopy,
+        Self::LateCopyCounted,
+        Self::CopyNotSafe,
+        Self::SilentHolderStruck,
+        Self::RemovalCheckedByProposer,
+        Self::EvictBeforeRecorded,
+        Self::PersistedUnread,
+        Self::PutOverwrites,
+        Self::RetainedCollected,
     ];
 }

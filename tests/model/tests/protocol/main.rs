@@ -15,3 +15,5 @@ mod limits;
 mod one_chunk;
 mod one_chunk_bugs;
 mod one_chunk_memory;
+mod repair;
+mod repair_bugs;
