@@ -59,6 +59,19 @@ pub enum Mutation {
     /// Who deletes the chunk after the seal deletes its fence too, and a late create makes an
     /// empty, willing one (against R4, R8).
     DeleteForgetsFence,
+    /// An append is acknowledged when those replicas have it that exist so far (against R1: created
+    /// before the first ack).
+    AckOfCreatedOnly,
+    /// A secondary accepts a record that is not the next at its own length (against R2).
+    ForwardOutOfPlace,
+    /// A primary takes a sequence again that it has (against R2, R10).
+    RepeatTakenAnew,
+    /// A seal goes in with fewer holders than it needs (against R5).
+    SealBelowHolders,
+    /// The planned roll's entry overwrites a seal that was decided by a round (against R5).
+    PlannedWithoutCompare,
+    /// A reader is served bytes whose checksum was not verified (against R9).
+    ReadUnverified,
 
     // The file.
     /// A repeat is answered before the first one is committed (against R10).
@@ -82,6 +95,8 @@ pub enum Mutation {
     ActivateBeforeDecided,
     /// An `open_exclusive` that was overtaken is told that it succeeded (against R11).
     RivalNotFenced,
+    /// A length is asked of the primary of a tail that an old metadata read saw (against R9).
+    LengthOfOldTail,
 
     // Grants.
     /// A primary takes whatever fits into a chunk (against R13).
@@ -166,6 +181,12 @@ impl Mutation {
         Self::SealWithoutCompare,
         Self::ExtendAfterSealed,
         Self::DeleteForgetsFence,
+        Self::AckOfCreatedOnly,
+        Self::ForwardOutOfPlace,
+        Self::RepeatTakenAnew,
+        Self::SealBelowHolders,
+        Self::PlannedWithoutCompare,
+        Self::ReadUnverified,
         Self::RepeatAnsweredEarly,
         Self::GapTaken,
         Self::AcceptBeforeActivation,
@@ -176,6 +197,7 @@ impl Mutation {
         Self::GenerationFromProposer,
         Self::ActivateBeforeDecided,
         Self::RivalNotFenced,
+        Self::LengthOfOldTail,
         Self::GrantIgnored,
         Self::TakeBeforeGranted,
         Self::ActivationUncharged,
