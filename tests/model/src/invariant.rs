@@ -25,6 +25,8 @@ pub enum Invariant {
     DecidedOnce,
     /// Who is counted as a holder has all of the content, unless a disk fault took it since (R5).
     HoldersHold,
+    /// A seal goes in with at least min(2, replicas) holders, or what `min_replicas` allows (R5).
+    EnoughHolders,
     /// The end is never decided below a committed length that an answer had heard (R5).
     NeverBelowHeard,
     /// Who has learned of the seal holds exactly the content, or nothing (R5, R8).
@@ -36,6 +38,19 @@ pub enum Invariant {
     ExactEnd,
     /// `open_exclusive` succeeds only for the generation its chunk was activated for (R11).
     OneOwner,
+    /// A length that was asked for covers all that was acknowledged before (R9).
+    LengthNotStale,
+    /// What is charged, and what all chunks have, stays within the bound (R13).
+    WithinBound,
+    /// No chunk has more than is charged for it (R13).
+    WithinGrant,
+    /// What is charged is what the open chunks are granted and what the sealed ones have (R13).
+    ChargedExactly,
+    /// A chunk that is not in S3 has as many holders as it was sealed with, less those whose disks
+    /// are gone (R12).
+    CopyFirst,
+    /// What is recorded to be in S3 is there (R12).
+    PersistedIsStored,
 }
 
 impl Invariant {
@@ -50,11 +65,18 @@ impl Invariant {
         Self::ReaderSeesOnlySealed,
         Self::DecidedOnce,
         Self::HoldersHold,
+        Self::EnoughHolders,
         Self::NeverBelowHeard,
         Self::SealedExactly,
         Self::FencedNeverAcknowledged,
         Self::ExactEnd,
         Self::OneOwner,
+        Self::LengthNotStale,
+        Self::WithinBound,
+        Self::WithinGrant,
+        Self::ChargedExactly,
+        Self::CopyFirst,
+        Self::PersistedIsStored,
     ];
 }
 

@@ -59,6 +59,19 @@ pub enum Mutation {
     /// Who deletes the chunk after the seal deletes its fence too, and a late create makes an
     /// empty, willing one (against R4, R8).
     DeleteForgetsFence,
+    /// An append is acknowledged when those replicas have it that exist so far (against R1: created
+    /// before the first ack).
+    AckOfCreatedOnly,
+    /// A secondary accepts a record that is not the next at its own length (against R2).
+    ForwardOutOfPlace,
+    /// A primary takes a sequence again that it has (against R2, R10).
+    RepeatTakenAnew,
+    /// A seal goes in with fewer holders than it needs (against R5).
+    SealBelowHolders,
+    /// The planned roll's entry overwrites a seal that was decided by a round (against R5).
+    PlannedWithoutCompare,
+    /// A reader is served bytes whose checksum was not verified (against R9).
+    ReadUnverified,
 
     // The file.
     /// A repeat is answered before the first one is committed (against R10).
@@ -82,6 +95,62 @@ pub enum Mutation {
     ActivateBeforeDecided,
     /// An `open_exclusive` that was overtaken is told that it succeeded (against R11).
     RivalNotFenced,
+    /// A length is asked of the primary of a tail that an old metadata read saw (against R9).
+    LengthOfOldTail,
+
+    // Grants.
+    /// A primary takes whatever fits into a chunk (against R13).
+    GrantIgnored,
+    /// A primary takes what it has asked for, before it hears that it was granted (against R13).
+    TakeBeforeGranted,
+    /// The first grant is not charged (against R13).
+    ActivationUncharged,
+    /// A renewal is not charged (against R13).
+    RenewalUncharged,
+    /// The bound is looked at when a renewal is sent on, not when it is applied, so that two which
+    /// fit alone do not fit together (against R13).
+    RenewalCheckedByProposer,
+    /// A renewal is applied to a chunk that is sealed (against R13).
+    RenewAfterSeal,
+    /// The seal does not return the rest of the grant (against R13).
+    SealKeepsGrant,
+    /// A second seal returns the rest once more (against R5, R13).
+    SealReturnsTwice,
+    /// The rest is returned when the seal is asked for, while the primary still writes (against
+    /// R13).
+    ReturnBeforeDecided,
+    /// The fence's record has no place of its own on a full disk (against R13).
+    FenceNotPreallocated,
+
+    // After the seal.
+    /// A replica that is longer than the chunk is kept as it is (against R8).
+    KeepsLonger,
+    /// A returning replica is kept though it does not reach the length (against R8).
+    KeepsShorter,
+    /// A replica is kept for its length alone, whatever its chain (against R8).
+    ChainUnchecked,
+    /// A replica that is to go, or that nobody checked, is served (against R8).
+    ServesUnchecked,
+    /// A late tombstone takes a copy that was made after it (against R8, R12).
+    DeleteTakesLaterCopy,
+    /// A copy that was given up, and perhaps deleted, is counted as a holder (against R8).
+    LateCopyCounted,
+    /// A copy is reported before its bytes are safe (against R8: as R5 has it for a bring-up).
+    CopyNotSafe,
+    /// A holder that is only silent is struck off as if its disk were gone (against R7, R12).
+    SilentHolderStruck,
+    /// Whether enough other holders are there is looked at when a removal is proposed, not when it
+    /// is applied (against R12).
+    RemovalCheckedByProposer,
+    /// A replica is evicted when its object was sent, before that was read back and recorded (against
+    /// R12).
+    EvictBeforeRecorded,
+    /// An object is recorded that was not read back (against R12).
+    PersistedUnread,
+    /// An object is put without If-None-Match (against R12).
+    PutOverwrites,
+    /// What only a restore point retains is collected (against R12).
+    RetainedCollected,
 }
 
 impl Mutation {
@@ -112,6 +181,12 @@ impl Mutation {
         Self::SealWithoutCompare,
         Self::ExtendAfterSealed,
         Self::DeleteForgetsFence,
+        Self::AckOfCreatedOnly,
+        Self::ForwardOutOfPlace,
+        Self::RepeatTakenAnew,
+        Self::SealBelowHolders,
+        Self::PlannedWithoutCompare,
+        Self::ReadUnverified,
         Self::RepeatAnsweredEarly,
         Self::GapTaken,
         Self::AcceptBeforeActivation,
@@ -122,5 +197,29 @@ impl Mutation {
         Self::GenerationFromProposer,
         Self::ActivateBeforeDecided,
         Self::RivalNotFenced,
+        Self::LengthOfOldTail,
+        Self::GrantIgnored,
+        Self::TakeBeforeGranted,
+        Self::ActivationUncharged,
+        Self::RenewalUncharged,
+        Self::RenewalCheckedByProposer,
+        Self::RenewAfterSeal,
+        Self::SealKeepsGrant,
+        Self::SealReturnsTwice,
+        Self::ReturnBeforeDecided,
+        Self::FenceNotPreallocated,
+        Self::KeepsLonger,
+        Self::KeepsShorter,
+        Self::ChainUnchecked,
+        Self::ServesUnchecked,
+        Self::DeleteTakesLaterCopy,
+        Self::LateCopyCounted,
+        Self::CopyNotSafe,
+        Self::SilentHolderStruck,
+        Self::RemovalCheckedByProposer,
+        Self::EvictBeforeRecorded,
+        Self::PersistedUnread,
+        Self::PutOverwrites,
+        Self::RetainedCollected,
     ];
 }

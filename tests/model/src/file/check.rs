@@ -14,6 +14,7 @@ pub(super) fn broken(model: &File, state: &State) -> Option<Invariant> {
         (state.acknowledged_late, Invariant::FencedNeverAcknowledged),
         (!ends_exactly(model, chunks, state), Invariant::ExactEnd),
         (!one_owner(model, chunks, state), Invariant::OneOwner),
+        (state.length_stale, Invariant::LengthNotStale),
     ];
     checks.into_iter().find(|(is_broken, _)| *is_broken).map(|(_, invariant)| invariant)
 }

@@ -41,6 +41,9 @@ pub(super) fn landmark(from: &State, step: &Step, to: &State) -> Option<&'static
     match *step {
         _ if count(to, Phase::Fenced) > count(from, Phase::Fenced) => Some("rival fenced"),
         _ if count(to, Phase::Writing) > count(from, Phase::Writing) => Some("exclusive opened"),
+        Step::Decide(at, _) | Step::PlannedRoll(at) if usize::from(to.asked) == at + 1 => {
+            Some("sealed before its length was answered")
+        }
         Step::PlannedRoll(_) => Some("planned roll"),
         Step::Decide(at, length) if length > from.chunks[at].committed => {
             Some("sealed above the acknowledged")

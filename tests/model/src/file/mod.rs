@@ -9,6 +9,7 @@
 mod activate;
 mod check;
 mod describe;
+mod length;
 mod open;
 mod roll;
 mod setup;
@@ -39,6 +40,7 @@ impl Model for File {
         roll::steps(self, state, out);
         activate::steps(self, state, out);
         open::steps(self, state, out);
+        length::steps(self, state, out);
     }
 
     fn broken(&self, state: &State) -> Option<Invariant> {

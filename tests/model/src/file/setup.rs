@@ -26,6 +26,8 @@ pub struct File {
     pub chunk_records: u8,
     /// A primary can close its chunk by a planned roll (R5).
     pub planned: bool,
+    /// Somebody asks how long the file is (R9).
+    pub asks_length: bool,
     /// The bug put in.
     pub mutation: Option<Mutation>,
 }
@@ -33,7 +35,15 @@ pub struct File {
 impl File {
     /// A file with these writers, two records each, fenced rolls only.
     pub fn new(chunks: usize, writers: [Role; 3]) -> Self {
-        Self { chunks, writers, sequences: 2, chunk_records: 3, planned: false, mutation: None }
+        Self {
+            chunks,
+            writers,
+            sequences: 2,
+            chunk_records: 3,
+            planned: false,
+            asks_length: false,
+            mutation: None,
+        }
     }
 
     /// The same file with a bug put in.

@@ -96,6 +96,13 @@ pub struct State {
     /// Bit g: an activation of the next chunk that names generation g is on its way. Only the
     /// bug that trusts the proposer has them.
     pub proposed: u8,
+    /// One more than the chunk that was seen as the tail by whoever asks for the length; 0 when
+    /// nobody does.
+    pub asked: u8,
+    /// The end of all that was acknowledged when he saw it. A ghost.
+    pub length_due: u8,
+    /// A length was answered that is below that.
+    pub length_stale: bool,
     /// A writer was acknowledged after a later generation's activation.
     pub acknowledged_late: bool,
 }

@@ -43,6 +43,10 @@ pub enum Step {
     Arrive(usize),
     /// `open_exclusive` raises the inode's generation (R11).
     Raise(usize),
+    /// A linearizable read of the metadata sees this chunk as the open tail (R9).
+    SeeTail(usize),
+    /// Its primary answers how long the file is.
+    Length(usize),
 }
 
 fn name(writer: usize) -> char {
@@ -67,6 +71,8 @@ impl fmt::Display for Step {
             Self::Propose(chunk) => write!(out, "activation of {chunk} proposed"),
             Self::Activate(chunk) => write!(out, "activation of {chunk} applied"),
             Self::Arrive(chunk) => write!(out, "activation reaches chunk {chunk}"),
+            Self::SeeTail(chunk) => write!(out, "chunk {chunk} is seen as the tail"),
+            Self::Length(chunk) => write!(out, "chunk {chunk} answers the length"),
             Self::Raise(writer) => write!(out, "{} raises the generation", name(writer)),
         }
     }

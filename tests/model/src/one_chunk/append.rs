@@ -4,7 +4,7 @@ use super::Steps;
 use super::setup::OneChunk;
 use super::state::{Chunk, Replica, State};
 use super::step::Step;
-use crate::log::Record;
+use crate::log::{Log, Record};
 use crate::mutation::Mutation;
 
 pub(super) fn steps(model: &OneChunk, state: &State, out: &mut Steps) {
@@ -61,7 +61,9 @@ fn take(model: &OneChunk, state: &State, out: &mut Steps) {
     for value in 1..=model.records {
         let before = value - 1;
         let gap = value != lone && before > 0 && primary.log.find(before).is_none();
-        if primary.log.find(value).is_none() && !gap {
+        let room = primary.log.len() < Log::RECORDS_MAX;
+        let anew = model.has(Mutation::RepeatTakenAnew) && room;
+        if (primary.log.find(value).is_none() || anew) && !gap {
             out.push((Step::Append(value), taken(model, state, value)));
         }
     }
@@ -106,19 +108,27 @@ fn repeat(model: &OneChunk, state: &State, out: &mut Steps) {
 fn forward(model: &OneChunk, state: &State, out: &mut Steps) {
     for at in 1..model.replicas {
         let replica = &state.replicas[at];
+        if !accepts(model, state, at) {
+            continue;
+        }
         let next_record = state.ordered.get(replica.log.len());
-        if let Some(record) = next_record
-            && accepts(model, state, at)
-            && replica.log.begins(state.ordered)
-        {
-            let mut next = *state;
-            let replica = &mut next.replicas[at];
-            replica.log = replica.log.with(record);
-            replica.heard = replica.heard.max(record.header);
-            confirm_early(model, replica);
-            out.push((Step::Forward(at), next));
+        if let Some(record) = next_record.filter(|_| replica.log.begins(state.ordered)) {
+            out.push((Step::Forward(at), forwarded(model, state, at, record)));
+        }
+        if model.has(Mutation::ForwardOutOfPlace) && replica.log.len() < model.records {
+            let records = state.ordered.records();
+            out.extend(records.map(|record| (Step::Forward(at), forwarded(model, state, at, record))));
         }
     }
+}
+
+fn forwarded(model: &OneChunk, state: &State, at: usize, record: Record) -> State {
+    let mut next = *state;
+    let replica = &mut next.replicas[at];
+    replica.log = replica.log.with(record);
+    replica.heard = replica.heard.max(record.header);
+    confirm_early(model, replica);
+    next
 }
 
 fn confirm_early(model: &OneChunk, replica: &mut Replica) {
@@ -154,7 +164,12 @@ fn commit(model: &OneChunk, state: &State, out: &mut Steps) {
     let Some(record) = primary.log.get(position) else { return };
     let closing = model.closes && record.value == OneChunk::CLOSE;
     let few = model.has(Mutation::AckTwoOfThree) || (model.has(Mutation::CloseTwoOfThree) && closing);
-    let needed = if few { 2 } else { model.replicas };
+    let exist = || state.replicas[..model.replicas].iter().filter(|replica| replica.created).count();
+    let needed = match (few, model.has(Mutation::AckOfCreatedOnly)) {
+        (true, _) => 2,
+        (false, true) => exist(),
+        (false, false) => model.replicas,
+    };
     if acknowledges(model, primary) && confirmed(model, state, position) >= needed {
         let mut next = *state;
         next.committed += 1;
@@ -167,12 +182,16 @@ fn commit(model: &OneChunk, state: &State, out: &mut Steps) {
 /// still open. Once proposed, the entry may come at any time.
 fn planned_seal(model: &OneChunk, state: &State, out: &mut Steps) {
     let closed = state.acknowledged[usize::from(OneChunk::CLOSE) - 1];
-    if !model.closes || closed == 0 || state.chunk != Chunk::Open {
+    let compares = !model.has(Mutation::PlannedWithoutCompare);
+    if !model.closes || closed == 0 || (state.chunk != Chunk::Open && compares) {
         return;
     }
     let mut next = *state;
     next.chunk = Chunk::Sealed;
     next.sealed = state.ordered.prefix(closed);
+    next.decided_twice |= state.chunk == Chunk::Sealed && next.sealed != state.sealed;
     next.holders = (1 << model.replicas) - 1;
-    out.push((Step::PlannedSeal, next));
+    if next != *state {
+        out.push((Step::PlannedSeal, next));
+    }
 }

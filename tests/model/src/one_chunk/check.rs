@@ -17,6 +17,7 @@ pub(super) fn broken(model: &OneChunk, state: &State) -> Option<Invariant> {
         (promised && sealed && !state.seen.begins(state.sealed), Invariant::ReaderSeesOnlySealed),
         (sealed && state.sealed.len() < state.heard_at_seal, Invariant::NeverBelowHeard),
         (sealed && !holders_hold(model, state), Invariant::HoldersHold),
+        (sealed && !enough_holders(model, state), Invariant::EnoughHolders),
         (sealed && !learned_exactly(model, state), Invariant::SealedExactly),
         (promised && !recoverable(model, state), Invariant::AcknowledgedRecoverable),
         (promised && !decidable(model, state), Invariant::StaysDecidable),
@@ -76,6 +77,12 @@ fn holders_hold(model: &OneChunk, state: &State) -> bool {
     let counted = replicas(model, state).iter().enumerate();
     counted.filter(|(at, _)| state.holders >> at & 1 == 1).all(|(_, replica)| held(replica))
         && (!state.fresh_holds || state.sealed.begins(state.fresh))
+}
+
+/// R5: what is sealed lies on so many nodes that one disk can be lost.
+fn enough_holders(model: &OneChunk, state: &State) -> bool {
+    let fresh = if state.fresh_holds { u32::from(model.fresh) } else { 0 };
+    state.holders.count_ones() + fresh >= model.holders_min
 }
 
 /// R5, R8: after learning of it a replica has the content or nothing.

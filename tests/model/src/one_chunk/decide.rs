@@ -130,7 +130,8 @@ fn seal(model: &OneChunk, state: &State, round: usize, length: u8, out: &mut Ste
     next.heard_at_seal = heard.max().unwrap_or(0);
     for holders in 0..=able {
         let chosen = holders == able || (model.leaves_out && holders & !able == 0);
-        let enough = holders.count_ones() + fresh >= model.holders_min;
+        let enough =
+            holders.count_ones() + fresh >= model.holders_min || model.has(Mutation::SealBelowHolders);
         next.holders = holders;
         if chosen && enough && next != *state {
             out.push((Step::Seal(round), next));

@@ -4,7 +4,7 @@ use super::Steps;
 use super::setup::OneChunk;
 use super::state::State;
 use super::step::Step;
-use crate::log::Log;
+use crate::log::{Log, Record};
 use crate::mutation::Mutation;
 
 pub(super) fn steps(model: &OneChunk, state: &State, out: &mut Steps) {
@@ -41,7 +41,12 @@ pub(super) fn served(model: &OneChunk, state: &State, at: usize) -> Log {
     } else {
         replica.heard
     };
-    replica.valid().prefix(bound)
+    match replica.log.get(replica.rot.wrapping_sub(1)) {
+        Some(_) if model.has(Mutation::ReadUnverified) && replica.rot <= bound => {
+            replica.valid().with(Record { value: OneChunk::ROTTEN, header: 0 })
+        }
+        _ => replica.valid().prefix(bound),
+    }
 }
 
 fn read(model: &OneChunk, state: &State, at: usize, out: &mut Steps) {

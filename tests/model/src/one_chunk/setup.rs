@@ -58,6 +58,8 @@ pub struct OneChunk {
 impl OneChunk {
     /// The value of the close record, which no writer's record has.
     pub(super) const CLOSE: u8 = 3;
+    /// The value that bytes have which rotted, where nobody verifies them.
+    pub(super) const ROTTEN: u8 = 3;
 
     /// A chunk with one writer's two records and no faults at all.
     pub fn new(replicas: usize, policy: Policy) -> Self {

@@ -3,10 +3,10 @@
 use cairn_model::file::{Chunk, Extent, File, Phase, Role, State, Writer};
 use cairn_model::{Invariant, Log, Model, Mutation, Record};
 
-use crate::{file_bugs, one_chunk_bugs};
+use crate::{file_bugs, grant_bugs, one_chunk_bugs, repair_bugs};
 
 fn caught() -> impl Iterator<Item = &'static (Mutation, Invariant)> {
-    one_chunk_bugs::CAUGHT.iter().chain(file_bugs::CAUGHT)
+    [one_chunk_bugs::CAUGHT, file_bugs::CAUGHT, grant_bugs::CAUGHT, repair_bugs::CAUGHT].into_iter().flatten()
 }
 
 #[test]

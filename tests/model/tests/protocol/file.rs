@@ -56,6 +56,13 @@ fn three_rivals() {
 }
 
 #[test]
+fn lengths() {
+    let model = planned(3, [Role::Plain, Role::Absent, Role::Exclusive]);
+    let model = File { asks_length: true, ..model };
+    holds("file, lengths", model, &[PLANNED, ABOVE, OPENED, "sealed before its length was answered"]);
+}
+
+#[test]
 fn long_three_writers() {
     let model = File { chunk_records: 4, ..planned(3, [Role::Plain; 3]) };
     holds_long("file, three writers", model, &[PLANNED, ABOVE, UNARRIVED, WENT_ON]);

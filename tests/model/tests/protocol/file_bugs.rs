@@ -33,4 +33,6 @@ bugs! {
         in plain(2) => OnceOnly;
     a_rival_that_is_not_fenced: RivalNotFenced
         in File::new(2, [Role::Plain, Role::Exclusive, Role::Exclusive]) => OneOwner;
+    a_length_from_an_old_tail: LengthOfOldTail
+        in File { asks_length: true, ..plain(2) } => LengthNotStale;
 }

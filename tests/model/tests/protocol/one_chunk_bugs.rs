@@ -72,4 +72,16 @@ bugs! {
     a_deleted_replica_that_forgets_its_fence: DeleteForgetsFence
         in OneChunk { late_creates: true, fresh: 2, leaves_out: true, ..two() }
         => AcknowledgedInsideSeal;
+    an_ack_without_those_not_created_yet: AckOfCreatedOnly
+        in OneChunk { late_creates: true, fresh: 1, ..two() } => AcknowledgedInsideSeal;
+    a_forward_taken_out_of_place: ForwardOutOfPlace
+        in two() => NoDivergence;
+    a_repeat_taken_anew: RepeatTakenAnew
+        in two() => OnceOnly;
+    a_seal_with_too_few_holders: SealBelowHolders
+        in two() => EnoughHolders;
+    a_planned_roll_over_a_decided_seal: PlannedWithoutCompare
+        in OneChunk { closes: true, leaves_out: true, ..three() } => HoldersHold;
+    a_reader_served_unverified_bytes: ReadUnverified
+        in OneChunk { rots: 1, fresh: 1, reads: true, ..two() } => ReaderSeesOnlySealed;
 }
