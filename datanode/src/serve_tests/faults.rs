@@ -208,3 +208,17 @@ async fn a_fenced_replica_that_restarted_says_limbo() {
     assert_eq!((answer.length, answer.health), (4, 1));
     assert_ne!(answer.incarnation, replica.incarnation);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_meant_for_another_node_is_no_answer_of_this_one() {
+    let cluster = TestCluster::start(3).await;
+    let chunk = cluster.open_chunk(2);
+    let record = cluster.meta.chunk(chunk);
+    let holds = |node: &v1::Replica| record.replicas.iter().any(|replica| replica.node == node.node);
+    let stranger = cluster.meta.state().nodes.iter().find(|node| !holds(node)).cloned().unwrap();
+    // As if it had been started at the address of a node that is gone.
+    let refused = cluster.meta.fence(&stranger, chunk, 9).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused}");
+    let answer = cluster.meta.fence(&record.replicas[0], chunk, 9).await.unwrap();
+    assert_eq!(answer.length, 0);
+}

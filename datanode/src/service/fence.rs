@@ -21,6 +21,11 @@ pub(super) async fn fence(node: &Node, request: v1::FenceRequest) -> Result<v1::
     let since = node.context.clock.boottime();
     let described = request.record.as_ref().filter(|record| record.chunk == chunk.0);
     let described = described.ok_or_else(|| malformed("record"))?;
+    // At the address of a node that is gone another may listen: its nothing must not count as an
+    // answer of the one that was asked.
+    if !described.replicas.iter().any(|replica| replica.node == node.id.0) {
+        return Err(ServiceError::NoSuchChunk { chunk }.into());
+    }
     let opened = Incarnation(request.opened_incarnation);
     let spec = record::spec(described, opened).map_err(ServiceError::from)?;
     node.primaries.fence(chunk).await;
