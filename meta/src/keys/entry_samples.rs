@@ -7,6 +7,7 @@ use cairn_types::{
 };
 
 use super::chunks::PlacedReplica;
+use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{mark, object, policy};
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
@@ -75,6 +76,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::CreatePackDeletion { pack: PackId(4), assignee: node },
         Command::PackDeleted { intent },
         Command::Purge { ino: InodeId(7) },
+        Command::PurgeContent { content: ContentId(7) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -104,6 +106,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::CreatePackDeletion { .. } => "create_pack_deletion",
         Command::PackDeleted { .. } => "pack_deleted",
         Command::Purge { .. } => "purge",
+        Command::PurgeContent { .. } => "purge_content",
     }
 }
 

@@ -6,6 +6,7 @@ use cairn_types::{ChunkId, ExtentSource, FsError, InodeId, Persist, Policy};
 
 use super::nodes::View;
 use super::tenure::{JobFault, Tenure};
+use crate::keys::contents;
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::{Record, RowFault};
 use crate::namespace::read;
@@ -48,11 +49,17 @@ pub fn bound(
 /// Bytes at a file's end whose chunks are not in S3, counted up to `enough`.
 fn of_file(rows: &dyn Rows, ino: InodeId, enough: u64) -> Result<u64, RowFault> {
     let mut bytes = 0;
-    let mut before = extents::key(ino, u64::MAX);
     let mut known: HashSet<ChunkId> = HashSet::new();
+    let mut spans = contents::of(rows, ino)?.spans(0, u64::MAX);
+    let Some(mut span) = spans.pop() else { return Ok(0) };
+    let mut before = extents::key(span.content, span.until);
     for _ in 0..EXTENTS_MAX {
-        let Some((key, value)) = rows.last_before(Table::Extents, &extents::key(ino, 0), &before)? else {
-            break;
+        let first = extents::key(span.content, span.from);
+        let Some((key, value)) = rows.last_before(Table::Extents, &first, &before)? else {
+            let Some(earlier) = spans.pop() else { break };
+            span = earlier;
+            before = extents::key(span.content, span.until);
+            continue;
         };
         let row = ExtentRow::from_bytes(&key, &value)?;
         let ExtentSource::Chunk { chunk, .. } = row.source else { break };
