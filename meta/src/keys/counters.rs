@@ -1,4 +1,4 @@
-//! `counters`: two rows, the [`ClusterRecord`] and the [`ContentCounter`].
+//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
 
 use bincode::{Decode, Encode};
 use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
@@ -10,6 +10,8 @@ use crate::store::Table;
 pub const KEY: &[u8] = b"";
 /// The key of the [`ContentCounter`].
 pub const CONTENTS_KEY: &[u8] = b"contents";
+/// The key of [`Granted`].
+pub const GRANTED_KEY: &[u8] = b"granted";
 
 /// What the state knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -100,5 +102,17 @@ pub struct ContentCounter {
 }
 
 impl Record for ContentCounter {
+    const TABLE: Table = Table::Counters;
+}
+
+/// Bytes that were granted to open chunks, as far as they count towards the lag: those that are
+/// never persisted do not. Absent before the first chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Granted {
+    /// How many.
+    pub bytes: u64,
+}
+
+impl Record for Granted {
     const TABLE: Table = Table::Counters;
 }

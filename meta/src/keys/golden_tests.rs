@@ -76,6 +76,7 @@ golden! {
     intents: intents::key(IntentId(3)), intent().to_bytes();
     counters: counters::KEY.to_vec(), cluster().to_bytes();
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
+    counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

@@ -26,6 +26,7 @@
 //! intents   intent                  → work outside
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
+//! counters  "granted"               → bytes granted to open chunks
 //! ```
 
 pub mod chunks;

@@ -83,6 +83,7 @@ proptest! {
         back(&IntentRecord { work, ..sample });
         back(&counters::ClusterRecord { time, ..samples::cluster() });
         back(&counters::ContentCounter { made: n[0] });
+        back(&counters::Granted { bytes: n[0] });
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
         back(&contents::DetachedRow { from: n[0] });

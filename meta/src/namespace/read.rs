@@ -13,7 +13,7 @@ use super::walk::{self, LastLink};
 use crate::keys;
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::contents;
-use crate::keys::counters::{self, ClusterRecord};
+use crate::keys::counters::{self, ClusterRecord, Granted};
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord};
@@ -94,6 +94,15 @@ fn last_link(target: &Target) -> LastLink {
 /// A fault of the store.
 pub fn cluster(rows: &dyn Rows) -> Result<ClusterRecord, RowFault> {
     Ok(keys::get(rows, counters::KEY)?.unwrap_or_default())
+}
+
+/// Bytes granted to open chunks, as far as they count towards the lag.
+///
+/// # Errors
+/// A fault of the store.
+pub fn granted(rows: &dyn Rows) -> Result<u64, RowFault> {
+    let granted: Option<Granted> = keys::get(rows, counters::GRANTED_KEY)?;
+    Ok(granted.unwrap_or_default().bytes)
 }
 
 /// The inode of a target, a last symlink followed unless it says otherwise.

@@ -64,7 +64,7 @@ tables! {
     Writing => "writing",
     /// intent → work to be done outside.
     Intents => "intents",
-    /// The cluster's record (identity, time, next ids, counts), and how many contents were made.
+    /// The cluster's record (identity, time, next ids, counts), and two more counters.
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use cairn_meta::keys::contents::{ContentId, ContentRow, DetachedRow};
-use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts};
+use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted};
 use cairn_meta::keys::extents::{self, ExtentRow};
 use cairn_meta::keys::imports::ImportRecord;
 use cairn_meta::keys::intents::IntentRecord;
@@ -276,6 +276,10 @@ fn check_counts(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     };
     assert!(orphan_directories <= orphans);
     assert_eq!(cluster.counts, counted, "counts");
+    let open = |c: &&ChunkRecord| c.state == ChunkState::Open && c.policy.persist != Persist::Never;
+    let granted: u64 = chunks.iter().filter(open).map(|c| c.activation.grant_bytes).sum();
+    let known = keys::get::<Granted>(rows, counters::GRANTED_KEY).unwrap().unwrap_or_default();
+    assert_eq!(known.bytes, granted, "granted bytes");
 }
 
 fn check_sessions(rows: &dyn Rows) {

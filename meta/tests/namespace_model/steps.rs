@@ -128,6 +128,7 @@ fn side_by_side(store: &dyn Store, log: &[Entry], rows_at_once: usize, due: &[u8
     remove_all(&whole, Bounds::default(), &mut Met::default());
     assert_eq!(seen(store), seen(&whole));
     assert_eq!(read::cluster(store).unwrap(), read::cluster(&whole).unwrap());
+    assert_eq!(read::granted(store).unwrap(), read::granted(&whole).unwrap());
     // A cut leaves other numbers of contents; kept replies have the live bytes that there were.
     let numbered = [Table::Extents, Table::Contents, Table::Counters, Table::Replies];
     for (left, right) in dump(store).into_iter().zip(dump(&whole)) {
