@@ -8,12 +8,17 @@ mod driver;
 mod invariants;
 
 use cairn_meta::keys::chunks::ChunkState;
+use cairn_meta::keys::counters;
 use cairn_meta::keys::intents::Work;
 use cairn_meta::keys::queues::Queue;
 use cairn_meta::namespace::command::PersistedChunk;
 use cairn_meta::namespace::{Command, Operation, Target, jobs, read};
-use cairn_types::{ChunkId, Epoch, FsError, Generation, InodeId, NodeId, Sequence, Timestamp};
-use driver::{Driver, FIRST, SECOND, create, extent, placement};
+use cairn_meta::store::{Store, Table, WriteBatch};
+use cairn_types::limits::GRANT_BYTES_FIRST;
+use cairn_types::{
+    ChunkId, Epoch, FsError, Generation, InodeId, NodeId, Persist, Policy, Sequence, Timestamp,
+};
+use driver::{Driver, FIRST, POLICY, SECOND, create, extent, placement};
 
 fn waiting(d: &Driver, queue: Queue) -> Vec<u64> {
     jobs::queue(&d.store, queue, None, 100).unwrap().into_iter().map(|w| w.id).collect()
@@ -311,6 +316,35 @@ fn chunks_go_to_s3_as_a_pack_and_the_pack_goes_with_its_last_chunk() {
     d.check();
     d.ok(Command::PackDeleted { intent });
     assert_eq!(jobs::pack(&d.store, pack).unwrap(), None);
+    d.check();
+}
+
+#[test]
+fn granted_bytes_are_the_sum_over_open_chunks_that_will_be_persisted() {
+    let mut d = Driver::new();
+    let granted = |d: &Driver| read::granted(&d.store).unwrap() / GRANT_BYTES_FIRST;
+    assert_eq!(granted(&d), 0);
+    let shared = d.shared_chunk();
+    let ino = d.file("/f");
+    let tail = d.open_tail(ino, 0, 1).unwrap().chunk.unwrap().chunk;
+    assert_eq!(granted(&d), 2);
+    let (epoch, grant_bytes) = (Epoch(1), 8 * GRANT_BYTES_FIRST);
+    d.ok(Command::RenewGrant { chunk: tail, epoch, grant_bytes });
+    assert_eq!(granted(&d), 9);
+    d.check();
+    // A state that was written by a build that kept no sum.
+    let mut batch = WriteBatch::default();
+    batch.delete(Table::Counters, counters::GRANTED_KEY);
+    d.store.write(batch).unwrap();
+    d.close(tail, 100, Vec::new());
+    assert_eq!(granted(&d), 1, "the seal returns what was granted");
+    d.check();
+    let policy = Some(Policy { persist: Persist::Never, ..POLICY });
+    d.done(Operation::SetPolicy { target: Target::path("/"), policy });
+    d.open_tail(ino, 0, 1).unwrap();
+    assert_eq!(granted(&d), 1, "what is never persisted is no lag");
+    d.done(Operation::ReleaseChunk { chunk: shared });
+    assert_eq!(granted(&d), 0);
     d.check();
 }
 

@@ -7,6 +7,8 @@
 mod invariants;
 #[path = "namespace_model/model.rs"]
 mod model;
+#[path = "namespace_model/steps.rs"]
+mod steps;
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `counters`: one row, the [`ClusterRecord`].
+//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
 
 use bincode::{Decode, Encode};
 use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
@@ -6,8 +6,12 @@ use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId
 use super::Record;
 use crate::store::Table;
 
-/// The row's key.
+/// The key of the [`ClusterRecord`].
 pub const KEY: &[u8] = b"";
+/// The key of the [`ContentCounter`].
+pub const CONTENTS_KEY: &[u8] = b"contents";
+/// The key of [`Granted`].
+pub const GRANTED_KEY: &[u8] = b"granted";
 
 /// What the state knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -87,5 +91,28 @@ impl Default for ClusterRecord {
 }
 
 impl Record for ClusterRecord {
+    const TABLE: Table = Table::Counters;
+}
+
+/// How many contents were made for files that were cut; absent before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct ContentCounter {
+    /// How many; the last one's number.
+    pub made: u64,
+}
+
+impl Record for ContentCounter {
+    const TABLE: Table = Table::Counters;
+}
+
+/// Bytes that were granted to open chunks, as far as they count towards the lag: those that are
+/// never persisted do not. Absent before the first chunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Granted {
+    /// How many.
+    pub bytes: u64,
+}
+
+impl Record for Granted {
     const TABLE: Table = Table::Counters;
 }

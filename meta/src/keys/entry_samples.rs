@@ -7,6 +7,7 @@ use cairn_types::{
 };
 
 use super::chunks::PlacedReplica;
+use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{mark, object, policy};
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
@@ -86,6 +87,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             heard: 70_000,
             answered: vec![node],
         },
+        Command::PurgeContent { content: ContentId(7) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -116,6 +118,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::PackDeleted { .. } => "pack_deleted",
         Command::Purge { .. } => "purge",
         Command::AcceptLoss { .. } => "accept_loss",
+        Command::PurgeContent { .. } => "purge_content",
     }
 }
 

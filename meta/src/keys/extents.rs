@@ -1,8 +1,10 @@
-//! `extents`: (ino, file offset) → [`ExtentRow`]. The rows of a file never overlap.
+//! `extents`: (content, file offset) → [`ExtentRow`]. The rows of a content never overlap.
+//! [`contents`](super::contents) says which contents are a file's: its own number, unless it was cut.
 
 use bincode::{Decode, Encode};
-use cairn_types::{Extent, ExtentSource, InodeId};
+use cairn_types::{Extent, ExtentSource};
 
+use super::contents::ContentId;
 use super::{Record, RowFault};
 use crate::store::{KeyRange, Table};
 
@@ -21,17 +23,23 @@ impl Record for ExtentRow {
 
 /// The row's key.
 #[must_use]
-pub fn key(ino: InodeId, file_offset: u64) -> Vec<u8> {
+pub fn key(content: impl Into<ContentId>, file_offset: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(16);
-    key.extend_from_slice(&ino.0.to_be_bytes());
+    key.extend_from_slice(&content.into().0.to_be_bytes());
     key.extend_from_slice(&file_offset.to_be_bytes());
     key
 }
 
 /// The extents that start in `[from, until)`.
 #[must_use]
-pub fn starting_in(ino: InodeId, from: u64, until: u64) -> KeyRange {
-    KeyRange { from: key(ino, from), until: Some(key(ino, until)) }
+pub fn starting_in(content: ContentId, from: u64, until: u64) -> KeyRange {
+    KeyRange { from: key(content, from), until: Some(key(content, until)) }
+}
+
+/// The extents that start at `from` or later.
+#[must_use]
+pub fn starting_at(content: ContentId, from: u64) -> KeyRange {
+    KeyRange::prefix_from(&content.0.to_be_bytes(), &key(content, from))
 }
 
 /// The extent of a row.

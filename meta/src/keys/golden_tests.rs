@@ -6,9 +6,10 @@ use cairn_types::{
     SessionId, Timestamp, WriterId,
 };
 
+use super::contents::ContentId;
 use super::mounts::{MountRecord, MountSource};
 use super::queues::Queue;
-use super::samples::{chunk, cluster, disk, inode, intent, mark, object};
+use super::samples::{chunk, cluster, content, disk, inode, intent, mark, object};
 use super::*;
 use crate::namespace::{Answer, reply};
 
@@ -74,4 +75,8 @@ golden! {
     writing: writers::writing_key(WriterId(1 << 20), InodeId(7)), PRESENT.to_vec();
     intents: intents::key(IntentId(3)), intent().to_bytes();
     counters: counters::KEY.to_vec(), cluster().to_bytes();
+    counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
+    counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
+    contents: contents::key(InodeId(7)), content().to_bytes();
+    detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

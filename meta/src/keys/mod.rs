@@ -8,7 +8,9 @@
 //! places    ino                     → parent, name of the primary link
 //! links     ino, parent, name       → (further hard link)
 //! orphans   ino                     → inode, unlinked, whose rows are not all gone
-//! extents   ino, file offset        → length, source
+//! extents   content, file offset    → length, source
+//! contents  ino                     → its contents, when they are not its own number alone
+//! detached  content                 → from where on its extents are no file's
 //! chunks    chunk                   → state, replicas, owner, seal, live bytes, place in S3
 //! queues    queue, order, id        → (chunks and packs that wait for something)
 //! held      session, chunk          → (shared chunks of a session)
@@ -23,9 +25,12 @@
 //! writing   writer, ino             → (the same, turned round)
 //! intents   intent                  → work outside
 //! counters  ""                      → identity, time, next ids, counts
+//! counters  "contents"              → how many contents were made
+//! counters  "granted"               → bytes granted to open chunks
 //! ```
 
 pub mod chunks;
+pub mod contents;
 pub mod counters;
 pub mod disks;
 #[cfg(test)]

@@ -82,6 +82,11 @@ proptest! {
         let work = Work::Import { mount: MountId(1), directory: InodeId(n[0]), prefix: vec![1], start_after: vec![] };
         back(&IntentRecord { work, ..sample });
         back(&counters::ClusterRecord { time, ..samples::cluster() });
+        back(&counters::ContentCounter { made: n[0] });
+        back(&counters::Granted { bytes: n[0] });
+        let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
+        back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
+        back(&contents::DetachedRow { from: n[0] });
     }
 
     /// The order of keys is the order of what they say.

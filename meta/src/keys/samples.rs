@@ -7,6 +7,7 @@ use cairn_types::{
 };
 
 use super::chunks::{Activation, ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica, Sealed};
+use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::intents::{IntentRecord, UploadChunk, Work};
@@ -143,4 +144,9 @@ pub fn cluster() -> ClusterRecord {
             extents_beyond_seal: 10,
         },
     }
+}
+
+pub fn content() -> ContentRow {
+    let own = Part { from: 0, content: ContentId(7) };
+    ContentRow { parts: vec![own, Part { from: 4096, content: ContentId::later(1) }] }
 }

@@ -1,5 +1,6 @@
 //! Takes away what nothing points at any more: replicas of dead chunks and of nodes that are no
-//! holders, packs without a live chunk, rows of unlinked files. All of it is in the log first.
+//! holders, packs without a live chunk, rows of unlinked files and of what files were cut off from.
+//! All of it is in the log first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::look::Look;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{intents, notice, rows};
+use crate::keys::contents::{self, ContentId, DetachedRow};
 use crate::keys::packs::PackRecord;
 use crate::keys::queues::Queue;
 use crate::namespace::Command;
@@ -23,7 +25,7 @@ const PER_TURN: usize = 1024;
 const REPLICA_DELAY: Duration = Duration::from_secs(10);
 /// How long a dead pack is kept, for the same reason.
 const PACK_DELAY: Duration = Duration::from_secs(60);
-/// Entries that one orphan's rows may take in one turn, at most.
+/// Entries that the rows of one orphan, or one content, may take in one turn, at most.
 const PURGE_STEPS_MAX: usize = 64;
 
 /// Runs until the tenure ends.
@@ -31,12 +33,13 @@ pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "collect", Duration::from_secs(1));
     let mut dead_chunks = Delayed::new(REPLICA_DELAY);
     let mut dead_packs = Delayed::new(PACK_DELAY);
-    let (mut surplus_next, mut orphans_next) = (None, None);
+    let (mut surplus_next, mut orphans_next, mut detached_next) = (None, None, None);
     while turns.next().await {
         turns.ended(surplus(&tenure, &mut surplus_next).await);
         turns.ended(garbage(&tenure, &mut dead_chunks).await);
         turns.ended(packs(&tenure, &mut dead_packs).await);
         turns.ended(orphans(&tenure, &mut orphans_next).await);
+        turns.ended(detached(&tenure, &mut detached_next).await);
     }
 }
 
@@ -140,6 +143,29 @@ async fn orphans(tenure: &Arc<Tenure>, next: &mut Option<InodeId>) -> Result<(),
                 &crate::keys::orphans::key(ino),
             )?;
             if left.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the extents that no file names any more, step by step.
+async fn detached(tenure: &Arc<Tenure>, next: &mut Option<ContentId>) -> Result<(), JobFault> {
+    let (view, after) = (tenure.local()?, *next);
+    let read = move || {
+        let page = |after, limit| jobs::detached(&*view.store, after, limit);
+        Look::take(after, PER_TURN, |content: &ContentId| *content, page)
+    };
+    let found = tokio::task::spawn_blocking(read).await??;
+    *next = found.next;
+    for content in found.rows {
+        for _ in 0..PURGE_STEPS_MAX {
+            if tenure.try_propose(Command::PurgeContent { content }).await?.is_none() {
+                break;
+            }
+            let key = contents::detached_key(content);
+            if crate::keys::get::<DetachedRow>(&*tenure.local()?.store, &key)?.is_none() {
                 break;
             }
         }

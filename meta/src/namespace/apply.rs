@@ -3,6 +3,7 @@
 use cairn_types::limits::REPLIES_PER_SESSION_MAX;
 use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, SessionId, Timestamp};
 
+use super::bounds::Bounds;
 use super::command::{Command, Entry, Operation};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::ops::{
@@ -21,7 +22,20 @@ use crate::store::{Rows, Table, Txn};
 /// # Errors
 /// [`RowFault`] when this server's state cannot be read: it must stop, and write nothing of `txn`.
 pub fn apply(txn: &mut Txn<'_>, index: LogIndex, entry: &Entry) -> Result<Reply, RowFault> {
-    let mut state = State::begin(txn, index, entry.time)?;
+    apply_within(txn, index, entry, Bounds::default())
+}
+
+/// As [`apply`], under other bounds: for tests, which reach a small bound sooner.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_within(
+    txn: &mut Txn<'_>,
+    index: LogIndex,
+    entry: &Entry,
+    bounds: Bounds,
+) -> Result<Reply, RowFault> {
+    let mut state = State::begin(txn, index, entry.time, bounds)?;
     let reply = match &entry.command {
         Command::Request { session, sequence, acknowledged_below, operation } => {
             request(&mut state, (*session, *sequence), *acknowledged_below, operation)?
@@ -142,6 +156,7 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::AddHolder { chunk, node } => replica::add_holder(state, *chunk, *node),
         Command::DropReplica { chunk, node } => replica::drop_replica(state, *chunk, *node),
         Command::Purge { ino } => purge::purge(state, *ino),
+        Command::PurgeContent { content } => purge::purge_content(state, *content),
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }

@@ -10,13 +10,13 @@ use super::command::Placement;
 use super::error::{Outcome, refuse};
 use super::state::State;
 use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
-use crate::keys::counters::Counts;
+use crate::keys::counters::{self, Counts, Granted};
 use crate::keys::disks::DiskRecord;
 use crate::keys::held;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
 use crate::keys::{self, RowFault};
-use crate::store::{KeyRange, Table};
+use crate::store::{KeyRange, Rows, Table};
 
 /// Data nodes of a cluster, at most, that a scan takes.
 const NODES_MAX: usize = 10_000;
@@ -132,6 +132,8 @@ impl State<'_, '_> {
         before: Option<&ChunkRecord>,
         after: Option<&ChunkRecord>,
     ) -> Result<(), RowFault> {
+        // First, since it may look through the queue as it was.
+        self.follow_grant(before, after)?;
         let id = before.or(after).map_or(ChunkId(0), |r| r.chunk);
         let old = before.map(waits_in).unwrap_or_default();
         let new = after.map(waits_in).unwrap_or_default();
@@ -149,6 +151,35 @@ impl State<'_, '_> {
         }
         self.follow_held(before, after);
         self.follow_pack(before, after)
+    }
+
+    fn follow_grant(
+        &mut self,
+        before: Option<&ChunkRecord>,
+        after: Option<&ChunkRecord>,
+    ) -> Result<(), RowFault> {
+        let (old, new) = (before.map_or(0, granted), after.map_or(0, granted));
+        if old == new {
+            return Ok(());
+        }
+        let known = match self.get::<Granted>(counters::GRANTED_KEY)? {
+            Some(granted) => granted.bytes,
+            None => self.count_granted()?,
+        };
+        let bytes = known.saturating_sub(old).saturating_add(new);
+        self.put(counters::GRANTED_KEY.to_vec(), &Granted { bytes });
+        Ok(())
+    }
+
+    /// Sums all grants: once, at the first change of one that this state sees.
+    fn count_granted(&self) -> Result<u64, RowFault> {
+        let mut bytes: u64 = 0;
+        for (key, _) in self.txn.scan(Table::Queues, &queues::all(Queue::Open), usize::MAX)? {
+            let (_, id) = queues::parse(&key)?;
+            let record = self.find_chunk(ChunkId(id))?;
+            bytes = bytes.saturating_add(record.as_ref().map_or(0, granted));
+        }
+        Ok(bytes)
     }
 
     fn follow_held(&mut self, before: Option<&ChunkRecord>, after: Option<&ChunkRecord>) {
@@ -227,6 +258,13 @@ fn waits_for_s3(record: &ChunkRecord) -> bool {
         && !record.is_dead()
         && record.place.is_none()
         && record.policy.persist != Persist::Never
+}
+
+/// The bytes that a chunk may grow to without asking, as far as they will wait for S3. One whose
+/// seal has begun grows no more; it may wait for ever for a node that is gone.
+fn granted(record: &ChunkRecord) -> u64 {
+    let counts = record.state == ChunkState::Open && record.policy.persist != Persist::Never;
+    if counts { record.activation.grant_bytes } else { 0 }
 }
 
 /// The queues that a chunk stands in, with its order there.

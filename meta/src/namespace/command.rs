@@ -8,6 +8,7 @@ use cairn_types::{
 };
 
 use crate::keys::chunks::PlacedReplica;
+use crate::keys::contents::ContentId;
 use crate::keys::mounts::MountSource;
 
 /// Format byte of an encoded [`Entry`].
@@ -265,6 +266,12 @@ pub enum Command {
         heard: u64,
         /// The nodes that answered, ascending.
         answered: Vec<NodeId>,
+    },
+    /// Removes a bounded number of a content's extents that no file names any more (see
+    /// `jobs::detached`). Propose it until none are left.
+    PurgeContent {
+        /// The content.
+        content: ContentId,
     },
 }
 

@@ -6,9 +6,10 @@ use cairn_types::{ChunkId, Extent, ExtentSource, FsError, Inode, InodeId, Sessio
 use super::chunks::LiveChanges;
 use super::error::{Outcome, refuse};
 use super::state::State;
-use crate::keys;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
+use crate::keys::contents::{self, ContentId, Span};
 use crate::keys::extents::{self, ExtentRow};
+use crate::keys::{self, RowFault};
 use crate::store::{Rows, Table};
 
 fn row(extent: &Extent) -> ExtentRow {
@@ -26,7 +27,7 @@ fn further(source: &ExtentSource, by: u64) -> ExtentSource {
 }
 
 /// Notes that `length` bytes of a chunk came to life, or went.
-fn note(live: &mut LiveChanges, source: &ExtentSource, length: u64, adds: bool) {
+pub(super) fn note(live: &mut LiveChanges, source: &ExtentSource, length: u64, adds: bool) {
     if let ExtentSource::Chunk { chunk, .. } = source {
         let by = i64::try_from(length).unwrap_or(i64::MAX);
         *live.entry(*chunk).or_default() += if adds { by } else { -by };
@@ -36,49 +37,83 @@ fn note(live: &mut LiveChanges, source: &ExtentSource, length: u64, adds: bool) 
 impl State<'_, '_> {
     /// Makes `[start, end)` of a file a gap.
     pub fn carve(&mut self, ino: InodeId, start: u64, end: u64, live: &mut LiveChanges) -> Outcome<()> {
-        let below = self.txn.last_before(Table::Extents, &extents::key(ino, 0), &extents::key(ino, start))?;
-        if let Some((key, bytes)) = below {
-            let old = extents::extent(&key, keys::Record::from_bytes(&key, &bytes)?)?;
-            if old.end() > start {
-                self.trim(ino, &old, start, end, live);
-            }
+        for span in contents::of(&*self.txn, ino)?.spans(start, end) {
+            self.carve_span(span, live)?;
         }
-        let range = extents::starting_in(ino, start, end);
+        Ok(())
+    }
+
+    fn carve_span(&mut self, span: Span, live: &mut LiveChanges) -> Outcome<()> {
+        let Span { content, from: start, until: end } = span;
+        self.trim_before(content, start, end, live)?;
+        let range = extents::starting_in(content, start, end);
         let rows = keys::scan::<ExtentRow>(&*self.txn, &range, ROWS_PER_ENTRY_MAX)?;
         if rows.len() == ROWS_PER_ENTRY_MAX {
             return refuse(FsError::TooLarge);
         }
         for (key, row) in rows {
             let old = extents::extent(&key, row)?;
-            self.trim(ino, &old, start, end, live);
+            self.trim(content, &old, start, end, live);
+        }
+        Ok(())
+    }
+
+    /// Keeps what lies outside `[start, end)` of the extent that begins before `start`.
+    pub fn trim_before(
+        &mut self,
+        content: ContentId,
+        start: u64,
+        end: u64,
+        live: &mut LiveChanges,
+    ) -> Result<(), RowFault> {
+        let (first, here) = (extents::key(content, 0), extents::key(content, start));
+        if let Some((key, bytes)) = self.txn.last_before(Table::Extents, &first, &here)? {
+            let old = extents::extent(&key, keys::Record::from_bytes(&key, &bytes)?)?;
+            if old.end() > start {
+                self.trim(content, &old, start, end, live);
+            }
         }
         Ok(())
     }
 
     /// Keeps of one extent what lies outside `[start, end)`.
-    fn trim(&mut self, ino: InodeId, old: &Extent, start: u64, end: u64, live: &mut LiveChanges) {
+    fn trim(&mut self, content: ContentId, old: &Extent, start: u64, end: u64, live: &mut LiveChanges) {
         note(live, &old.source, old.length, false);
         if old.file_offset < start {
             let kept = ExtentRow { length: start - old.file_offset, source: old.source.clone() };
             note(live, &kept.source, kept.length, true);
-            self.put(extents::key(ino, old.file_offset), &kept);
+            self.put(extents::key(content, old.file_offset), &kept);
         } else {
-            self.delete(Table::Extents, extents::key(ino, old.file_offset));
+            self.delete(Table::Extents, extents::key(content, old.file_offset));
         }
         if old.end() > end {
             let kept =
                 ExtentRow { length: old.end() - end, source: further(&old.source, end - old.file_offset) };
             note(live, &kept.source, kept.length, true);
-            self.put(extents::key(ino, end), &kept);
+            self.put(extents::key(content, end), &kept);
         }
     }
 
     /// Lays an extent over what is there; joins it to the one before when the bytes follow on.
     pub fn lay(&mut self, ino: InodeId, extent: &Extent, live: &mut LiveChanges) -> Outcome<()> {
-        self.carve(ino, extent.file_offset, extent.end(), live)?;
+        for span in contents::of(&*self.txn, ino)?.spans(extent.file_offset, extent.end()) {
+            let source = further(&extent.source, span.from - extent.file_offset);
+            let piece = Extent { file_offset: span.from, length: span.until - span.from, source };
+            self.carve_span(span, live)?;
+            self.lay_under(span.content, &piece, live)?;
+        }
+        Ok(())
+    }
+
+    fn lay_under(
+        &mut self,
+        content: ContentId,
+        extent: &Extent,
+        live: &mut LiveChanges,
+    ) -> Result<(), RowFault> {
         note(live, &extent.source, extent.length, true);
-        let here = extents::key(ino, extent.file_offset);
-        if let Some((key, bytes)) = self.txn.last_before(Table::Extents, &extents::key(ino, 0), &here)? {
+        let (first, here) = (extents::key(content, 0), extents::key(content, extent.file_offset));
+        if let Some((key, bytes)) = self.txn.last_before(Table::Extents, &first, &here)? {
             let mut before = extents::extent(&key, keys::Record::from_bytes(&key, &bytes)?)?;
             let follows =
                 before.end() == extent.file_offset && further(&before.source, before.length) == extent.source;
@@ -131,7 +166,9 @@ impl State<'_, '_> {
     pub fn resize(&mut self, inode: &mut Inode, size: u64) -> Outcome<()> {
         if size < inode.size {
             let mut live = LiveChanges::new();
-            self.carve(inode.ino, size, u64::MAX, &mut live)?;
+            if !self.cut_off(inode.ino, size, &mut live)? {
+                self.carve(inode.ino, size, u64::MAX, &mut live)?;
+            }
             self.apply_live(live)?;
         }
         inode.size = size;

@@ -1,7 +1,8 @@
-//! Pure reads for the leader's jobs: queues, intents, sessions, nodes, orphans.
+//! Pure reads for the leader's jobs: queues, intents, sessions, nodes, orphans, detached extents.
 
 use cairn_types::{InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
+use crate::keys::contents::{self, ContentId};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
 use crate::keys::orphans::Orphan;
@@ -104,6 +105,19 @@ pub fn orphans(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<
     };
     let found = keys::scan::<Orphan>(rows, &range, limit)?;
     Ok(found.into_iter().map(|(_, orphan)| orphan.inode.ino).collect())
+}
+
+/// Contents with extents that no file names any more, after `after`, `limit` at most.
+///
+/// # Errors
+/// A fault of the store.
+pub fn detached(rows: &dyn Rows, after: Option<ContentId>, limit: usize) -> Result<Vec<ContentId>, RowFault> {
+    let range = match after {
+        Some(content) => KeyRange::prefix_after(&[], &contents::detached_key(content)),
+        None => KeyRange::default(),
+    };
+    let found = rows.scan(Table::Detached, &range, limit)?;
+    found.iter().map(|(key, _)| contents::detached(key)).collect()
 }
 
 /// A pack.

@@ -4,14 +4,16 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, chunks → state → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks → state → keys → store
 //! read  → walk                                       → keys → store
 //! ```
 
 pub mod apply;
+mod bounds;
 mod chunks;
 pub mod command;
 mod content;
+mod detach;
 pub mod error;
 pub mod jobs;
 mod ops;
@@ -21,7 +23,8 @@ mod state;
 mod tree;
 mod walk;
 
-pub use apply::apply;
+pub use apply::{apply, apply_within};
+pub use bounds::Bounds;
 pub use command::{Command, Entry, Operation, Placement, Target};
 pub use error::NamespaceError;
 pub use ops::session::clipped;

@@ -12,7 +12,8 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::walk::{self, LastLink};
 use crate::keys;
 use crate::keys::chunks::{self, ChunkRecord};
-use crate::keys::counters::{self, ClusterRecord};
+use crate::keys::contents;
+use crate::keys::counters::{self, ClusterRecord, Granted};
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord};
@@ -95,6 +96,15 @@ pub fn cluster(rows: &dyn Rows) -> Result<ClusterRecord, RowFault> {
     Ok(keys::get(rows, counters::KEY)?.unwrap_or_default())
 }
 
+/// Bytes granted to open chunks, as far as they count towards the lag.
+///
+/// # Errors
+/// A fault of the store.
+pub fn granted(rows: &dyn Rows) -> Result<u64, RowFault> {
+    let granted: Option<Granted> = keys::get(rows, counters::GRANTED_KEY)?;
+    Ok(granted.unwrap_or_default().bytes)
+}
+
 /// The inode of a target, a last symlink followed unless it says otherwise.
 ///
 /// # Errors
@@ -135,19 +145,22 @@ pub fn extents(rows: &dyn Rows, target: &Target, offset: u64, length: u64) -> Ou
     if !stat.inode.is_file() {
         return refuse(FsError::NotFile);
     }
-    let ino = stat.inode.ino;
-    let end = offset.saturating_add(length);
     let mut list = Vec::new();
-    let before = rows.last_before(Table::Extents, &extents::key(ino, 0), &extents::key(ino, offset))?;
-    if let Some((key, bytes)) = before {
-        let first = extents::extent(&key, ExtentRow::from_bytes(&key, &bytes)?)?;
-        if first.end() > offset && length > 0 {
-            list.push(first);
+    for span in contents::of(rows, stat.inode.ino)?.spans(offset, offset.saturating_add(length)) {
+        if list.len() > EXTENTS_MAX {
+            break;
         }
-    }
-    let range = extents::starting_in(ino, offset, end);
-    for (key, row) in keys::scan::<ExtentRow>(rows, &range, EXTENTS_MAX + 1 - list.len())? {
-        list.push(extents::extent(&key, row)?);
+        let (zero, here) = (extents::key(span.content, 0), extents::key(span.content, span.from));
+        if let Some((key, bytes)) = rows.last_before(Table::Extents, &zero, &here)? {
+            let first = extents::extent(&key, ExtentRow::from_bytes(&key, &bytes)?)?;
+            if first.end() > span.from {
+                list.push(first);
+            }
+        }
+        let range = extents::starting_in(span.content, span.from, span.until);
+        for (key, row) in keys::scan::<ExtentRow>(rows, &range, EXTENTS_MAX + 1 - list.len())? {
+            list.push(extents::extent(&key, row)?);
+        }
     }
     let more = list.len() > EXTENTS_MAX;
     list.truncate(EXTENTS_MAX);
@@ -316,29 +329,30 @@ fn stale(rows: &dyn Rows, directory: InodeId, now: Timestamp) -> Result<Option<I
 /// # Errors
 /// A fault of the store.
 pub fn unpersisted(rows: &dyn Rows, ino: InodeId) -> Result<(u64, BTreeSet<ChunkId>), RowFault> {
-    let mut range = KeyRange::prefix(&ino.0.to_be_bytes());
     let (mut bytes, mut waiting) = (0, BTreeSet::new());
     let mut persisted = BTreeSet::new();
-    loop {
-        let found = keys::scan::<ExtentRow>(rows, &range, EXTENTS_MAX)?;
-        let full = found.len() == EXTENTS_MAX;
-        for (key, row) in found {
-            if let ExtentSource::Chunk { chunk: id, .. } = row.source
-                && !persisted.contains(&id)
-            {
-                let is_waiting =
-                    waiting.contains(&id) || chunk(rows, id)?.is_none_or(|record| record.place.is_none());
-                if is_waiting {
+    for span in contents::of(rows, ino)?.spans(0, u64::MAX) {
+        let mut range = extents::starting_in(span.content, span.from, span.until);
+        loop {
+            let found = keys::scan::<ExtentRow>(rows, &range, EXTENTS_MAX)?;
+            let full = found.len() == EXTENTS_MAX;
+            for (key, row) in found {
+                range.from = [key.as_slice(), &[0]].concat();
+                let ExtentSource::Chunk { chunk: id, .. } = row.source else { continue };
+                if persisted.contains(&id) {
+                    continue;
+                }
+                if waiting.contains(&id) || chunk(rows, id)?.is_none_or(|record| record.place.is_none()) {
                     bytes += row.length;
                     waiting.insert(id);
                 } else {
                     persisted.insert(id);
                 }
             }
-            range = KeyRange::prefix_after(&ino.0.to_be_bytes(), &key);
-        }
-        if !full {
-            return Ok((bytes, waiting));
+            if !full {
+                break;
+            }
         }
     }
+    Ok((bytes, waiting))
 }

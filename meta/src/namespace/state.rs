@@ -5,6 +5,7 @@ use cairn_types::{
     FileKind, FsError, Generation, Inode, InodeId, IntentId, LogIndex, MountId, NodeId, SessionId, Timestamp,
 };
 
+use super::bounds::Bounds;
 use super::command::Target;
 use super::error::{Outcome, refuse};
 use super::walk::{self, Dentry, End, LastLink, Walk};
@@ -28,16 +29,22 @@ pub(super) struct State<'t, 'a> {
     pub txn: &'t mut Txn<'a>,
     pub cluster: ClusterRecord,
     pub index: LogIndex,
+    pub bounds: Bounds,
     stored: ClusterRecord,
 }
 
 impl<'t, 'a> State<'t, 'a> {
     /// Begins an entry stamped with `time`.
-    pub fn begin(txn: &'t mut Txn<'a>, index: LogIndex, time: Timestamp) -> Result<Self, RowFault> {
+    pub fn begin(
+        txn: &'t mut Txn<'a>,
+        index: LogIndex,
+        time: Timestamp,
+        bounds: Bounds,
+    ) -> Result<Self, RowFault> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, stored })
+        Ok(Self { txn, cluster, index, bounds, stored })
     }
 
     /// Keeps what the entry did.

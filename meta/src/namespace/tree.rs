@@ -2,21 +2,16 @@
 
 use cairn_types::{FileKind, FsError, Inode, InodeId};
 
-use super::chunks::LiveChanges;
 use super::error::{Outcome, refuse};
 use super::state::State;
 use super::walk::{self, Found};
-use crate::keys::extents::{self, ExtentRow};
 use crate::keys::links;
 use crate::keys::mounts::{self, MountRecord};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, RowFault, writers};
-use crate::store::{KeyRange, Rows, Table};
-
-/// Extents, and writers, of an unlinked file that go in the same entry; more are purged in steps.
-const ROWS_AT_ONCE: usize = 256;
+use crate::store::{Rows, Table};
 
 impl State<'_, '_> {
     /// Hangs a new inode under a name that is free.
@@ -98,7 +93,11 @@ impl State<'_, '_> {
         self.seal_tail(inode)?;
         self.delete(Table::Places, places::key(inode.ino));
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
-        if inode.kind == FileKind::File && !self.drop_rows(inode.ino, ROWS_AT_ONCE)? {
+        if inode.kind != FileKind::File {
+            return Ok(());
+        }
+        self.detach_all(inode.ino)?;
+        if !self.drop_rows(inode.ino)? {
             self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone() });
         }
         Ok(())
@@ -120,17 +119,10 @@ impl State<'_, '_> {
         }
     }
 
-    /// Removes up to `limit` extents and as many writers of a file; true when none are left.
-    pub fn drop_rows(&mut self, ino: InodeId, limit: usize) -> Outcome<bool> {
-        let all = KeyRange::prefix(&ino.0.to_be_bytes());
-        let rows = keys::scan::<ExtentRow>(&*self.txn, &all, limit + 1)?;
-        let mut done = rows.len() <= limit;
-        let mut live = LiveChanges::new();
-        for (key, row) in rows.into_iter().take(limit) {
-            let extent = extents::extent(&key, row)?;
-            self.carve(ino, extent.file_offset, extent.end(), &mut live)?;
-        }
-        self.apply_live(live)?;
+    /// Removes some extents under a file's own number and as many writers; true when none are left.
+    pub fn drop_rows(&mut self, ino: InodeId) -> Outcome<bool> {
+        let limit = self.bounds.rows_at_once;
+        let mut done = self.drop_extents(ino.into(), 0, limit)?;
         let rows = self.txn.scan(Table::Writers, &writers::of(ino), limit + 1)?;
         done &= rows.len() <= limit;
         for (key, _) in rows.into_iter().take(limit) {

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::limits::GRANT_BYTES_FIRST;
 use cairn_types::{ChunkId, FsError, InodeId, NodeId, Policy};
 
 use super::Context;
 use super::decode::{self, Mutation};
 use crate::keys::chunks::{ChunkOwner, ChunkState};
 use crate::keys::sessions;
-use crate::leader::{Tenure, lag, placement};
+use crate::leader::lag::{self, Room};
+use crate::leader::{Tenure, placement};
 use crate::namespace::{Answer, Command, Operation, Placement, read};
 use crate::store::{Rows, Table};
 
@@ -51,7 +53,9 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     let (of, tail) = match &mutation.operation {
         Operation::OpenChunk { policy_of, .. } => (*policy_of, false),
         Operation::OpenTail { ino, .. } => (*ino, true),
-        Operation::RenewGrant { chunk, .. } => return room_for_grant(tenure, mutation, *chunk),
+        Operation::RenewGrant { chunk, grant_bytes, .. } => {
+            return room_for_grant(tenure, mutation, *chunk, *grant_bytes);
+        }
         _ => return Ok(()),
     };
     let view = tenure.local()?;
@@ -66,7 +70,8 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
         // refusal would be the state's, and kept.
         choose(tenure, &ground.policy, &mutation.avoid).unwrap_or_default()
     } else {
-        within_lag(tenure, &ground.policy, tail.then_some(of), 0)?;
+        let room = Room { tail_of: tail.then_some(of), granted: 0, wanted: GRANT_BYTES_FIRST };
+        within_lag(tenure, &ground.policy, room)?;
         choose(tenure, &ground.policy, &mutation.avoid)?
     };
     if let Operation::OpenChunk { placement, .. } | Operation::OpenTail { placement, .. } =
@@ -79,7 +84,12 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
 
 /// Refuses a larger grant where a new chunk would be refused (append protocol R13). The primary
 /// rolls the chunk then, and its writer hears the refusal with its numbers at the next one.
-fn room_for_grant(tenure: &Tenure, mutation: &Mutation, chunk: ChunkId) -> Result<(), WireError> {
+fn room_for_grant(
+    tenure: &Tenure,
+    mutation: &Mutation,
+    chunk: ChunkId,
+    wanted: u64,
+) -> Result<(), WireError> {
     let view = tenure.local()?;
     let store = &*view.store;
     if is_answered(store, mutation)? {
@@ -92,7 +102,7 @@ fn room_for_grant(tenure: &Tenure, mutation: &Mutation, chunk: ChunkId) -> Resul
         ChunkOwner::Tail { ino, .. } => Some(ino),
         ChunkOwner::Session(_) => None,
     };
-    within_lag(tenure, &record.policy, tail_of, record.activation.grant_bytes)
+    within_lag(tenure, &record.policy, Room { tail_of, granted: record.activation.grant_bytes, wanted })
 }
 
 /// True when the request's reply is kept already.
@@ -102,13 +112,8 @@ fn is_answered(rows: &dyn Rows, mutation: &Mutation) -> Result<bool, WireError> 
     Ok(kept.map_err(|error| super::fault(crate::keys::RowFault::from(error)))?.is_some())
 }
 
-fn within_lag(
-    tenure: &Tenure,
-    policy: &Policy,
-    tail_of: Option<InodeId>,
-    granted: u64,
-) -> Result<(), WireError> {
-    let Some(refused) = lag::bound(tenure, policy, tail_of, granted).map_err(super::fault)? else {
+fn within_lag(tenure: &Tenure, policy: &Policy, room: Room) -> Result<(), WireError> {
+    let Some(refused) = lag::bound(tenure, policy, room).map_err(super::fault)? else {
         return Ok(());
     };
     metrics::counter!("cairn_meta_lag_refusals_total").increment(1);

@@ -32,8 +32,12 @@ tables! {
     Links => "links",
     /// ino → an unlinked inode whose rows are not all gone.
     Orphans => "orphans",
-    /// (ino, file offset) → length and source.
+    /// (content, file offset) → length and source.
     Extents => "extents",
+    /// ino → the contents of a file that was cut.
+    Contents => "contents",
+    /// content → from where on its extents are no file's.
+    Detached => "detached",
     /// chunk → all that is known of it.
     Chunks => "chunks",
     /// (queue, order, chunk): the chunks that wait for something.
@@ -60,7 +64,7 @@ tables! {
     Writing => "writing",
     /// intent → work to be done outside.
     Intents => "intents",
-    /// The cluster's record: identity, time, next ids, counts.
+    /// The cluster's record (identity, time, next ids, counts), and two more counters.
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",

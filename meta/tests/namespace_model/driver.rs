@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use cairn_meta::keys::chunks::{ChunkRecord, PlacedReplica};
-use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, Target, apply, read};
+use cairn_meta::namespace::{
+    Answer, Bounds, Command, Entry, Operation, Placement, Reply, Target, apply_within, read,
+};
 use cairn_meta::store::{MemoryStore, Store, Txn};
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FsError, Generation, Incarnation, Inode,
@@ -21,6 +23,7 @@ pub struct Driver {
     pub now: i64,
     pub sequence: u64,
     pub session: SessionId,
+    pub bounds: Bounds,
 }
 
 pub fn replica(node: NodeId) -> PlacedReplica {
@@ -43,6 +46,7 @@ impl Driver {
             now: 1_000_000_000,
             sequence: 0,
             session: SessionId(0),
+            bounds: Bounds::default(),
         };
         driver.ok(Command::InitCluster { cluster: ClusterId([7; 16]), policy: POLICY });
         for node in [FIRST, SECOND, NodeId(103)] {
@@ -57,7 +61,7 @@ impl Driver {
         self.index += 1;
         let entry = Entry { time: Timestamp(self.now), command };
         let mut txn = Txn::new(&self.store);
-        let reply = apply(&mut txn, LogIndex(self.index), &entry).unwrap();
+        let reply = apply_within(&mut txn, LogIndex(self.index), &entry, self.bounds).unwrap();
         self.store.write(txn.into_batch()).unwrap();
         reply
     }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
-use cairn_meta::keys::counters::{self, ClusterRecord, Counts};
+use cairn_meta::keys::contents::{ContentId, ContentRow, DetachedRow};
+use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted};
 use cairn_meta::keys::extents::{self, ExtentRow};
 use cairn_meta::keys::imports::ImportRecord;
 use cairn_meta::keys::intents::IntentRecord;
@@ -83,7 +84,8 @@ fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
             assert_eq!(inode.nlink, links, "nlink of {ino}");
         }
     }
-    inodes.extend(orphans);
+    // An orphan is as it was when it went: its tail is sealed without it.
+    inodes.extend(orphans.into_iter().map(|(ino, inode)| (ino, Inode { tail: None, ..inode })));
     inodes
 }
 
@@ -101,22 +103,67 @@ fn under_orphan(ino: InodeId, places: &BTreeMap<InodeId, Place>, orphans: &BTree
     panic!("a directory is its own ancestor: {ino}");
 }
 
+/// For each content that a file was given when it was cut, or that such a file kept: the file, and
+/// the range of it. The last part has no end.
+type Parts = BTreeMap<ContentId, (InodeId, u64, u64)>;
+
+/// Parts are in order and no content is in two files. Answers them, and from where on the extents
+/// of a content are no file's.
+fn check_contents(
+    rows: &dyn Rows,
+    inodes: &BTreeMap<InodeId, Inode>,
+) -> (Parts, BTreeMap<ContentId, u64>, BTreeSet<InodeId>) {
+    let detached: BTreeMap<ContentId, u64> =
+        all::<DetachedRow>(rows).into_iter().map(|(k, d)| (ContentId(number(&k, 0)), d.from)).collect();
+    let made = keys::get::<ContentCounter>(rows, counters::CONTENTS_KEY).unwrap().unwrap_or_default().made;
+    let (mut parts, mut cut) = (Parts::new(), BTreeSet::new());
+    for (key, row) in all::<ContentRow>(rows) {
+        let ino = InodeId(number(&key, 0));
+        assert!(inodes.get(&ino).is_some_and(Inode::is_file), "contents of {ino}, which is gone");
+        assert_eq!(row.parts[0].from, 0, "the first part of {ino}");
+        assert!(row.parts.len() <= 64, "parts of {ino}");
+        cut.insert(ino);
+        for (n, part) in row.parts.iter().enumerate() {
+            let until = row.parts.get(n + 1).map_or(u64::MAX, |next| next.from);
+            assert!(part.from < until, "the parts of {ino} are not in order");
+            let own = part.content == ContentId::from(ino) && n == 0;
+            let later = part.content > ContentId::later(0) && part.content <= ContentId::later(made);
+            assert!(own || later, "{:?} of {ino} was never made", part.content);
+            let gone = detached.get(&part.content).is_none_or(|from| *from >= until);
+            assert!(gone, "{ino} has lost a part of its content");
+            let twice = parts.insert(part.content, (ino, part.from, until));
+            assert_eq!(twice, None, "{:?} is in two parts", part.content);
+        }
+    }
+    (parts, detached, cut)
+}
+
 /// Extents lie in their files, do not overlap, and point at bytes that exist.
 fn check_extents(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     let cluster: ClusterRecord = keys::get(rows, counters::KEY).unwrap().unwrap_or_default();
     let chunks: BTreeMap<_, _> = all::<ChunkRecord>(rows).into_iter().map(|(_, c)| (c.chunk, c)).collect();
+    let (parts, detached, cut) = check_contents(rows, inodes);
     let mut live: BTreeMap<_, u64> = BTreeMap::new();
-    let mut last: Option<(InodeId, u64)> = None;
+    let mut last: Option<(ContentId, u64)> = None;
     for (key, row) in all::<ExtentRow>(rows) {
-        let ino = InodeId(number(&key, 0));
+        let content = ContentId(number(&key, 0));
         let extent = extents::extent(&key, row).unwrap();
-        let inode = inodes.get(&ino).unwrap_or_else(|| panic!("an extent of {ino}, which is gone"));
-        assert!(extent.length > 0 && extent.end() <= inode.size, "{ino}: {extent:?}, size {}", inode.size);
+        let own = InodeId(content.0);
+        let (ino, from, until) = parts.get(&content).copied().unwrap_or((own, 0, u64::MAX));
+        assert!(extent.length > 0, "{ino}: {extent:?}");
+        // What waits for its removal is no file's, but counts as live.
+        if detached.get(&content).is_none_or(|start| extent.file_offset < *start) {
+            let inode = inodes.get(&ino).unwrap_or_else(|| panic!("an extent of {ino}, which is gone"));
+            let known = parts.contains_key(&content) || !cut.contains(&own);
+            assert!(known, "an extent of {own} that is in no part of it");
+            assert!(extent.file_offset >= from && extent.end() <= until, "{ino}: {extent:?} leaves its part");
+            assert!(extent.end() <= inode.size, "{ino}: {extent:?}, size {}", inode.size);
+        }
         assert!(
-            last.is_none_or(|(i, end)| i != ino || end <= extent.file_offset),
+            last.is_none_or(|(c, end)| c != content || end <= extent.file_offset),
             "{ino}: overlap at {extent:?}"
         );
-        last = Some((ino, extent.end()));
+        last = Some((content, extent.end()));
         if let ExtentSource::Chunk { chunk, offset } = extent.source {
             let record =
                 chunks.get(&chunk).unwrap_or_else(|| panic!("{ino} points at {chunk}, which is gone"));
@@ -229,6 +276,10 @@ fn check_counts(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     };
     assert!(orphan_directories <= orphans);
     assert_eq!(cluster.counts, counted, "counts");
+    let open = |c: &&ChunkRecord| c.state == ChunkState::Open && c.policy.persist != Persist::Never;
+    let granted: u64 = chunks.iter().filter(open).map(|c| c.activation.grant_bytes).sum();
+    let known = keys::get::<Granted>(rows, counters::GRANTED_KEY).unwrap().unwrap_or_default();
+    assert_eq!(known.bytes, granted, "granted bytes");
 }
 
 fn check_sessions(rows: &dyn Rows) {

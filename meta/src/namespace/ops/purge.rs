@@ -1,7 +1,8 @@
-//! Purge: what an unlinked inode leaves behind goes in bounded steps.
+//! Purge, PurgeContent: what an unlinked inode, or a cut, leaves behind goes in bounded steps.
 
 use cairn_types::{FileKind, FsError, Inode, InodeId};
 
+use crate::keys::contents::{self, ContentId, DetachedRow};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::{self, imports, objects, places};
@@ -11,7 +12,7 @@ use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::Table;
 
-/// Extents, or names, that one step removes at the most.
+/// Names that one step removes at the most.
 const STEP: usize = 256;
 /// Directories within one another that a step goes down, at most. Trees of a mount are the deepest:
 /// a key of 1,024 bytes has at most 512 of them.
@@ -24,10 +25,21 @@ pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
     };
     let done = match orphan.inode.kind {
         FileKind::Directory => purge_directory(state, ino)?,
-        _ => state.drop_rows(ino, STEP)?,
+        _ => state.drop_rows(ino)?,
     };
     if done {
         state.delete(Table::Orphans, orphans::key(ino));
+    }
+    Ok(Answer::default())
+}
+
+/// Removes some extents that no file names any more.
+pub fn purge_content(state: &mut State<'_, '_>, content: ContentId) -> Outcome<Answer> {
+    let key = contents::detached_key(content);
+    let Some(row) = state.get::<DetachedRow>(&key)? else { return refuse(FsError::NotFound) };
+    let limit = state.bounds.rows_at_once;
+    if state.drop_extents(content, row.from, limit)? {
+        state.delete(Table::Detached, key);
     }
     Ok(Answer::default())
 }

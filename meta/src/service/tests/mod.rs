@@ -1,5 +1,6 @@
 //! One server in this process, asked over gRPC as clients and data nodes ask it.
 
+mod cut;
 mod data_node;
 mod faults;
 mod group;

@@ -208,3 +208,36 @@ async fn what_nothing_points_at_is_deleted_everywhere() {
     let status = cluster.status().await;
     assert_eq!((status.packs, status.intents, status.chunks_sealed), (0, 0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_open_chunks_were_granted_counts_against_the_cluster_s_bound() {
+    // One node and seven replicas: a seventh of 8 GiB, 18 chunks of 64 MiB and 18 MiB.
+    let policy = Policy { replicas: 7, ..Policy::single() };
+    let cluster = Cluster::with(policy, Duration::from_secs(1000)).await;
+    let nodes = FakeNode::start_all(&cluster, 1).await;
+    let session = cluster.session().await;
+    let open = async |n: u64| {
+        let ino = session.create(&format!("/f{n}")).await.ino;
+        session.open_tail(ino, 1).await.map(|chunk| chunk.chunk)
+    };
+    let renew = async |chunk: u64, mib: u64| {
+        let renew = v1::RenewGrant { chunk, epoch: 1, grant_bytes: mib << 20 };
+        session.mutate(v1::mutate_request::Operation::RenewGrant(renew)).await.map(drop)
+    };
+    let mut chunks = Vec::new();
+    for n in 0..18 {
+        let chunk = open(n).await.expect("a tail");
+        renew(chunk, 64).await.expect("more room");
+        chunks.push(chunk);
+    }
+    let last = open(18).await.expect("a tail");
+    let bound_bytes = (8 << 30) / 7;
+    let refused = |lag_mib: u64| WireError::Fs(FsError::LagBound { lag_bytes: lag_mib << 20, bound_bytes });
+    assert_eq!(renew(last, 64).await, Err(refused(19 * 64)));
+    renew(last, 18).await.expect("what is left");
+    assert_eq!(open(19).await, Err(refused(18 * 64 + 19)));
+    // A seal returns what was granted and not written.
+    nodes[0].hold(chunks[0], 1000, 0);
+    cluster.seal(chunks[0], LONG).await.expect("sealed");
+    renew(last, 64).await.expect("more room");
+}
