@@ -1,9 +1,9 @@
-//! The append protocol as small models, and the checker that explores them.
+//! The append protocol as four small models, and the checker that explores them.
 //!
 //! * [`one_chunk`]: one chunk on two or three replicas, under every order of append, forward,
 //!   sync, acknowledgement, crash, lost tail, rot, fence, bring-up and seal (R2 to R6, R8, R9).
 //! * [`mod@file`]: a file over two or three chunks, with planned and fenced rolls, activation,
-//!   retries, two writers and rival `open_exclusive` (R1, R10, R11).
+//!   retries, two writers, rival `open_exclusive` and lengths (R1, R9, R10, R11).
 //! * [`grant`]: chunks that share one bound on space: activation, renewal, seal (R13).
 //! * [`repair`]: a sealed chunk: who cuts, keeps, deletes and copies it, and its way to S3 (R8,
 //!   R12).

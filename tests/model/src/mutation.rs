@@ -137,6 +137,9 @@ pub enum Mutation {
     LateCopyCounted,
     /// A copy is reported before its bytes are safe (against R8: as R5 has it for a bring-up).
     CopyNotSafe,
+    /// A copy is made of bytes whose checksums were not verified; the chain covers headers only
+    /// (against R8, R9).
+    CopyUnverified,
     /// A holder that is only silent is struck off as if its disk were gone (against R7, R12).
     SilentHolderStruck,
     /// Whether enough other holders are there is looked at when a removal is proposed, not when it
@@ -151,6 +154,8 @@ pub enum Mutation {
     PutOverwrites,
     /// What only a restore point retains is collected (against R12).
     RetainedCollected,
+    /// The object of what only a restore point retains is deleted (against R12).
+    RetainedObjectDeleted,
 }
 
 impl Mutation {
@@ -215,11 +220,13 @@ impl Mutation {
         Self::DeleteTakesLaterCopy,
         Self::LateCopyCounted,
         Self::CopyNotSafe,
+        Self::CopyUnverified,
         Self::SilentHolderStruck,
         Self::RemovalCheckedByProposer,
         Self::EvictBeforeRecorded,
         Self::PersistedUnread,
         Self::PutOverwrites,
         Self::RetainedCollected,
+        Self::RetainedObjectDeleted,
     ];
 }

@@ -28,7 +28,8 @@ pub(super) fn broken(model: &Repair, state: &State) -> Option<Invariant> {
     checks.into_iter().find(|(is_broken, _)| *is_broken).map(|(_, invariant)| invariant)
 }
 
-/// R8, R9: what readers are given by a node: a replica that was checked and is not to go.
+/// R8, R9: what readers are given by a node: the records of a replica that was checked and is not
+/// to go. That each is verified once more, [`crate::one_chunk`] explores.
 fn served(model: &Repair, node: &Node) -> Log {
     let serves = node.settled && !node.doomed || model.has(Mutation::ServesUnchecked);
     if serves { node.log.prefix(Repair::LENGTH) } else { Log::default() }

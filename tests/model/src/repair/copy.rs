@@ -5,6 +5,7 @@ use super::learn::settled;
 use super::setup::Repair;
 use super::state::{Node, State};
 use super::step::Step;
+use crate::mutation::Mutation;
 
 pub(super) fn steps(model: &Repair, state: &State, out: &mut Steps) {
     for at in 0..model.nodes() {
@@ -38,8 +39,8 @@ fn start(state: &State, at: usize, out: &mut Steps) {
     }
 }
 
-/// The next record, from whoever has one that follows what is here; the chain is checked at the
-/// end, so that it may be anybody.
+/// The next record, from whoever has one that follows what is here. Its checksum is verified when
+/// it comes and the chain at the end, so that it may be anybody.
 fn pull(model: &Repair, state: &State, at: usize, out: &mut Steps) {
     let log = state.nodes[at].log;
     if log.len() >= Repair::LENGTH {
@@ -47,9 +48,14 @@ fn pull(model: &Repair, state: &State, at: usize, out: &mut Steps) {
     }
     for (from, source) in state.nodes[..model.nodes()].iter().enumerate() {
         let follows = from != at && source.present && log.begins(source.log);
-        if let Some(record) = source.log.get(log.len()).filter(|_| follows) {
+        let rotten = source.rot == log.len() + 1;
+        let refused = !follows || (rotten && !model.has(Mutation::CopyUnverified));
+        if let Some(record) = source.log.get(log.len()).filter(|_| !refused) {
             let mut next = *state;
             next.nodes[at].log = log.with(record);
+            if rotten {
+                next.nodes[at].rot = log.len() + 1;
+            }
             out.push((Step::Pull(at, from), next));
         }
     }

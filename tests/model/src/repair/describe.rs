@@ -25,6 +25,9 @@ fn node_words(node: &Node) -> String {
     if node.safe < node.log.len() {
         let _ = write!(words, " safe {}", node.safe);
     }
+    if node.rot != 0 {
+        let _ = write!(words, " rot@{}", node.rot - 1);
+    }
     let numbers = [(node.order, "order"), (node.ordered, "ordered"), (node.void, "void")];
     for (number, word) in numbers.iter().filter(|(number, _)| *number > Repair::ORIGINAL) {
         let _ = write!(words, " {word} {number}");
@@ -49,6 +52,7 @@ pub(super) fn landmark(from: &State, step: &Step, to: &State) -> Option<&'static
         Step::Delete(_) => Some("who is no holder deleted"),
         Step::Learn(at) if from.nodes[at].lossy => Some("a lost tail pulled again"),
         Step::Pull(at, _) if !to.nodes[at].log.begins(Repair::content()) => Some("foreign bytes pulled"),
+        Step::FindRot(_) => Some("rot found"),
         Step::Persist => Some("persisted"),
         Step::Rename => Some("an object not believed"),
         Step::Release if to.life == Life::Dead => Some("released"),

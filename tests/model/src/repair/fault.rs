@@ -14,6 +14,13 @@ pub(super) fn steps(model: &Repair, state: &State, out: &mut Steps) {
         if state.crashes < model.crashes {
             crash(state, at, out);
         }
+        if node.rot != 0 {
+            out.push((Step::FindRot(at), rot_found(state, at)));
+        } else if state.rots < model.rots {
+            for record in 0..node.safe.min(Repair::LENGTH) {
+                out.push((Step::Rot(at, record), rotten(state, at, record)));
+            }
+        }
         if state.losses < model.losses {
             for kept in 0..node.safe.min(Repair::LENGTH) {
                 out.push((Step::Loss(at, kept), lost(state, at, Some(kept))));
@@ -51,11 +58,39 @@ fn lost(state: &State, at: usize, kept: Option<u8>) -> State {
             node.log = node.log.prefix(kept);
             node.safe = kept;
             node.settled = false;
+            if node.rot > kept {
+                node.rot = 0;
+            }
         }
         None => *node = node.emptied(),
     }
     node.lossy = true;
-    let spared = next.nodes.iter().any(|node| node.holder && node.is_whole(Repair::content()));
-    next.beyond_promise |= !spared && !next.persisted;
+    note_promise(&mut next);
     next
+}
+
+fn rotten(state: &State, at: usize, record: u8) -> State {
+    let mut next = *state;
+    next.rots += 1;
+    next.nodes[at].rot = record + 1;
+    next.nodes[at].lossy = true;
+    note_promise(&mut next);
+    next
+}
+
+/// What is found rotten is gone, as when the disk had lost its tail.
+fn rot_found(state: &State, at: usize) -> State {
+    let mut next = *state;
+    let node = &mut next.nodes[at];
+    node.log = node.log.prefix(node.rot - 1);
+    node.safe = node.safe.min(node.log.len());
+    node.settled = false;
+    node.rot = 0;
+    next
+}
+
+/// After a fault: whether it took the last whole holder of what is not in S3.
+fn note_promise(state: &mut State) {
+    let spared = state.nodes.iter().any(|node| node.holder && node.is_whole(Repair::content()));
+    state.beyond_promise |= !spared && !state.persisted;
 }

@@ -47,7 +47,7 @@ pub(super) fn settled(model: &Repair, node: &Node) -> Option<Node> {
     }
     if !content.begins(node.log) && !model.has(Mutation::ChainUnchecked) && !model.has(Mutation::KeepsShorter)
     {
-        return Some(Node { log: Log::default(), safe: 0, ..*node });
+        return Some(Node { log: Log::default(), safe: 0, rot: 0, ..*node });
     }
     if node.safe < content.len().min(node.log.len()) && !model.has(Mutation::CopyNotSafe) {
         return None;
@@ -58,6 +58,6 @@ pub(super) fn settled(model: &Repair, node: &Node) -> Option<Node> {
     }
     kept.safe = kept.safe.min(kept.log.len());
     kept.settled = true;
-    kept.lossy = false;
+    kept.lossy = node.lossy && node.rot != 0;
     Some(kept)
 }

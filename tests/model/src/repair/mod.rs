@@ -25,7 +25,7 @@ use crate::invariant::Invariant;
 
 pub use setup::Repair;
 pub use state::{Life, Node, Object, State};
-pub use step::Step;
+pub use step::{Found, Step};
 
 /// The successors of one state under construction.
 type Steps = Vec<(Step, State)>;

@@ -2,7 +2,7 @@
 
 use super::Steps;
 use super::setup::Repair;
-use super::state::{Life, Node, State};
+use super::state::{Life, Node, Object, State};
 use super::step::Step;
 use crate::mutation::Mutation;
 
@@ -103,10 +103,18 @@ fn life(model: &Repair, state: &State, out: &mut Steps) {
         Life::Unsealed | Life::Dead => return,
     };
     out.push((step, State { life, ..*state }));
-    for at in 0..model.nodes() {
-        let node = &state.nodes[at];
-        if model.has(Mutation::RetainedCollected) && state.life == Life::Retained && node.present {
-            push(state, at, Step::Collect(at), node.emptied(), out);
-        }
+    if state.life == Life::Retained {
+        collect(model, state, out);
+    }
+}
+
+/// The bugs that take no restore point into account.
+fn collect(model: &Repair, state: &State, out: &mut Steps) {
+    let present = (0..model.nodes()).filter(|at| state.nodes[*at].present);
+    for at in present.filter(|_| model.has(Mutation::RetainedCollected)) {
+        push(state, at, Step::Collect(at), state.nodes[at].emptied(), out);
+    }
+    if model.has(Mutation::RetainedObjectDeleted) && state.object != Object::Absent {
+        out.push((Step::DeleteObject, State { object: Object::Absent, ..*state }));
     }
 }

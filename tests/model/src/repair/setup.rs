@@ -21,6 +21,8 @@ pub struct Repair {
     pub crashes: u8,
     /// Disks that lose safe bytes: a tail, or everything.
     pub losses: u8,
+    /// Records that rot on a disk.
+    pub rots: u8,
     /// Objects that the store keeps otherwise than they were sent (R12).
     pub bad_puts: u8,
     /// It goes to S3 (R12).
@@ -46,6 +48,7 @@ impl Repair {
             orders: 1,
             crashes: 0,
             losses: 0,
+            rots: 0,
             bad_puts: 0,
             persists: false,
             unlinked: false,

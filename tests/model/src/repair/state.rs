@@ -37,6 +37,9 @@ pub struct Node {
     pub present: bool,
     /// How many of its records survive a restart.
     pub safe: u8,
+    /// One more than the position of the record that rotted; 0 when none did. Headers, and so the
+    /// chain, are as they were.
+    pub rot: u8,
     /// Its replica is known to be the content, cut and with the right chain; it is served.
     pub settled: bool,
     /// It has learned that its replica is to go.
@@ -61,12 +64,21 @@ pub struct Node {
 impl Node {
     /// The node without its replica.
     pub(super) fn emptied(self) -> Self {
-        Self { log: Log::default(), present: false, safe: 0, settled: false, doomed: false, order: 0, ..self }
+        Self {
+            log: Log::default(),
+            present: false,
+            safe: 0,
+            rot: 0,
+            settled: false,
+            doomed: false,
+            order: 0,
+            ..self
+        }
     }
 
     /// All of the content is in its replica, and safe.
     pub(super) fn is_whole(&self, content: Log) -> bool {
-        self.present && content.begins(self.log) && self.safe >= content.len()
+        self.present && content.begins(self.log) && self.safe >= content.len() && self.rot == 0
     }
 }
 
@@ -87,6 +99,8 @@ pub struct State {
     pub crashes: u8,
     /// Disks that lost bytes so far.
     pub losses: u8,
+    /// Records that rotted so far.
+    pub rots: u8,
     /// Objects kept otherwise than sent so far.
     pub bad_puts: u8,
     /// The holders it was sealed with. A ghost.

@@ -79,12 +79,18 @@ pub enum Step {
     Release,
     /// A replica of a chunk that a restore point retains is collected: only a bug does.
     Collect(usize),
+    /// The object of a chunk that a restore point retains is deleted: only a bug does.
+    DeleteObject,
     /// A process restarts and keeps this many records.
     Crash(usize, u8),
     /// A disk loses its tail, safe bytes among it.
     Loss(usize, u8),
     /// A disk is gone with all it had.
     Wipe(usize),
+    /// A record rots on a node's disk, unnoticed.
+    Rot(usize, u8),
+    /// A scrub, or a reader, finds the rotten record; the node lets go of it and what follows.
+    FindRot(usize),
 }
 
 impl fmt::Display for Step {
@@ -115,9 +121,12 @@ impl fmt::Display for Step {
             Self::Unlink => write!(out, "log: unlinked, but retained"),
             Self::Release => write!(out, "log: the restore point goes"),
             Self::Collect(at) => write!(out, "{at} collects its replica"),
+            Self::DeleteObject => write!(out, "the object is deleted"),
             Self::Crash(at, kept) => write!(out, "{at} restarts with {kept} records"),
             Self::Loss(at, kept) => write!(out, "{at} loses safe bytes, keeps {kept}"),
             Self::Wipe(at) => write!(out, "the disk of {at} is gone"),
+            Self::Rot(at, record) => write!(out, "record {record} rots at {at}"),
+            Self::FindRot(at) => write!(out, "{at} finds its rotten record"),
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn steps(model: &Repair, state: &State, out: &mut Steps) {
 fn put(model: &Repair, state: &State, at: usize, out: &mut Steps) {
     let node = &state.nodes[at];
     let free = state.object == Object::Absent || model.has(Mutation::PutOverwrites);
-    if !free || !node.holder || !node.settled {
+    if !free || !node.holder || !node.settled || node.rot != 0 {
         return;
     }
     if state.object != Object::Good {

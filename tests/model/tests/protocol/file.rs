@@ -56,7 +56,7 @@ fn three_rivals() {
 }
 
 #[test]
-fn lengths() {
+fn a_length_covers_all_that_was_acknowledged_before() {
     let model = planned(3, [Role::Plain, Role::Absent, Role::Exclusive]);
     let model = File { asks_length: true, ..model };
     holds("file, lengths", model, &[PLANNED, ABOVE, OPENED, "sealed before its length was answered"]);

@@ -33,6 +33,12 @@ fn two_replicas_on_their_way_to_s3() {
 }
 
 #[test]
+fn two_replicas_rot_after_the_seal() {
+    let model = Repair { crashes: 1, rots: 1, persists: true, ..Repair::new(2) };
+    holds("repair, two replicas, rot", model, &[COPY, MOVED, DELETED, PULLED, FOREIGN, STORED, "rot found"]);
+}
+
+#[test]
 fn two_replicas_retained() {
     let model = Repair { losses: 1, persists: true, unlinked: true, ..Repair::new(2) };
     holds("repair, two replicas retained", model, &[REPLACED, DELETED, STORED, "released"]);

@@ -27,6 +27,8 @@ bugs! {
         in two() => HoldersHold;
     a_copy_reported_before_it_is_safe: CopyNotSafe
         in two() => HoldersHold;
+    a_copy_of_bytes_that_were_not_verified: CopyUnverified
+        in Repair { rots: 1, ..two() } => HoldersHold;
     a_silent_holder_struck_off: SilentHolderStruck
         in two() => CopyFirst;
     two_removals_that_are_right_one_by_one: RemovalCheckedByProposer
@@ -39,4 +41,6 @@ bugs! {
         in Repair { bad_puts: 1, ..stored() } => PersistedIsStored;
     a_retained_chunk_that_is_collected: RetainedCollected
         in Repair { unlinked: true, ..two() } => HoldersHold;
+    a_retained_chunk_whose_object_is_deleted: RetainedObjectDeleted
+        in Repair { unlinked: true, ..stored() } => PersistedIsStored;
 }
