@@ -126,6 +126,28 @@ async fn who_is_no_holder_drops_its_replica_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_late_notice_does_not_drop_a_replica_that_counts() {
+    let cluster = TestCluster::start(2).await;
+    let chunk = cluster.open_chunk(2);
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, b"one").await, Ok(0));
+    let sealed = close(&cluster, chunk).await;
+    let node = &cluster.nodes[1];
+    for (times, holder) in [(1, true), (2, false)] {
+        let (epoch, length, chain) = (sealed.epoch, sealed.length, sealed.chain);
+        let notice = v1::SealedNotice { chunk, epoch, length, chain, holder };
+        cluster.meta.give(node.id, Work::Sealed(notice)).await;
+        let of_it = |r: &&v1::ReportWorkRequest| {
+            r.node == node.id && r.outcome == Some(Outcome::SealedNoticeDone(chunk))
+        };
+        let done =
+            |state: &super::meta::State| (state.reports.iter().filter(of_it).count() == times).then_some(());
+        cluster.meta.wait(done).await;
+    }
+    assert_eq!(read(node, chunk, 0, 3, 0).await.unwrap(), b"one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_makes_another_holder() {
     let cluster = TestCluster::start(2).await;
     let chunk = cluster.open_chunk(1);

@@ -1,6 +1,7 @@
 //! The work that the metadata leader gives this node: pulled as a stream, done a bounded number at
 //! a time by kind, reported.
 
+mod chunk_turns;
 mod import;
 mod lanes;
 pub mod sealed;
@@ -17,6 +18,7 @@ use cairn_types::{Chain, ChunkId};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
+use self::chunk_turns::ChunkTurns;
 use self::lanes::Lanes;
 use crate::chunk::StoreError;
 use crate::import::Imports;
@@ -36,6 +38,7 @@ pub struct Worker {
     buckets: Arc<dyn Buckets>,
     imports: Imports,
     lanes: Lanes,
+    chunks: ChunkTurns,
 }
 
 impl Worker {
@@ -47,7 +50,7 @@ impl Worker {
         buckets: Arc<dyn Buckets>,
         imports: Imports,
     ) -> Self {
-        Self { node, uploader, buckets, imports, lanes: Lanes::default() }
+        Self { node, uploader, buckets, imports, lanes: Lanes::default(), chunks: ChunkTurns::default() }
     }
 
     /// Pulls and does work until `stop`. A stream that ends is pulled again from the leader.
@@ -91,6 +94,11 @@ impl Worker {
     #[tracing::instrument(skip_all, fields(work = name(&piece), intent = intent(&piece)))]
     async fn carry_out(&self, piece: Work) {
         let intent = intent(&piece);
+        // Until it is reported: what the leader decides on the report must still be so here.
+        let _turn = match replica_of(&piece) {
+            Some(chunk) => Some(self.chunks.take(chunk).await),
+            None => None,
+        };
         metrics::counter!("cairn_data_work_total", "work" => name(&piece)).increment(1);
         let outcome = match piece {
             Work::Upload(work) => Some(self.upload(&work).await),
@@ -199,6 +207,16 @@ fn name(piece: &Work) -> &'static str {
         Work::Persisted(_) => "persisted",
         Work::Copy(_) => "copy",
         Work::DeletePack(_) => "delete_pack",
+    }
+}
+
+/// The chunk whose replica on this node is made or dropped by the work.
+fn replica_of(piece: &Work) -> Option<ChunkId> {
+    match piece {
+        Work::Sealed(notice) => Some(ChunkId(notice.chunk)),
+        Work::Delete(work) => Some(ChunkId(work.chunk)),
+        Work::Copy(work) => Some(ChunkId(work.chunk)),
+        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) => None,
     }
 }
 

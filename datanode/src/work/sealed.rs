@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{Chain, ChunkId, Epoch, NodeId};
+use cairn_types::{Chain, ChunkId, Epoch, FsError, NodeId};
 use futures::StreamExt;
 
 use crate::chunk::{ChunkView, ReplicaPhase, SealedOutcome, SealedSpec};
@@ -27,6 +27,10 @@ pub async fn obey(context: &Context, notice: v1::SealedNotice) -> Result<(), Wir
         chain: Chain(notice.chain),
         holder: notice.holder,
     };
+    if !sealed.holder && is_holder_since(context, sealed.chunk).await? {
+        tracing::info!(chunk = notice.chunk, "a notice from before this node's copy is left alone");
+        return Ok(());
+    }
     let learned = learn(context, sealed).await?;
     tracing::debug!(chunk = notice.chunk, length = notice.length, holder = notice.holder, ?learned, "sealed");
     match learned {
@@ -36,6 +40,19 @@ pub async fn obey(context: &Context, notice: v1::SealedNotice) -> Result<(), Wir
             let found = context.metadata.get_chunk(sealed.chunk).await?;
             become_holder(context, &found, sealed.length, sealed.chain, &found.replicas).await
         }
+    }
+}
+
+/// True when this node's sealed replica is one that counts: a notice that it is none was said before
+/// the copy was made, and waited in between.
+async fn is_holder_since(context: &Context, chunk: ChunkId) -> Result<bool, WireError> {
+    if context.store.chunk(chunk).is_none_or(|view| view.phase != ReplicaPhase::Sealed) {
+        return Ok(false);
+    }
+    match context.metadata.get_chunk(chunk).await {
+        Ok(found) => Ok(found.replicas.iter().any(|replica| NodeId(replica.node) == context.node)),
+        Err(WireError::Fs(FsError::NotFound)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
