@@ -3,7 +3,7 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
-    IntentId, MountId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+    IntentId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;

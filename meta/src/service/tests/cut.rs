@@ -31,7 +31,7 @@ async fn the_leader_removes_what_a_cut_left_and_the_file_keeps_the_rest() {
     let inode = session.mutate(Operation::SetAttr(cut)).await.expect("cut").inode.expect("an inode");
     assert_eq!(inode.size, 101);
     let live = eventually("what was cut is removed", async || {
-        let view = cluster._started.node.read_local().ok()?;
+        let view = cluster.node.read_local().ok()?;
         let left = jobs::detached(&*view.store, None, 1).ok()?;
         let record = read::chunk(&*view.store, ChunkId(chunk)).ok()??;
         left.is_empty().then_some(record.live_bytes)
