@@ -24,18 +24,23 @@ fn led(metrics: &Metrics) -> Option<Term> {
 /// Publishes leadership as it changes, until `stop`.
 pub async fn watch_leadership(raft: Raft, published: watch::Sender<Option<Term>>, stop: CancellationToken) {
     let mut metrics = raft.metrics();
-    let mut known_leader = None;
+    let mut known = None;
     loop {
-        let now = metrics.borrow_watched().clone();
-        if now.current_leader != known_leader {
-            tracing::info!(leader = ?now.current_leader, term = now.current_term, "leader changed");
+        // Looked at where they lie: they change with every entry, and a copy is not small.
+        let (leader, current, term) = {
+            let now = metrics.borrow_watched();
+            (now.current_leader, now.current_term, led(&now))
+        };
+        let told = known.replace((leader, current, term));
+        if told.is_none_or(|(before, ..)| before != leader) && (told.is_some() || leader.is_some()) {
+            tracing::info!(?leader, term = current, "leader changed");
             metrics::counter!("cairn_meta_leader_changes_total").increment(1);
-            known_leader = now.current_leader;
         }
-        metrics::gauge!("cairn_meta_raft_term").set(now.current_term as f64);
-        let term = led(&now);
-        published.send_if_modified(|before| std::mem::replace(before, term) != term);
-        metrics::gauge!("cairn_meta_leads").set(if term.is_some() { 1.0 } else { 0.0 });
+        if told != known {
+            metrics::gauge!("cairn_meta_raft_term").set(current as f64);
+            published.send_if_modified(|before| std::mem::replace(before, term) != term);
+            metrics::gauge!("cairn_meta_leads").set(if term.is_some() { 1.0 } else { 0.0 });
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             changed = metrics.changed() => if changed.is_err() { break },
