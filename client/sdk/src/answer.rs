@@ -46,7 +46,7 @@ mod tests {
         let from_nowhere = v1::Extent { file_offset: 0, length: 5, source: None };
         let source = Some(v1::extent::Source::Chunk(v1::ChunkSource { chunk: 1, offset: 0 }));
         let extent = v1::Extent { source, ..from_nowhere.clone() };
-        assert_eq!(told(extents_of("open", "/a", &[extent.clone()])), None);
+        assert_eq!(told(extents_of("open", "/a", std::slice::from_ref(&extent))), None);
         let message = "open /a: the answer is malformed: field extent.source";
         malformed(extents_of("open", "/a", &[extent, from_nowhere]), message);
         assert_eq!(told(chunk_of("open a chunk", Some(v1::Chunk::default()))), None);

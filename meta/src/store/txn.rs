@@ -14,6 +14,9 @@ const READ_ROWS_MAX: usize = 1024;
 
 type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
+/// Rows that were found in the base.
+type Found = HashMap<Table, HashMap<Vec<u8>, Vec<u8>>>;
+
 /// Writes that are not yet in the store. Two layers: the entries applied so far, and the entry at
 /// work, which [`Txn::keep`] adds to them and [`Txn::discard`] forgets.
 pub struct Txn<'a> {
@@ -23,7 +26,7 @@ pub struct Txn<'a> {
     current_rows: usize,
     // Rows found in the base: the entries of a batch pass the same directories, which few of them
     // change. The base stands still while this borrows it, by the apply loop that owns it.
-    read: RefCell<HashMap<Table, HashMap<Vec<u8>, Vec<u8>>>>,
+    read: RefCell<Found>,
     read_rows: Cell<usize>,
 }
 

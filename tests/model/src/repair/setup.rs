@@ -85,7 +85,7 @@ pub(super) fn begin(model: &Repair, out: &mut Steps) {
     let mut found = vec![[Found::Nothing; 3]];
     for at in 0..model.replicas {
         let held_for_sure = at < model.replicas - model.outsiders;
-        let ways = if held_for_sure { &Found::ALL[..2] } else { &Found::ALL[..] };
+        let ways = if held_for_sure { &Found::ALL[..2] } else { Found::ALL };
         let with = |before: &[Found; 3]| {
             let mut all = Vec::new();
             for way in ways {
