@@ -14,8 +14,10 @@ use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{intents, notice, rows};
 use crate::keys::contents::{self, ContentId, DetachedRow};
+use crate::keys::orphans::{self, Orphan};
 use crate::keys::packs::PackRecord;
 use crate::keys::queues::Queue;
+use crate::keys::{self, Record};
 use crate::namespace::Command;
 use crate::namespace::jobs::{self, Waiting};
 
@@ -134,18 +136,7 @@ async fn orphans(tenure: &Arc<Tenure>, next: &mut Option<InodeId>) -> Result<(),
     let found = tokio::task::spawn_blocking(read).await??;
     *next = found.next;
     for ino in found.rows {
-        for _ in 0..PURGE_STEPS_MAX {
-            if tenure.try_propose(Command::Purge { ino }).await?.is_none() {
-                break;
-            }
-            let left = crate::keys::get::<crate::keys::orphans::Orphan>(
-                &*tenure.local()?.store,
-                &crate::keys::orphans::key(ino),
-            )?;
-            if left.is_none() {
-                break;
-            }
-        }
+        purge::<Orphan>(tenure, &orphans::key(ino), &Command::Purge { ino }).await?;
     }
     Ok(())
 }
@@ -160,14 +151,19 @@ async fn detached(tenure: &Arc<Tenure>, next: &mut Option<ContentId>) -> Result<
     let found = tokio::task::spawn_blocking(read).await??;
     *next = found.next;
     for content in found.rows {
-        for _ in 0..PURGE_STEPS_MAX {
-            if tenure.try_propose(Command::PurgeContent { content }).await?.is_none() {
-                break;
-            }
-            let key = contents::detached_key(content);
-            if crate::keys::get::<DetachedRow>(&*tenure.local()?.store, &key)?.is_none() {
-                break;
-            }
+        let key = contents::detached_key(content);
+        purge::<DetachedRow>(tenure, &key, &Command::PurgeContent { content }).await?;
+    }
+    Ok(())
+}
+
+/// Proposes a step again and again until the row that asks for it is gone, or others have waited
+/// long enough.
+async fn purge<R: Record>(tenure: &Tenure, key: &[u8], step: &Command) -> Result<(), JobFault> {
+    for _ in 0..PURGE_STEPS_MAX {
+        let refused = tenure.try_propose(step.clone()).await?.is_none();
+        if refused || keys::get::<R>(&*tenure.local()?.store, key)?.is_none() {
+            break;
         }
     }
     Ok(())

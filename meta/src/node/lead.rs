@@ -27,19 +27,20 @@ pub async fn watch_leadership(raft: Raft, published: watch::Sender<Option<Term>>
     let mut known = None;
     loop {
         // Looked at where they lie: they change with every entry, and a copy is not small.
-        let (leader, current, term) = {
-            let now = metrics.borrow_watched();
-            (now.current_leader, now.current_term, led(&now))
+        let now = {
+            let metrics = metrics.borrow_watched();
+            (metrics.current_leader, metrics.current_term, led(&metrics))
         };
-        let told = known.replace((leader, current, term));
-        if told.is_none_or(|(before, ..)| before != leader) && (told.is_some() || leader.is_some()) {
-            tracing::info!(?leader, term = current, "leader changed");
-            metrics::counter!("cairn_meta_leader_changes_total").increment(1);
-        }
-        if told != known {
+        if known != Some(now) {
+            let (leader, current, term) = now;
+            if known.and_then(|(before, ..)| before) != leader {
+                tracing::info!(?leader, term = current, "leader changed");
+                metrics::counter!("cairn_meta_leader_changes_total").increment(1);
+            }
             metrics::gauge!("cairn_meta_raft_term").set(current as f64);
             published.send_if_modified(|before| std::mem::replace(before, term) != term);
             metrics::gauge!("cairn_meta_leads").set(if term.is_some() { 1.0 } else { 0.0 });
+            known = Some(now);
         }
         tokio::select! {
             () = stop.cancelled() => break,

@@ -1,21 +1,15 @@
 //! [`Txn`]: an overlay over a store, so that consecutive entries share one batch and see their own
 //! writes.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::{Change, KeyRange, Row, Rows, StoreFault, Table, WriteBatch};
 
 /// Rows that are read from the base in one step of a merge.
 const MERGE_ROWS: usize = 64;
-/// Rows of the base that a batch remembers, at most.
-const READ_ROWS_MAX: usize = 1024;
 
 type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
-
-/// Rows that were found in the base.
-type Found = HashMap<Table, HashMap<Vec<u8>, Vec<u8>>>;
 
 /// Writes that are not yet in the store. Two layers: the entries applied so far, and the entry at
 /// work, which [`Txn::keep`] adds to them and [`Txn::discard`] forgets.
@@ -24,24 +18,13 @@ pub struct Txn<'a> {
     kept: Overlay,
     current: Overlay,
     current_rows: usize,
-    // Rows found in the base: the entries of a batch pass the same directories, which few of them
-    // change. The base stands still while this borrows it, by the apply loop that owns it.
-    read: RefCell<Found>,
-    read_rows: Cell<usize>,
 }
 
 impl<'a> Txn<'a> {
     /// An overlay over `base` with no writes.
     #[must_use]
     pub fn new(base: &'a dyn Rows) -> Self {
-        Self {
-            base,
-            kept: Overlay::new(),
-            current: Overlay::new(),
-            current_rows: 0,
-            read: RefCell::default(),
-            read_rows: Cell::new(0),
-        }
+        Self { base, kept: Overlay::new(), current: Overlay::new(), current_rows: 0 }
     }
 
     /// Sets a row.
@@ -90,22 +73,6 @@ impl<'a> Txn<'a> {
             }
         }
         batch
-    }
-
-    /// A row of the base. What is not there is not remembered: a name or a reply that is looked for
-    /// once is not looked for again.
-    fn get_base(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        if let Some(value) = self.read.borrow().get(&table).and_then(|rows| rows.get(key)) {
-            return Ok(Some(value.clone()));
-        }
-        let found = self.base.get(table, key)?;
-        if let Some(value) = &found
-            && self.read_rows.get() < READ_ROWS_MAX
-        {
-            self.read.borrow_mut().entry(table).or_default().insert(key.to_vec(), value.clone());
-            self.read_rows.set(self.read_rows.get() + 1);
-        }
-        Ok(found)
     }
 
     fn layers(&self, table: Table) -> impl Iterator<Item = &BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
@@ -177,7 +144,7 @@ impl Rows for Txn<'_> {
                 return Ok(value.clone());
             }
         }
-        self.get_base(table, key)
+        self.base.get(table, key)
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
