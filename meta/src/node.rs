@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
+use futures::TryStreamExt;
 use tokio::sync::watch;
 
 use crate::namespace::{Command, Entry, Reply};
 use crate::raft::engine::{
-    ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftError, RaftMetrics, TypeConfigExt,
-    WatchReceiver,
+    ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftMetrics, TypeConfigExt, WatchReceiver,
 };
 use crate::raft::flusher::FlushCounts;
 use crate::raft::machine::View;
@@ -123,6 +123,9 @@ pub struct RaftStatus {
     pub members: Vec<MemberStatus>,
 }
 
+/// What became of a proposal: the entry and the state machine's answer, or why there is none.
+pub type Outcome = Result<(LogIndex, Reply), NodeError>;
+
 /// This server's handle on the replicated state; cheap to clone.
 #[derive(Clone)]
 pub struct Node {
@@ -154,7 +157,20 @@ impl Node {
         command: Command,
         deadline: Duration,
     ) -> Result<(LogIndex, Reply), NodeError> {
-        self.propose_in(&self.shared.admission.clients, command, deadline).await
+        self.propose_in(&self.shared.admission.clients, vec![command], deadline).await.and_then(lone)
+    }
+
+    /// As [`Node::propose`], of several at once, which share an append and its fsync: for each its
+    /// outcome, in their order.
+    ///
+    /// # Errors
+    /// [`NodeError`] when that is the outcome of all.
+    pub async fn propose_all(
+        &self,
+        commands: Vec<Command>,
+        deadline: Duration,
+    ) -> Result<Vec<Outcome>, NodeError> {
+        self.propose_in(&self.shared.admission.clients, commands, deadline).await
     }
 
     /// As [`Node::propose`], in slots reserved for the cluster's own work.
@@ -166,36 +182,45 @@ impl Node {
         command: Command,
         deadline: Duration,
     ) -> Result<(LogIndex, Reply), NodeError> {
-        self.propose_in(&self.shared.admission.cluster, command, deadline).await
+        self.propose_in(&self.shared.admission.cluster, vec![command], deadline).await.and_then(lone)
     }
 
     async fn propose_in(
         &self,
         slots: &admission::Slots,
-        command: Command,
+        commands: Vec<Command>,
         deadline: Duration,
-    ) -> Result<(LogIndex, Reply), NodeError> {
-        let entry = Entry { time: self.shared.clock.wall(), command };
-        let bytes = entry.to_bytes();
-        let slot = slots.take(bytes.len())?;
+    ) -> Result<Vec<Outcome>, NodeError> {
+        let time = self.shared.clock.wall();
+        let proposals: Vec<Proposal> =
+            commands.into_iter().map(|command| Proposal(Entry { time, command }.to_bytes().into())).collect();
+        let slot = slots.take(proposals.len(), proposals.iter().map(|p| p.0.len()).sum())?;
         let begun = self.shared.clock.boottime();
         let raft = self.shared.raft.clone();
-        // The entry may wait in Raft's queue for longer than its caller does: the slot is given
-        // back only when it has left.
+        // The entries may wait in Raft's queue for longer than their caller does: the slot is given
+        // back only when they have left.
         let write = tokio::spawn(async move {
-            let written = raft.client_write(Proposal(bytes.into())).await;
+            let written = match raft.client_write_many(proposals).await {
+                Ok(results) => results.try_collect::<Vec<_>>().await,
+                Err(fatal) => Err(fatal),
+            };
             drop(slot);
             written
         });
         let ended = tokio::time::timeout(deadline, write).await.map_err(|_| NodeError::Deadline)?;
         // The task ends early only with the runtime.
         let written = ended.map_err(|_| NodeError::Stopping)?;
-        let response = written.map_err(|error| self.write_error(error))?;
+        let results = written.map_err(|fatal| Self::fatal(&fatal))?;
         let took = self.shared.clock.boottime().saturating_sub(begun);
         metrics::histogram!("cairn_meta_propose_seconds").record(took.as_secs_f64());
-        // The answer to a command is never empty: only blank and membership entries have none.
-        let reply = response.data.0.ok_or(NodeError::Fatal)?;
-        Ok((LogIndex(response.log_id.index), reply))
+        metrics::histogram!("cairn_meta_propose_batch_entries").record(results.len() as f64);
+        let outcomes = results.into_iter().map(|result| {
+            let written = result.map_err(|error| self.refused(&error))?;
+            // The answer to a command is never empty: only blank and membership entries have none.
+            let reply = written.response.0.ok_or(NodeError::Fatal)?;
+            Ok((LogIndex(written.log_id.index), reply))
+        });
+        Ok(outcomes.collect())
     }
 
     /// The state, as fresh as `consistency` says.
@@ -354,18 +379,23 @@ impl Node {
         }
     }
 
-    fn write_error(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> NodeError {
+    fn refused(&self, error: &ClientWriteError<TypeConfig>) -> NodeError {
         match error {
-            RaftError::Fatal(fatal) => Self::fatal(&fatal),
-            RaftError::APIError(
-                ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward),
-            ) => self.not_leader(&forward),
+            ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward) => {
+                self.not_leader(forward)
+            }
             // These two belong to calls that are never made here.
-            RaftError::APIError(
-                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-            ) => NodeError::Fatal,
+            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
+                NodeError::Fatal
+            }
         }
     }
+}
+
+/// The outcome of a proposal that was made alone.
+fn lone(outcomes: Vec<Outcome>) -> Outcome {
+    // Raft answers every entry that it takes, or fails as a whole.
+    outcomes.into_iter().next().unwrap_or(Err(NodeError::Fatal))
 }
 
 fn leader_of(metrics: &Metrics) -> Option<(NodeId, String)> {

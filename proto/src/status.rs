@@ -5,7 +5,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 pub use crate::service_error::ServiceError;
-use crate::v1::ErrorDetail;
+use crate::v1::{ErrorDetail, MutateRefusal};
 
 /// An error as it came over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -279,6 +279,22 @@ impl From<WireError> for Status {
             WireError::Service(e) => e.into(),
             WireError::Transport { code, message } => Status::new(code, message),
         }
+    }
+}
+
+impl From<Status> for MutateRefusal {
+    fn from(status: Status) -> Self {
+        Self {
+            code: status.code() as i32,
+            message: status.message().to_owned(),
+            detail: status.details().to_vec().into(),
+        }
+    }
+}
+
+impl From<MutateRefusal> for Status {
+    fn from(refusal: MutateRefusal) -> Self {
+        Self::with_details(Code::from_i32(refusal.code), refusal.message, refusal.detail)
     }
 }
 

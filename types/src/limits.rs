@@ -18,6 +18,8 @@ pub const CHECKSUM_BLOCK_BYTES: usize = 16 << 10;
 pub const READ_FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes in one gRPC message, at most, on every service.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Changes in one `MutateAll`, at most.
+pub const MUTATIONS_MAX: usize = 256;
 /// Rows that one log entry may touch, at most.
 pub const ROWS_PER_ENTRY_MAX: usize = 4096;
 /// Replies kept for one session, at most.

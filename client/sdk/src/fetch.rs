@@ -1,5 +1,6 @@
 //! Fetching a run of bytes: one data node after the other, until one has them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,10 @@ pub(crate) const FIRST_FROM_S3: Duration = Duration::from_secs(2);
 /// By how much that grows from round to round, up to the deadline of an RPC.
 const GROWTH: u32 = 4;
 
+/// How long the third round waits, and the most that a later one does.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// Where a run of bytes is.
 pub(crate) struct Place {
     pub(crate) source: read_request::Source,
@@ -30,20 +35,21 @@ pub(crate) struct Place {
 
 /// Reads `length` bytes at `place`, which are those of a file from `file_offset` on.
 ///
-/// In the first round each node of the place is asked and given a short time, then every node
-/// that is alive; those that only were too slow, or were not reached, are asked again with more
-/// time, up to the deadline of an RPC and within the retry budget.
+/// In the first round each node of the place is asked and given a short time; in the second those
+/// that were too slow or not reached, with more time, and every other node that is alive. A node
+/// that was not reached may be starting, under another address than was known: the rounds go on,
+/// with pauses, for as long as one is silent and the retry budget lasts.
 pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Bytes> {
     let options = &client.reach().options;
     let until = Instant::now() + options.retry_budget;
     let Place { source, offset, mut nodes, first } = place;
     let mut limit = first.min(options.rpc_deadline);
-    let known = nodes.clone();
-    let mut asked_all = false;
+    let mut asked: HashSet<String> = nodes.iter().cloned().collect();
+    let mut pause = None;
     let mut last = Cause::Service(ServiceError::UnderStore);
     loop {
         client.suspects().put_last(&mut nodes);
-        let mut late = Vec::new();
+        let mut silent = Vec::new();
         for address in nodes {
             let source = Some(source.clone());
             let request = ReadRequest { source, offset, length, capability: Bytes::new() };
@@ -58,22 +64,23 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
             tracing::debug!(address, cause = %last, "read failed, asking the next node");
             if is_silence(&last) {
                 client.suspects().add(&address);
-                late.push(address);
+                silent.push(address);
             }
         }
-        let at_the_end = late.is_empty() || limit >= options.rpc_deadline;
-        if (asked_all && at_the_end) || Instant::now() >= until {
+        let asked_all = pause.is_some();
+        if (asked_all && silent.is_empty()) || Instant::now() >= until {
             break;
         }
-        nodes = late;
+        nodes = silent;
         limit = (limit * GROWTH).min(options.rpc_deadline);
-        if !asked_all {
-            asked_all = true;
-            match client.alive_nodes(true).await {
-                Ok(alive) => nodes.extend(alive.into_iter().filter(|address| !known.contains(address))),
-                Err(error) if nodes.is_empty() => return Err(error),
-                Err(error) => tracing::debug!(%error, "who else is alive is unknown"),
-            }
+        if let Some(pause) = pause {
+            tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
+        }
+        pause = Some(pause.map_or(PAUSE_FIRST, |pause: Duration| (pause * 2).min(PAUSE_MAX)));
+        match client.alive_nodes(true).await {
+            Ok(alive) => nodes.extend(alive.into_iter().filter(|address| asked.insert(address.clone()))),
+            Err(error) if nodes.is_empty() => return Err(error),
+            Err(error) => tracing::debug!(%error, "who else is alive is unknown"),
         }
     }
     let error = Error::new("read", format!("bytes {file_offset}+{length}"), last);

@@ -25,6 +25,7 @@ mod connection;
 mod error;
 mod fetch;
 mod file;
+mod gather;
 mod growth;
 mod listing;
 mod loss;

@@ -112,6 +112,16 @@ impl Leader {
         Ok(())
     }
 
+    /// The connections that it calls over.
+    pub(crate) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    /// How long a call is retried.
+    pub(crate) fn retry_budget(&self) -> Duration {
+        self.options.retry_budget
+    }
+
     fn addresses(&self) -> Vec<String> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).addresses.clone()
     }
@@ -172,6 +182,30 @@ impl Leader {
         F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
+        let (message, send) = (&message, &send);
+        let attempt = |address: String, limit: Duration| async move {
+            let client = self.connections.meta(&address)?;
+            let request = self.connections.request(message.clone(), limit);
+            match tokio::time::timeout(limit, send(client, request)).await {
+                Ok(answer) => Ok(answer?.into_inner()),
+                Err(_) => Err(ServiceError::Deadline.into()),
+            }
+        };
+        self.retry(budget, action, subject, attempt).await
+    }
+
+    /// As [`call`](Self::call): `attempt` asks the server at an address, for at most so long.
+    pub(crate) async fn retry<R, F, Fut>(
+        &self,
+        budget: Duration,
+        action: &'static str,
+        subject: &str,
+        attempt: F,
+    ) -> Result<R, Error>
+    where
+        F: Fn(String, Duration) -> Fut,
+        Fut: Future<Output = Result<R, Cause>>,
+    {
         let deadline = Instant::now() + budget;
         let mut pause = BACKOFF_FIRST;
         let mut carried_out = false;
@@ -179,16 +213,9 @@ impl Leader {
             let address = self.current();
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = self.options.rpc_deadline.min(left).max(Duration::from_millis(1));
-            let cause = match self.connections.meta(&address) {
+            let cause = match attempt(address.clone(), limit).await {
+                Ok(answer) => return Ok(answer),
                 Err(cause) => cause,
-                Ok(client) => {
-                    let request = self.connections.request(message.clone(), limit);
-                    match tokio::time::timeout(limit, send(client, request)).await {
-                        Ok(Ok(response)) => return Ok(response.into_inner()),
-                        Ok(Err(status)) => status.into(),
-                        Err(_) => ServiceError::Deadline.into(),
-                    }
-                }
             };
             let next = next_step(&cause);
             if matches!(next, Next::Stop) {

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::gather::Gather;
 use crate::meta::Leader;
 
 /// Changes under way at once, at most: below the 1,024 replies that a server keeps.
@@ -22,6 +23,7 @@ const CHANGES_MAX: usize = 512;
 #[derive(Clone)]
 pub(crate) struct Session {
     leader: Leader,
+    gather: Gather,
     name: Arc<str>,
     slots: Arc<Semaphore>,
     // Guards: sequences are given out in order, each once, for the session in force.
@@ -72,6 +74,7 @@ impl Session {
         let (id, lease) = open_on(&leader, name).await?;
         let numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
         let session = Self {
+            gather: Gather::start(leader.connections(), CHANGES_MAX),
             leader,
             name: name.into(),
             slots: Arc::new(Semaphore::new(CHANGES_MAX)),
@@ -158,7 +161,9 @@ impl Session {
     ) -> Result<MutateReply> {
         let answer = self
             .leader
-            .call(action, subject, request, |mut client, request| async move { client.mutate(request).await })
+            .retry(self.leader.retry_budget(), action, subject, |address, limit| {
+                self.gather.ask(address, request.clone(), limit)
+            })
             .await;
         drop(given);
         answer

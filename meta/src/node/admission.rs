@@ -23,17 +23,17 @@ impl Slots {
         Self { units: Arc::new(Semaphore::new(bytes_max / UNIT_BYTES)), kind }
     }
 
-    /// A slot for a proposal of `bytes`, given back when dropped.
+    /// A slot for so many proposals with `bytes` together, given back when dropped.
     ///
     /// # Errors
     /// [`NodeError::Overloaded`] when there is none.
-    pub fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, NodeError> {
-        let units = UNITS_MIN + bytes.div_ceil(UNIT_BYTES);
+    pub fn take(&self, proposals: usize, bytes: usize) -> Result<OwnedSemaphorePermit, NodeError> {
+        let units = proposals * UNITS_MIN + bytes.div_ceil(UNIT_BYTES);
         let units = u32::try_from(units).map_err(|_| NodeError::Overloaded)?;
         let taken = Arc::clone(&self.units).try_acquire_many_owned(units);
         let outcome = if taken.is_ok() { "admitted" } else { "overloaded" };
         metrics::counter!("cairn_meta_proposals_total", "kind" => self.kind, "outcome" => outcome)
-            .increment(1);
+            .increment(proposals as u64);
         taken.map_err(|_| NodeError::Overloaded)
     }
 }
@@ -60,12 +60,12 @@ mod tests {
     fn a_flood_of_clients_leaves_the_clusters_slots_free() {
         let admission = Admission::default();
         let mut held = Vec::new();
-        while let Ok(slot) = admission.clients.take(100) {
+        while let Ok(slot) = admission.clients.take(1, 100) {
             held.push(slot);
         }
         assert!(held.len() > 3000, "{}", held.len());
-        assert!(admission.cluster.take(4 << 20).is_ok());
+        assert!(admission.cluster.take(1, 4 << 20).is_ok());
         held.pop();
-        assert!(admission.clients.take(100).is_ok());
+        assert!(admission.clients.take(1, 100).is_ok());
     }
 }

@@ -24,6 +24,9 @@ use crate::store::{Store, Txn};
 
 /// Entries in one batch, at most.
 const BATCH_ENTRIES_MAX: usize = 1024;
+/// Entries that are applied without leaving the thread to other tasks first, which costs more than
+/// they do.
+const BATCH_INLINE_MAX: usize = 64;
 /// Bytes of entries in one batch, at most.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -311,8 +314,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if batch.is_empty() {
                 return Ok(());
             }
-            // RocksDB may stall a write: let the other tasks of this thread move on.
-            tokio::task::block_in_place(|| self.apply_batch(batch))?;
+            if batch.len() <= BATCH_INLINE_MAX {
+                self.apply_batch(batch)?;
+            } else {
+                // It takes a while: let the other tasks of this thread move on.
+                tokio::task::block_in_place(|| self.apply_batch(batch))?;
+            }
             self.flush_if_due().await?;
         }
     }

@@ -82,6 +82,10 @@ impl Meta for MetaService {
         self.0.call("Mutate", r, async |ctx, m, d| mutate::mutate(&ctx, m, d).await).await
     }
 
+    async fn mutate_all(&self, r: Request<v1::MutateAllRequest>) -> Answered<v1::MutateAllReply> {
+        self.0.call("MutateAll", r, async |ctx, m, d| mutate::mutate_all(&ctx, m, d).await).await
+    }
+
     async fn stat(&self, r: Request<v1::StatRequest>) -> Answered<v1::StatReply> {
         self.0.call("Stat", r, async |ctx, m, d| stat::stat(&ctx, m, d).await).await
     }

@@ -1,12 +1,14 @@
-//! `Mutate`: every change of the namespace, once for each (session, sequence).
+//! `Mutate` and `MutateAll`: every change of the namespace, once for each (session, sequence).
 
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::limits::GRANT_BYTES_FIRST;
+use cairn_types::limits::{GRANT_BYTES_FIRST, MUTATIONS_MAX};
 use cairn_types::{ChunkId, FsError, InodeId, NodeId, Policy};
+use tonic::Status;
 
 use super::Context;
+use super::call::malformed;
 use super::decode::{self, Mutation};
 use crate::keys::chunks::{ChunkOwner, ChunkState};
 use crate::keys::sessions;
@@ -15,26 +17,72 @@ use crate::leader::{Tenure, placement};
 use crate::namespace::{Answer, Command, Operation, Placement, read};
 use crate::store::{Rows, Table};
 
-/// Decodes, places, proposes, answers.
-pub async fn mutate(
+type Outcome = Result<v1::MutateReply, WireError>;
+
+/// `Mutate`: one change.
+pub async fn mutate(ctx: &Context, request: v1::MutateRequest, deadline: Duration) -> Outcome {
+    let outcomes = all(ctx, vec![request], deadline).await?;
+    outcomes.into_iter().next().unwrap_or(Err(ServiceError::Internal.into()))
+}
+
+/// `MutateAll`: several changes, each with its own outcome.
+pub async fn mutate_all(
     ctx: &Context,
-    request: v1::MutateRequest,
+    request: v1::MutateAllRequest,
     deadline: Duration,
-) -> Result<v1::MutateReply, WireError> {
-    let mut mutation = decode::mutation(request)?;
+) -> Result<v1::MutateAllReply, WireError> {
+    if !(1..=MUTATIONS_MAX).contains(&request.requests.len()) {
+        return Err(malformed("requests"));
+    }
+    let outcomes = all(ctx, request.requests, deadline).await?;
+    let outcomes = outcomes.into_iter().map(|outcome| {
+        let outcome = match outcome {
+            Ok(reply) => v1::mutate_outcome::Outcome::Reply(reply),
+            Err(error) => v1::mutate_outcome::Outcome::Refusal(Status::from(error).into()),
+        };
+        v1::MutateOutcome { outcome: Some(outcome) }
+    });
+    Ok(v1::MutateAllReply { outcomes: outcomes.collect() })
+}
+
+/// Decodes, places, proposes in one append, answers.
+async fn all(
+    ctx: &Context,
+    requests: Vec<v1::MutateRequest>,
+    deadline: Duration,
+) -> Result<Vec<Outcome>, WireError> {
     let tenure = ctx.tenure()?;
+    let mut commands = Vec::with_capacity(requests.len());
+    let taken: Vec<Result<(), WireError>> = requests
+        .into_iter()
+        .map(|request| command(&tenure, request).map(|command| commands.push(command)))
+        .collect();
+    let proposed = match commands.is_empty() {
+        true => Vec::new(),
+        false => ctx.node.propose_all(commands, deadline).await?,
+    };
+    let mut proposed = proposed.into_iter();
+    let outcomes = taken.into_iter().map(|taken| -> Outcome {
+        taken?;
+        let (index, reply) = proposed.next().ok_or(ServiceError::Internal)??;
+        let answer = reply?;
+        follow(&tenure, &answer);
+        encode(ctx, &tenure, index, answer).map_err(|error| match error {
+            // The change is made: damage that is met on the way back must not read as its refusal.
+            WireError::Fs(FsError::Damaged) => ServiceError::Internal.into(),
+            error => error,
+        })
+    });
+    Ok(outcomes.collect())
+}
+
+/// The entry that a request asks for, decoded and placed.
+fn command(tenure: &Tenure, request: v1::MutateRequest) -> Result<Command, WireError> {
+    let mut mutation = decode::mutation(request)?;
     tenure.leases.renew(mutation.session);
-    place(&tenure, &mut mutation)?;
+    place(tenure, &mut mutation)?;
     let Mutation { session, sequence, acknowledged_below, operation, .. } = mutation;
-    let command = Command::Request { session, sequence, acknowledged_below, operation };
-    let (index, reply) = ctx.node.propose(command, deadline).await?;
-    let answer = reply?;
-    follow(&tenure, &answer);
-    encode(ctx, &tenure, index, answer).map_err(|error| match error {
-        // The change is made: damage that is met on the way back must not read as its refusal.
-        WireError::Fs(FsError::Damaged) => ServiceError::Internal.into(),
-        error => error,
-    })
+    Ok(Command::Request { session, sequence, acknowledged_below, operation })
 }
 
 /// What the leader does at once about an answer: a chunk that is to be sealed is sealed.

@@ -11,6 +11,7 @@ mod persist;
 mod seal;
 mod sessions;
 mod strangers;
+mod together;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -237,14 +238,18 @@ impl Session<'_> {
     }
 
     async fn mutate_as(&self, sequence: u64, operation: Operation) -> Result<v1::MutateReply, WireError> {
-        let request = v1::MutateRequest {
+        let request = self.request(sequence, operation);
+        Ok(self.cluster.meta.clone().mutate(self.cluster.request(request)).await?.into_inner())
+    }
+
+    fn request(&self, sequence: u64, operation: Operation) -> v1::MutateRequest {
+        v1::MutateRequest {
             group: 0,
             session: self.id,
             sequence,
             acknowledged_below: 1,
             operation: Some(operation),
-        };
-        Ok(self.cluster.meta.clone().mutate(self.cluster.request(request)).await?.into_inner())
+        }
     }
 
     async fn create(&self, path: &str) -> v1::Inode {
