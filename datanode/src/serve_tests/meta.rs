@@ -336,6 +336,13 @@ impl Meta for FakeMeta {
         Ok(Response::new(v1::MutateReply { chunk: Some(chunk), ..v1::MutateReply::default() }))
     }
 
+    async fn mutate_all(
+        &self,
+        _: Request<v1::MutateAllRequest>,
+    ) -> Result<Response<v1::MutateAllReply>, Status> {
+        unserved()
+    }
+
     async fn get_chunk(&self, request: Request<v1::GetChunkRequest>) -> Result<Response<v1::Chunk>, Status> {
         let chunk = request.into_inner().chunk;
         let found = self.state().chunks.get(&chunk).cloned();
