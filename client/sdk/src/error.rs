@@ -37,7 +37,7 @@ pub enum Cause {
     /// A server could not.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The connection failed.
+    /// The connection failed, or the answer was lost.
     #[error("{message}")]
     Transport {
         /// The gRPC code.
@@ -176,6 +176,11 @@ impl From<WireError> for Cause {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Fs(e) => Self::Fs(e),
+            // To a caller it is a connection that broke after the request had gone: whoever asks such
+            // a call again does so here, with the same sequence.
+            WireError::Service(lost @ ServiceError::AnswerLost) => {
+                Self::Transport { code: Code::Unknown, message: lost.to_string() }
+            }
             WireError::Service(e) => Self::Service(e),
             WireError::Transport { code, message } => Self::Transport { code, message },
         }
@@ -214,7 +219,9 @@ impl Cause {
                 | ServiceError::DiskRetired
                 | ServiceError::DiskFull
                 | ServiceError::Stopping => ErrorKind::RetryElsewhere,
-                ServiceError::Deadline | ServiceError::Internal => ErrorKind::Unknown,
+                ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Internal => {
+                    ErrorKind::Unknown
+                }
                 ServiceError::Overloaded
                 | ServiceError::ChunkFenced { .. }
                 | ServiceError::ChunkFull { .. }
@@ -250,5 +257,13 @@ mod tests {
         assert_eq!(error.to_string(), "rename /a to /b: the directory is not empty");
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert_eq!(error.errno(), 39);
+    }
+
+    #[test]
+    fn a_lost_answer_is_a_broken_connection() {
+        let cause = Cause::from(Status::from(ServiceError::AnswerLost));
+        assert!(matches!(cause, Cause::Transport { code: Code::Unknown, .. }), "{cause:?}");
+        assert_eq!(cause.kind(), ErrorKind::Unknown);
+        assert_eq!(cause.to_string(), ServiceError::AnswerLost.to_string());
     }
 }
