@@ -82,14 +82,12 @@ fn show(loss: &Loss, accepted: bool, json: bool) -> Result<(), CliError> {
     if loss.already {
         return line("it was sealed there before: what was lost is not known any more");
     }
-    if loss.heard > loss.length {
-        line(format!(
-            "acknowledged and lost: {} bytes at least, up to byte {}",
-            loss.heard - loss.length,
-            loss.heard
-        ))?;
-    } else {
-        line("no acknowledged byte is known to be lost; what nobody that answers had heard of may be")?;
+    match loss.lost_min() {
+        0 => line("no acknowledged byte is known to be lost; what nobody that answers had heard of may be")?,
+        lost => {
+            let end = loss.length + lost;
+            line(format!("acknowledged and lost: {lost} bytes at least, up to byte {end}"))?;
+        }
     }
     if loss.referenced > loss.length {
         line(format!(

@@ -245,7 +245,9 @@ impl Metadata {
                 After::Follow
             }
             WireError::Service(ServiceError::Overloaded) => After::Pause,
-            WireError::Service(ServiceError::Deadline | ServiceError::Stopping) => elsewhere(),
+            WireError::Service(
+                ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Stopping,
+            ) => elsewhere(),
             WireError::Transport { code, .. } if connection_failed(*code) => elsewhere(),
             WireError::Transport { .. } | WireError::Service(_) | WireError::Fs(_) => After::GiveUp,
         }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
 use cairn_meta::keys::mounts::MountSource;
-use cairn_meta::namespace::command::Target;
+use cairn_meta::namespace::operation::Target;
 use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
 use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cairn_types::{
     Ack, ChunkId, Extent, ExtentSource, FileKind, FsError, Generation, Inode, InodeId, MountId, ObjectKey,
-    Persist, Policy, Sequence, TailRef, Timestamp, WriterId, WriterMark,
+    Persist, Policy, ReplicaHealth, Sequence, TailRef, Timestamp, WriterId, WriterMark,
 };
 
 use crate::status::ServiceError;
@@ -170,5 +170,49 @@ impl From<&WriterMark> for v1::WriterMark {
 impl From<&v1::WriterMark> for WriterMark {
     fn from(m: &v1::WriterMark) -> Self {
         Self { writer: WriterId(m.writer), sequence: Sequence(m.sequence), offset: m.offset }
+    }
+}
+
+/// A replica's health as `FenceReply` and `ReplicaAnswer` number it.
+///
+/// It is no enum of the .proto files: what the generated code reads from a number that it does not
+/// know would be `Clean`, the one that proves most.
+#[must_use]
+pub fn health_number(health: ReplicaHealth) -> u32 {
+    match health {
+        ReplicaHealth::Clean => 0,
+        ReplicaHealth::Limbo => 1,
+        ReplicaHealth::Damaged => 2,
+    }
+}
+
+/// The health with this number.
+///
+/// # Errors
+/// [`BadMessage`] for a number that this build does not know: its replica's answer proves nothing here.
+pub fn replica_health(number: u32) -> Result<ReplicaHealth, BadMessage> {
+    match number {
+        0 => Ok(ReplicaHealth::Clean),
+        1 => Ok(ReplicaHealth::Limbo),
+        2 => Ok(ReplicaHealth::Damaged),
+        _ => Err(BadMessage("health")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_health_survives_the_wire_and_an_unknown_one_is_refused() {
+        for health in [ReplicaHealth::Clean, ReplicaHealth::Limbo, ReplicaHealth::Damaged] {
+            assert_eq!(replica_health(health_number(health)), Ok(health));
+        }
+        // What released builds send.
+        assert_eq!(health_number(ReplicaHealth::Clean), 0);
+        assert_eq!(health_number(ReplicaHealth::Limbo), 1);
+        assert_eq!(health_number(ReplicaHealth::Damaged), 2);
+        assert_eq!(replica_health(3), Err(BadMessage("health")));
+        assert_eq!(replica_health(u32::MAX), Err(BadMessage("health")));
     }
 }

@@ -14,6 +14,11 @@ pub enum ServiceError {
     /// The request's deadline passed; a mutation's outcome is unknown until it is asked again.
     #[error("the deadline passed before the answer was known")]
     Deadline,
+    /// The change is made, and what it came to could not be told. The server keeps the answer: asked
+    /// again with the same (session, sequence) it is told, by this server or another, and nothing is
+    /// made twice.
+    #[error("the change is made, but its answer is lost")]
+    AnswerLost,
     /// A bounded queue is full: try again later.
     #[error("the server's queue is full")]
     Overloaded,

@@ -159,6 +159,8 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
     match error {
         E::NotLeader { .. } => (Code::Unavailable, "NotLeader", vec![]),
         E::Deadline => (Code::DeadlineExceeded, "Deadline", vec![]),
+        // The code that a broken connection has too: a peer that does not know the kind asks again.
+        E::AnswerLost => (Code::Unknown, "AnswerLost", vec![]),
         E::Overloaded => (Code::ResourceExhausted, "Overloaded", vec![]),
         E::Stopping => (Code::Unavailable, "Stopping", vec![]),
         E::ForeignCluster => (Code::FailedPrecondition, "ForeignCluster", vec![]),
@@ -193,6 +195,7 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
     Some(match detail.kind.as_str() {
         "NotLeader" => E::NotLeader { leader_address: detail.leader_address.clone() },
         "Deadline" => E::Deadline,
+        "AnswerLost" => E::AnswerLost,
         "Overloaded" => E::Overloaded,
         "Stopping" => E::Stopping,
         "ForeignCluster" => E::ForeignCluster,
@@ -308,6 +311,8 @@ mod tests {
         assert_eq!(WireError::from(fs_status(&fenced)), WireError::Fs(fenced));
         let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
+        let lost = ServiceError::AnswerLost;
+        assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         let bad = ServiceError::Malformed { field: "name".into() };
         assert_eq!(WireError::from(Status::from(bad.clone())), WireError::Service(bad));
         let chunk = ChunkId(7);

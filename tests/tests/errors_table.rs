@@ -85,6 +85,7 @@ fn service_errors() -> Vec<ServiceError> {
     vec![
         E::NotLeader { leader_address: String::new() },
         E::Deadline,
+        E::AnswerLost,
         E::Overloaded,
         E::Stopping,
         E::ForeignCluster,

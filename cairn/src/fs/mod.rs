@@ -19,6 +19,7 @@ mod transfer;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -147,6 +148,16 @@ pub fn sources(paths: &[OsString]) -> Result<(&[OsString], &OsString), CliError>
         Some((to, from)) if !from.is_empty() => Ok((from, to)),
         _ => Err(CliError::Usage("name at least one source and a destination".to_owned())),
     }
+}
+
+/// Several sources have one destination, which is no directory.
+fn no_directory(to: impl Display) -> CliError {
+    CliError::Usage(format!("{to} is not a directory, and there are several sources"))
+}
+
+/// A directory is named as a source, without -r.
+fn is_directory(source: impl Display) -> CliError {
+    CliError::Usage(format!("{source} is a directory: use -r"))
 }
 
 #[cfg(test)]

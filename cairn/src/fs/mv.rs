@@ -7,7 +7,7 @@ use cairn_sdk::{Client, RenameMode};
 use serde_json::json;
 
 use super::tally::Tally;
-use super::{destination, remote, sources};
+use super::{destination, no_directory, remote, sources};
 use crate::exit::CliError;
 use crate::output::object;
 
@@ -49,7 +49,7 @@ async fn rename(
     let target =
         if mode == RenameMode::Exchange { to.clone() } else { destination(client, to, name).await? };
     if several && target == *to {
-        return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
+        return Err(no_directory(to));
     }
     client.rename(&source, &target, mode).await?;
     Ok((source, target))

@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use super::tally::Tally;
-use super::transfer::{finish, run_all};
-use super::{destination, remote, sources};
+use super::transfer::{self, Job};
+use super::{destination, is_directory, no_directory, remote, sources};
 use crate::cli::TransferArgs;
 use crate::exit::CliError;
 use crate::local::{LocalEntry, walk};
@@ -22,62 +22,50 @@ use crate::progress::Progress;
 
 const READ_BYTES: usize = 1 << 20;
 
-struct Job {
+struct Put {
     entry: LocalEntry,
     to: FsPath,
 }
 
 pub async fn run(client: &Client, args: TransferArgs, json: bool) -> Result<(), CliError> {
-    let started = Instant::now();
     let (from, to) = sources(&args.paths)?;
     let to = remote(to)?;
     if from == [OsString::from("-")] {
-        return put_stdin(client, &to, started, json).await;
+        return put_stdin(client, &to, json).await;
     }
-    let mut tally = Tally::of(from.len());
-    let mut jobs = Vec::new();
-    for source in from {
-        let planned = plan(client, source, &to, from.len() > 1, args.recursive).await;
-        jobs.extend(tally.count(planned)?.unwrap_or_default());
-    }
-    tally.expect(jobs.len());
-    let total = jobs.iter().filter(|j| j.entry.meta.is_file()).map(|j| j.entry.meta.len()).sum();
-    let progress = Progress::start(total, args.quiet || json);
-    let (directories, files): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|j| j.entry.meta.is_dir());
-    for job in &directories {
-        tally.count(make_directory(client, job).await)?;
-    }
-    run_all(files.into_iter().map(|job| put_one(client, job, &progress)), args.jobs, &mut tally).await?;
-    finish("put", &args, json, started, &progress, tally)
+    let tally = Tally::of(from.len());
+    transfer::run(client, &args, json, from, tally, async |source| {
+        plan(client, source, &to, from.len() > 1, args.recursive).await
+    })
+    .await
 }
 
-/// Everything that a source stands for, parents before children.
 async fn plan(
     client: &Client,
     source: &OsStr,
     to: &FsPath,
     several: bool,
     recursive: bool,
-) -> Result<Vec<Job>, CliError> {
+) -> Result<Vec<Put>, CliError> {
     let source = Path::new(source);
     let name = source.canonicalize().ok().and_then(|p| p.file_name().map(|n| n.as_bytes().to_vec()));
     let meta = std::fs::metadata(source).map_err(|e| CliError::io("read", source.display(), e))?;
     let base = destination(client, to, name.as_deref()).await?;
     if several && base == *to {
-        return Err(CliError::Usage(format!("{to} is not a directory, and there are several sources")));
+        return Err(no_directory(to));
     }
     if !meta.is_dir() {
         let entry = LocalEntry { path: source.to_owned(), relative: source.to_owned(), meta };
-        return Ok(vec![Job { entry, to: base }]);
+        return Ok(vec![Put { entry, to: base }]);
     }
     if !recursive {
-        return Err(CliError::Usage(format!("{} is a directory: use -r", source.display())));
+        return Err(is_directory(source.display()));
     }
     let root = source.canonicalize().map_err(|e| CliError::io("read", source.display(), e))?;
     let mut jobs = Vec::new();
     for entry in walk(&root)? {
         let to = below(&base, &entry.relative)?;
-        jobs.push(Job { entry, to });
+        jobs.push(Put { entry, to });
     }
     Ok(jobs)
 }
@@ -92,53 +80,66 @@ fn below(base: &FsPath, relative: &Path) -> Result<FsPath, CliError> {
     Ok(path)
 }
 
-async fn make_directory(client: &Client, job: &Job) -> Result<(), CliError> {
-    let mode = job.entry.meta.permissions().mode() & 0o7777;
-    match client.mkdir(&job.to, mode).await {
-        Err(error) if error.fs() == Some(&FsError::Exists) => Ok(()),
-        outcome => Ok(outcome.map(|_| ())?),
-    }
-}
+impl Job for Put {
+    const DONE: &'static str = "put";
 
-async fn put_one(client: &Client, job: Job, progress: &Progress) -> Result<(), CliError> {
-    let LocalEntry { path, meta, .. } = &job.entry;
-    if meta.is_symlink() {
-        let target =
-            std::fs::read_link(path).map_err(|e| CliError::io("read the link", path.display(), e))?;
-        return match client.symlink(target.as_os_str().as_bytes(), &job.to).await {
+    fn is_dir(&self) -> bool {
+        self.entry.meta.is_dir()
+    }
+
+    fn bytes(&self) -> u64 {
+        if self.entry.meta.is_file() { self.entry.meta.len() } else { 0 }
+    }
+
+    async fn make_directory(&self, client: &Client) -> Result<(), CliError> {
+        let mode = self.entry.meta.permissions().mode() & 0o7777;
+        match client.mkdir(&self.to, mode).await {
             Err(error) if error.fs() == Some(&FsError::Exists) => Ok(()),
             outcome => Ok(outcome.map(|_| ())?),
-        };
-    }
-    if !meta.is_file() {
-        eprintln!("cairn: skipped {}: not a regular file, directory or symlink", path.display());
-        return Ok(());
-    }
-    let mode = meta.permissions().mode() & 0o7777;
-    let failed = |e| CliError::io("read", path.display(), e);
-    if meta.len() <= READ_BYTES as u64 {
-        let data = tokio::fs::read(path).await.map_err(failed)?;
-        client.put(&job.to, mode, &data).await?;
-        progress.add_bytes(data.len() as u64);
-    } else {
-        let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let mut writer = client.put_writer(&job.to, mode).await?;
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let n = file.read(&mut buffer).await.map_err(failed)?;
-            if n == 0 {
-                break;
-            }
-            writer.write(&buffer[..n]).await?;
-            progress.add_bytes(n as u64);
         }
-        writer.finish().await?;
     }
-    progress.add_file();
-    Ok(())
+
+    async fn carry(self, client: &Client, progress: &Progress) -> Result<(), CliError> {
+        let LocalEntry { path, meta, .. } = &self.entry;
+        if meta.is_symlink() {
+            let target =
+                std::fs::read_link(path).map_err(|e| CliError::io("read the link", path.display(), e))?;
+            return match client.symlink(target.as_os_str().as_bytes(), &self.to).await {
+                Err(error) if error.fs() == Some(&FsError::Exists) => Ok(()),
+                outcome => Ok(outcome.map(|_| ())?),
+            };
+        }
+        if !meta.is_file() {
+            eprintln!("cairn: skipped {}: not a regular file, directory or symlink", path.display());
+            return Ok(());
+        }
+        let mode = meta.permissions().mode() & 0o7777;
+        let failed = |e| CliError::io("read", path.display(), e);
+        if meta.len() <= READ_BYTES as u64 {
+            let data = tokio::fs::read(path).await.map_err(failed)?;
+            client.put(&self.to, mode, &data).await?;
+            progress.add_bytes(data.len() as u64);
+        } else {
+            let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+            let mut writer = client.put_writer(&self.to, mode).await?;
+            let mut buffer = vec![0; READ_BYTES];
+            loop {
+                let n = file.read(&mut buffer).await.map_err(failed)?;
+                if n == 0 {
+                    break;
+                }
+                writer.write(&buffer[..n]).await?;
+                progress.add_bytes(n as u64);
+            }
+            writer.finish().await?;
+        }
+        progress.add_file();
+        Ok(())
+    }
 }
 
-async fn put_stdin(client: &Client, to: &FsPath, started: Instant, json: bool) -> Result<(), CliError> {
+async fn put_stdin(client: &Client, to: &FsPath, json: bool) -> Result<(), CliError> {
+    let started = Instant::now();
     let mut writer = client.put_writer(to, 0o644).await?;
     let mut input = tokio::io::stdin();
     let mut buffer = vec![0; READ_BYTES];

@@ -37,7 +37,7 @@ pub enum Cause {
     /// A server could not.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The connection failed.
+    /// The connection failed, or the answer was lost.
     #[error("{message}")]
     Transport {
         /// The gRPC code.
@@ -214,7 +214,9 @@ impl Cause {
                 | ServiceError::DiskRetired
                 | ServiceError::DiskFull
                 | ServiceError::Stopping => ErrorKind::RetryElsewhere,
-                ServiceError::Deadline | ServiceError::Internal => ErrorKind::Unknown,
+                ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Internal => {
+                    ErrorKind::Unknown
+                }
                 ServiceError::Overloaded
                 | ServiceError::ChunkFenced { .. }
                 | ServiceError::ChunkFull { .. }

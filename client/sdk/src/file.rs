@@ -4,7 +4,8 @@ use bytes::Bytes;
 use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FsError, Inode, InodeId};
 
-use crate::client::{AttrChange, Client};
+use crate::attributes::AttrChange;
+use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::growth::PolicyAt;
 use crate::put::ExtentWriter;

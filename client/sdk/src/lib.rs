@@ -19,6 +19,7 @@
 
 mod answer;
 mod append;
+mod attributes;
 mod chunk_writer;
 mod client;
 mod connection;
@@ -31,21 +32,27 @@ mod listing;
 mod loss;
 mod meta;
 mod mount;
+mod names;
+mod open;
 mod options;
 mod put;
 mod read;
+mod remembered;
 mod session;
+mod settle;
 mod suspects;
 mod target;
 mod wire_stream;
 
 pub use append::{Acknowledgement, Appender};
-pub use client::{AttrChange, Client, RenameMode};
+pub use attributes::AttrChange;
+pub use client::Client;
 pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
 pub use mount::{MountOptions, MountStatus};
+pub use names::RenameMode;
 pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use target::At;

@@ -1,5 +1,6 @@
 //! Losses: the end of a chunk that its replicas cannot decide, on an operator's word.
 
+use cairn_proto::convert::replica_health;
 use cairn_proto::v1::{AcceptLossReply, AcceptLossRequest};
 use cairn_types::{ChunkId, NodeId, ReplicaHealth};
 
@@ -105,12 +106,7 @@ impl Client {
 fn loss_of(chunk: ChunkId, reply: AcceptLossReply) -> std::result::Result<Loss, Cause> {
     let mut replicas = Vec::new();
     for r in reply.replicas {
-        let health = match r.health {
-            0 => ReplicaHealth::Clean,
-            1 => ReplicaHealth::Limbo,
-            2 => ReplicaHealth::Damaged,
-            _ => return Err(Cause::MalformedAnswer("replicas.health")),
-        };
+        let health = replica_health(r.health).map_err(|_| Cause::MalformedAnswer("replicas.health"))?;
         let content = ReplicaContent { length: r.length, health, heard: r.heard };
         let answer = r.answered.then_some(content);
         replicas.push(ReplicaAnswer { node: NodeId(r.node), address: r.address, answer });

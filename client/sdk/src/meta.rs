@@ -221,7 +221,10 @@ impl Leader {
             if matches!(next, Next::Stop) {
                 return Err(stopped(action, subject, cause, carried_out));
             }
-            carried_out |= matches!(cause, Cause::Transport { .. } | Cause::Service(ServiceError::Deadline));
+            carried_out |= matches!(
+                cause,
+                Cause::Transport { .. } | Cause::Service(ServiceError::Deadline | ServiceError::AnswerLost)
+            );
             tracing::debug!(action, subject, address, %cause, "metadata call failed, retrying");
             if Instant::now() + pause >= deadline {
                 return Err(used_up(action, subject, budget, cause, carried_out));
@@ -270,7 +273,8 @@ fn next_step(cause: &Cause) -> Next {
         Cause::Service(ServiceError::NotLeader { .. } | ServiceError::Stopping | ServiceError::Deadline) => {
             Next::Elsewhere
         }
-        Cause::Service(ServiceError::Overloaded) => Next::Same,
+        // The answer to a change that is made: it is kept for its sequence.
+        Cause::Service(ServiceError::Overloaded | ServiceError::AnswerLost) => Next::Same,
         Cause::Fs(
             FsError::TooFewNodes { .. }
             | FsError::LagBound { .. }

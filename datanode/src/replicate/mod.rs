@@ -15,6 +15,7 @@ pub mod secondary;
 pub mod ticket;
 pub mod writers;
 
+mod alarm;
 mod close;
 mod take;
 

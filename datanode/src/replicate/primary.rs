@@ -17,6 +17,7 @@ use futures::stream::{FuturesOrdered, SelectAll};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use super::context::Context;
 use super::link::{Link, Progress, Said};
 use super::seal::Reason;
@@ -306,8 +307,8 @@ impl Primary {
         let deadline = self.context.deadline;
         let now = self.context.clock.boottime();
         let Some(oldest) = self.waiting.front() else {
-            // The close record has no ticket; a second alarm ends the wait for it.
-            return alarm.strike().map_err(|()| self.slowest(Reason::Close));
+            // The close record has no ticket that tells its age: its alarms are counted.
+            return alarm.strike(PATIENCE).map_err(|()| self.slowest(Reason::Close));
         };
         let age = now.saturating_sub(oldest.since);
         if age < deadline {
@@ -374,38 +375,5 @@ async fn renewed(renewal: &mut Option<BoxFuture<'static, Result<u64, WireError>>
             granted
         }
         None => std::future::pending().await,
-    }
-}
-
-/// One timer that rings once, set again only when it is not set: arming it costs nothing on the
-/// way of each append.
-#[derive(Debug, Default)]
-struct Alarm {
-    sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-    strikes: u32,
-}
-
-impl Alarm {
-    fn set(&mut self, after: Duration) {
-        if self.sleep.is_none() {
-            self.sleep = Some(Box::pin(tokio::time::sleep(after)));
-        }
-    }
-
-    fn clear(&mut self) {
-        self.sleep = None;
-    }
-
-    async fn rings(&mut self) {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Counts a ring without progress; an error when patience is at its end.
-    fn strike(&mut self) -> Result<(), ()> {
-        self.strikes += 1;
-        if self.strikes > PATIENCE { Err(()) } else { Ok(()) }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use cairn_proto::convert::health_number;
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{Chain, ChunkId, Epoch, Incarnation, ReplicaHealth};
+use cairn_types::{Chain, ChunkId, Epoch, Incarnation};
 
 use crate::chunk::FenceSpec;
 use crate::node::Node;
@@ -41,11 +42,7 @@ pub(super) async fn fence(node: &Node, request: v1::FenceRequest) -> Result<v1::
         length: answer.length,
         chain: answer.chain.0,
         marks: answer.marks.iter().map(v1::WriterMark::from).collect(),
-        health: match answer.health {
-            ReplicaHealth::Clean => 0,
-            ReplicaHealth::Limbo => 1,
-            ReplicaHealth::Damaged => 2,
-        },
+        health: health_number(answer.health),
         heard_committed: answer.heard_committed,
         incarnation: node.context.store.incarnation().0,
         mtime_ns: u64::try_from(answer.mtime.0).unwrap_or(0),

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use cairn_proto::convert::replica_health;
 use cairn_proto::v1::data_client::DataClient;
 use cairn_proto::{ServiceError, WireError, handshake, v1};
 use cairn_types::limits::MESSAGE_BYTES_MAX;
-use cairn_types::{Chain, ChunkId, ClusterId, NodeId, ReplicaHealth, Timestamp, WriterMark};
+use cairn_types::{Chain, ChunkId, ClusterId, NodeId, Timestamp, WriterMark};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -129,15 +130,9 @@ async fn within<T>(
 
 /// Checks what a replica answered.
 fn answer(node: NodeId, reply: &v1::FenceReply) -> Result<Answer, WireError> {
-    let bad = |field: &str| ServiceError::Malformed { field: field.to_owned() };
-    let health = match reply.health {
-        0 => ReplicaHealth::Clean,
-        1 => ReplicaHealth::Limbo,
-        2 => ReplicaHealth::Damaged,
-        _ => return Err(bad("health").into()),
-    };
+    let health = replica_health(reply.health).map_err(ServiceError::from)?;
     if reply.length > cairn_types::limits::CHUNK_BYTES_MAX {
-        return Err(bad("length").into());
+        return Err(ServiceError::Malformed { field: "length".to_owned() }.into());
     }
     Ok(Answer {
         node,

@@ -4,8 +4,9 @@ use cairn_types::limits::REPLIES_PER_SESSION_MAX;
 use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, SessionId, Timestamp};
 
 use super::bounds::Bounds;
-use super::command::{Command, Entry, Operation};
+use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
+use super::operation::Operation;
 use super::ops::{
     cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
     rmdir, seal, session, set_attr, set_policy, symlink, unlink,

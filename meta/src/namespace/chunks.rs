@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use cairn_types::limits::{GRANT_BYTES_FIRST, REPLICAS_MAX};
 use cairn_types::{ChunkId, Epoch, FsError, Generation, NodeId, Persist, Policy, Timestamp, WriterMark};
 
-use super::command::Placement;
 use super::error::{Outcome, refuse};
+use super::operation::Placement;
 use super::state::State;
 use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
 use crate::keys::counters::{self, Counts, Granted};

@@ -16,6 +16,7 @@ mod content;
 mod detach;
 pub mod error;
 pub mod jobs;
+pub mod operation;
 mod ops;
 pub mod read;
 pub mod reply;
@@ -25,7 +26,8 @@ mod walk;
 
 pub use apply::{apply, apply_within};
 pub use bounds::Bounds;
-pub use command::{Command, Entry, Operation, Placement, Target};
+pub use command::{Command, Entry};
 pub use error::NamespaceError;
+pub use operation::{Operation, Placement, Target};
 pub use ops::session::clipped;
 pub use reply::{Answer, Reply};

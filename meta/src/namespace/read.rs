@@ -7,8 +7,8 @@ use cairn_types::{
     ChunkId, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, Policy, Timestamp,
 };
 
-use super::command::Target;
 use super::error::{NamespaceError, Outcome, refuse};
+use super::operation::Target;
 use super::walk::{self, LastLink};
 use crate::keys;
 use crate::keys::chunks::{self, ChunkRecord};

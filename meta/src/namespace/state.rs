@@ -6,8 +6,8 @@ use cairn_types::{
 };
 
 use super::bounds::Bounds;
-use super::command::Target;
 use super::error::{Outcome, refuse};
+use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
 use crate::keys::intents::{self, IntentRecord, Work};

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use cairn_types::limits::{PATH_BYTES_MAX, SYMLINKS_MAX};
 use cairn_types::{FileKind, FsError, Inode, InodeId, Name, Policy};
 
-use super::command::Target;
 use super::error::{Outcome, refuse};
+use super::operation::Target;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, RowFault};

@@ -9,7 +9,7 @@ use cairn_types::{
 
 use super::call::malformed;
 use crate::keys::mounts::MountSource;
-use crate::namespace::command::{Operation, Target};
+use crate::namespace::operation::{Operation, Target};
 
 /// Permission bits that a mode may have.
 const MODE_MAX: u32 = 0o7777;

@@ -1,8 +1,9 @@
 //! `AcceptLoss`: an operator decides the end of a chunk that its replicas do not decide.
 
+use cairn_proto::convert::health_number;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::CHUNK_BYTES_MAX;
-use cairn_types::{ChunkId, FsError, NodeId, ReplicaHealth};
+use cairn_types::{ChunkId, FsError, NodeId};
 
 use super::Context;
 use super::call::malformed;
@@ -82,11 +83,7 @@ fn replica(tenure: &Tenure, loss: &Loss, node: NodeId) -> v1::ReplicaAnswer {
             address,
             answered: true,
             length: answer.length,
-            health: match answer.health {
-                ReplicaHealth::Clean => 0,
-                ReplicaHealth::Limbo => 1,
-                ReplicaHealth::Damaged => 2,
-            },
+            health: health_number(answer.health),
             heard: answer.heard_committed,
         },
     }

@@ -67,10 +67,11 @@ async fn all(
         let (index, reply) = proposed.next().ok_or(ServiceError::Internal)??;
         let answer = reply?;
         follow(&tenure, &answer);
-        encode(ctx, &tenure, index, answer).map_err(|error| match error {
-            // The change is made: damage that is met on the way back must not read as its refusal.
-            WireError::Fs(FsError::Damaged) => ServiceError::Internal.into(),
-            error => error,
+        // The change is made: what is met on the way back must not read as its refusal. The reply
+        // is kept.
+        encode(ctx, &tenure, index, answer).map_err(|error| {
+            tracing::debug!(%error, index = index.0, "an answer is lost");
+            ServiceError::AnswerLost.into()
         })
     });
     Ok(outcomes.collect())

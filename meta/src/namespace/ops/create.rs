@@ -2,8 +2,8 @@
 
 use cairn_types::{Extent, FileKind, FsError, Inode, SessionId};
 
-use crate::namespace::command::Target;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{Birth, State, writable};
 use crate::namespace::walk::{Dentry, End, LastLink};

@@ -9,8 +9,8 @@ use cairn_types::{
 use crate::keys;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use crate::keys::writers::{self, WriterRow};
-use crate::namespace::command::Placement;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Placement;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 use crate::namespace::walk;

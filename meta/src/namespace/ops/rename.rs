@@ -4,8 +4,8 @@ use cairn_types::FsError;
 
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
-use crate::namespace::command::Target;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 use crate::namespace::walk::{self, Dentry, Found};

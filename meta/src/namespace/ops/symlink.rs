@@ -3,8 +3,8 @@
 use cairn_types::limits::SYMLINK_BYTES_MAX;
 use cairn_types::{FileKind, FsError};
 
-use crate::namespace::command::Target;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{Birth, State, writable};
 

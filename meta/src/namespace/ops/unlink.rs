@@ -2,8 +2,8 @@
 
 use cairn_types::FsError;
 
-use crate::namespace::command::Target;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 

@@ -1,0 +1,144 @@
+//! What a call waits for: a tail that is sealed, a directory that is read from its bucket, bytes
+//! that are in S3.
+
+use cairn_proto::v1::meta_client::MetaClient;
+use cairn_proto::v1::mutate_request::Operation;
+use cairn_proto::v1::{self, WaitIntentRequest, WaitPersistedRequest};
+use cairn_types::{ChunkId, FsError, IntentId};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::client::Client;
+use crate::error::{Cause, Error, Result};
+use crate::target::At;
+
+/// How long one question about an intent waits at the server.
+const WAIT_MS: u64 = 2_000;
+
+impl Client {
+    pub(crate) async fn change(
+        &self,
+        action: &'static str,
+        at: &At,
+        operation: Operation,
+    ) -> Result<v1::MutateReply> {
+        let subject = at.to_string();
+        loop {
+            match self.reach().session.change(action, &subject, operation.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => self.seal_or_give_up(error).await?,
+            }
+        }
+    }
+
+    /// Seals the open tail, or waits for the import, that `error` names; any other error is
+    /// given back.
+    pub(crate) async fn seal_or_give_up(&self, error: Error) -> Result<()> {
+        match error.fs() {
+            Some(FsError::TailOpen { chunk } | FsError::ChunkState { chunk }) => {
+                self.seal(*chunk, "a change depends on the file's length").await
+            }
+            Some(FsError::Importing { intent }) => self.wait_intent(*intent).await,
+            _ => Err(error),
+        }
+    }
+
+    pub(crate) async fn seal(&self, chunk: ChunkId, reason: &str) -> Result<()> {
+        let request =
+            v1::SealChunkRequest { chunk: chunk.0, epoch: 0, reason: reason.to_owned(), blame_node: 0 };
+        let sealed = self
+            .reach()
+            .leader
+            .call("seal", &chunk.to_string(), request, |mut meta, request| async move {
+                meta.seal_chunk(request).await
+            })
+            .await;
+        match sealed {
+            // Sealed and collected already.
+            Err(error) if error.fs() == Some(&FsError::NotFound) => Ok(()),
+            sealed => sealed.map(|_| ()),
+        }
+    }
+
+    async fn wait_intent(&self, intent: IntentId) -> Result<()> {
+        let deadline = Instant::now() + self.reach().options.retry_budget;
+        loop {
+            let request = WaitIntentRequest { intent: intent.0, timeout_ms: WAIT_MS };
+            let reply = self
+                .reach()
+                .leader
+                .call("wait for S3", &intent.to_string(), request, |mut meta, request| async move {
+                    meta.wait_intent(request).await
+                })
+                .await?;
+            if reply.done && reply.failure.is_empty() {
+                return Ok(());
+            }
+            if !reply.failure.is_empty() || Instant::now() >= deadline {
+                let seconds = self.reach().options.retry_budget.as_secs();
+                let last = if reply.failure.is_empty() {
+                    "S3 has not answered yet".to_owned()
+                } else {
+                    reply.failure
+                };
+                return Err(Error::new("wait for S3", "", Cause::RetriesUsedUp { seconds, last }));
+            }
+        }
+    }
+
+    /// A read of the metadata that waits for an import when one is needed.
+    pub(crate) async fn ask_imported<M, R, F, Fut>(
+        &self,
+        action: &'static str,
+        subject: &str,
+        message: M,
+        send: F,
+    ) -> Result<R>
+    where
+        M: Clone,
+        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
+        Fut: Future<Output = std::result::Result<Response<R>, Status>>,
+    {
+        loop {
+            match self.reach().leader.call(action, subject, message.clone(), &send).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => match error.fs() {
+                    Some(FsError::Importing { intent }) => self.wait_intent(*intent).await?,
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Waits until every byte of the file that is acknowledged now is in S3 and recorded there.
+    /// An open tail is sealed for it.
+    ///
+    /// # Errors
+    /// `Unavailable` when S3 does not take them within the retry budget; they stay on the data
+    /// nodes and go up later.
+    pub async fn sync(&self, at: impl Into<At>) -> Result<()> {
+        let at = at.into();
+        self.chunks().roll_all().await?;
+        let deadline = Instant::now() + self.reach().options.retry_budget;
+        loop {
+            let target = Some(at.wire("sync", false)?);
+            let request = WaitPersistedRequest { target, timeout_ms: WAIT_MS };
+            let reply = self
+                .reach()
+                .leader
+                .call("sync", &at.to_string(), request, |mut meta, request| async move {
+                    meta.wait_persisted(request).await
+                })
+                .await?;
+            if reply.done {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let last = format!("{} bytes are not in S3 yet", reply.unpersisted_bytes);
+                let seconds = self.reach().options.retry_budget.as_secs();
+                return Err(Error::new("sync", &at, Cause::RetriesUsedUp { seconds, last }));
+            }
+        }
+    }
+}

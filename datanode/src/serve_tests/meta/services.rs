@@ -1,0 +1,205 @@
+//! The services of a [`FakeMeta`].
+
+use std::pin::Pin;
+
+use cairn_proto::v1::meta_server::Meta;
+use cairn_proto::v1::nodes_server::Nodes;
+use cairn_proto::{handshake, status, v1};
+use cairn_types::FsError;
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{CLUSTER, FakeMeta};
+
+fn unserved<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not a part of this test"))
+}
+
+#[tonic::async_trait]
+impl Nodes for FakeMeta {
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterReply>, Status> {
+        handshake::check(request.metadata(), Some(CLUSTER), false)?;
+        let asked = request.into_inner();
+        let node = self.change(|state| {
+            let known = state.nodes.iter().position(|node| node.disk == asked.disk);
+            let node = known.map_or(state.nodes.len() as u64 + 1, |at| at as u64 + 1);
+            let replica = v1::Replica {
+                node,
+                address: asked.address,
+                incarnation: asked.incarnation,
+                disk: asked.disk,
+            };
+            match known {
+                Some(at) => state.nodes[at] = replica,
+                None => state.nodes.push(replica),
+            }
+            node
+        });
+        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into() }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        let beat = request.into_inner();
+        let known = self.change(|state| {
+            *state.heartbeats.entry(beat.node).or_default() += 1;
+            state.nodes.iter().any(|node| node.node == beat.node && node.incarnation == beat.incarnation)
+        });
+        if !known {
+            return Err(status::fs_status(&FsError::NotFound));
+        }
+        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50 }))
+    }
+
+    type PullWorkStream = ReceiverStream<Result<v1::Work, Status>>;
+
+    async fn pull_work(
+        &self,
+        request: Request<v1::PullWorkRequest>,
+    ) -> Result<Response<Self::PullWorkStream>, Status> {
+        let (sender, work) = mpsc::channel(16);
+        self.change(|state| state.work.insert(request.into_inner().node, sender));
+        Ok(Response::new(ReceiverStream::new(work)))
+    }
+
+    async fn report_work(
+        &self,
+        request: Request<v1::ReportWorkRequest>,
+    ) -> Result<Response<v1::ReportWorkReply>, Status> {
+        self.change(|state| state.reports.push(request.into_inner()));
+        Ok(Response::new(v1::ReportWorkReply {}))
+    }
+
+    async fn seal_planned(
+        &self,
+        request: Request<v1::SealPlannedRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        let end = request.into_inner();
+        let open = self.change(|state| {
+            state.planned.push(end.clone());
+            state.chunks[&end.chunk].state() == v1::ChunkState::Open
+        });
+        if !open {
+            return Err(status::fs_status(&FsError::ChunkState { chunk: end.chunk.into() }));
+        }
+        Ok(Response::new(self.sealed(end.chunk, end.length, end.chain, end.marks, None)))
+    }
+}
+
+#[tonic::async_trait]
+impl Meta for FakeMeta {
+    async fn hello(&self, _: Request<v1::HelloRequest>) -> Result<Response<v1::HelloReply>, Status> {
+        let cluster_id = CLUSTER.0.to_vec().into();
+        Ok(Response::new(v1::HelloReply { cluster_id, ..v1::HelloReply::default() }))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionReply>, Status> {
+        let session = self.change(|state| {
+            state.sessions += 1;
+            state.sessions
+        });
+        Ok(Response::new(v1::OpenSessionReply { session, lease_ms: 30_000 }))
+    }
+
+    async fn mutate(&self, request: Request<v1::MutateRequest>) -> Result<Response<v1::MutateReply>, Status> {
+        let Some(v1::mutate_request::Operation::RenewGrant(renew)) = request.into_inner().operation else {
+            return unserved();
+        };
+        let chunk = self.change(|state| {
+            state.grants.push(renew);
+            let chunk = state.chunks.get_mut(&renew.chunk).unwrap();
+            chunk.activation.as_mut().unwrap().grant_bytes = renew.grant_bytes;
+            chunk.clone()
+        });
+        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), ..v1::MutateReply::default() }))
+    }
+
+    async fn mutate_all(
+        &self,
+        _: Request<v1::MutateAllRequest>,
+    ) -> Result<Response<v1::MutateAllReply>, Status> {
+        unserved()
+    }
+
+    async fn get_chunk(&self, request: Request<v1::GetChunkRequest>) -> Result<Response<v1::Chunk>, Status> {
+        let chunk = request.into_inner().chunk;
+        let found = self.state().chunks.get(&chunk).cloned();
+        found.map(Response::new).ok_or_else(|| status::fs_status(&FsError::NotFound))
+    }
+
+    async fn seal_chunk(
+        &self,
+        request: Request<v1::SealChunkRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        let asked = request.into_inner();
+        let chunk = asked.chunk;
+        self.change(|state| state.seals.push(asked));
+        Ok(Response::new(self.seal(chunk).await?))
+    }
+
+    async fn keep_alive(
+        &self,
+        _: Request<v1::KeepAliveRequest>,
+    ) -> Result<Response<v1::KeepAliveReply>, Status> {
+        unserved()
+    }
+    async fn close_session(
+        &self,
+        _: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionReply>, Status> {
+        unserved()
+    }
+    async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
+        unserved()
+    }
+    async fn extents(&self, _: Request<v1::ExtentsRequest>) -> Result<Response<v1::ExtentsReply>, Status> {
+        unserved()
+    }
+    type ListStream = Pin<Box<dyn Stream<Item = Result<v1::ListBatch, Status>> + Send>>;
+    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        unserved()
+    }
+    async fn accept_loss(
+        &self,
+        _: Request<v1::AcceptLossRequest>,
+    ) -> Result<Response<v1::AcceptLossReply>, Status> {
+        unserved()
+    }
+    async fn wait_intent(
+        &self,
+        _: Request<v1::WaitIntentRequest>,
+    ) -> Result<Response<v1::WaitIntentReply>, Status> {
+        unserved()
+    }
+    async fn wait_persisted(
+        &self,
+        _: Request<v1::WaitPersistedRequest>,
+    ) -> Result<Response<v1::WaitPersistedReply>, Status> {
+        unserved()
+    }
+    async fn list_mounts(
+        &self,
+        _: Request<v1::ListMountsRequest>,
+    ) -> Result<Response<v1::ListMountsReply>, Status> {
+        unserved()
+    }
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        unserved()
+    }
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        unserved()
+    }
+}

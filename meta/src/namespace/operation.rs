@@ -1,0 +1,213 @@
+//! [`Operation`]: what a client asks for, as [`Command::Request`](super::Command::Request) carries it.
+
+use bincode::{Decode, Encode};
+use cairn_types::{ChunkId, Epoch, Extent, Generation, InodeId, NodeId, Policy, Timestamp, WriterId};
+
+use crate::keys::chunks::PlacedReplica;
+use crate::keys::mounts::MountSource;
+
+/// Where an operation acts: `path` resolved from the directory `ino`; an empty path is the inode
+/// itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Target {
+    /// The inode from which the path goes; 0 and 1 mean the root.
+    pub ino: InodeId,
+    /// Components between slashes; `..` is refused.
+    pub path: Vec<u8>,
+    /// Do not follow a symlink that is the last component.
+    pub no_follow: bool,
+}
+
+impl Target {
+    /// An absolute path.
+    #[must_use]
+    pub fn path(path: impl Into<Vec<u8>>) -> Self {
+        Self { ino: InodeId::ROOT, path: path.into(), no_follow: false }
+    }
+
+    /// An inode itself.
+    #[must_use]
+    pub fn ino(ino: InodeId) -> Self {
+        Self { ino, path: Vec::new(), no_follow: false }
+    }
+
+    /// A name (or path) under a directory's inode.
+    #[must_use]
+    pub fn under(ino: InodeId, path: impl Into<Vec<u8>>) -> Self {
+        Self { ino, path: path.into(), no_follow: false }
+    }
+
+    /// The same, without following a symlink at the end.
+    #[must_use]
+    pub fn no_follow(self) -> Self {
+        Self { no_follow: true, ..self }
+    }
+}
+
+/// Which nodes a new chunk lies on: the leader's choice, since it alone knows who is healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Placement {
+    /// The replica set.
+    pub replicas: Vec<PlacedReplica>,
+    /// The member that orders appends.
+    pub primary: NodeId,
+}
+
+/// What a client asks for. The same verbs as `MutateRequest` in proto/proto/meta.proto.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Operation {
+    /// Makes a directory. Answers `inode`.
+    Mkdir {
+        /// Where.
+        target: Target,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Make what is missing above it too, and accept that it exists.
+        parents: bool,
+    },
+    /// Makes a file, with its first extents. Answers `inode`.
+    Create {
+        /// Where.
+        target: Target,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Refuse an existing file.
+        exclusive: bool,
+        /// Replace an existing file's content by `extents`.
+        truncate: bool,
+        /// The content.
+        extents: Vec<Extent>,
+    },
+    /// Makes a symlink. Answers `inode`.
+    Symlink {
+        /// Where.
+        target: Target,
+        /// What it points at.
+        to: Vec<u8>,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Makes a hard link. Answers `inode`.
+    Link {
+        /// The file.
+        from: Target,
+        /// The new name.
+        to: Target,
+    },
+    /// Removes a name of a file or symlink.
+    Unlink {
+        /// The name.
+        target: Target,
+    },
+    /// Removes an empty directory.
+    Rmdir {
+        /// The directory.
+        target: Target,
+    },
+    /// Moves a name. Answers the moved `inode`.
+    Rename {
+        /// The old name.
+        from: Target,
+        /// The new name.
+        to: Target,
+        /// Refuse an existing target.
+        no_replace: bool,
+        /// Swap the two.
+        exchange: bool,
+    },
+    /// Changes attributes. Answers `inode`.
+    SetAttr {
+        /// Of which inode.
+        target: Target,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// Owner.
+        uid: Option<u32>,
+        /// Group.
+        gid: Option<u32>,
+        /// Length; `TailOpen` while a tail is open.
+        size: Option<u64>,
+        /// Last change of content.
+        mtime: Option<Timestamp>,
+        /// Last access.
+        atime: Option<Timestamp>,
+        /// Refuse unless this is the inode's version.
+        expected_version: Option<u64>,
+    },
+    /// Sets a directory's own policy, or lets it inherit again. Answers `inode`.
+    SetPolicy {
+        /// The directory.
+        target: Target,
+        /// The policy.
+        policy: Option<Policy>,
+    },
+    /// Adds extents whose bytes are acknowledged; they supersede what they overlap. Answers `inode`.
+    Commit {
+        /// The file.
+        ino: InodeId,
+        /// The extents.
+        extents: Vec<Extent>,
+        /// Refuse unless this is the file's length.
+        expected_length: Option<u64>,
+    },
+    /// Opens a shared chunk of the session. Answers `chunk`.
+    OpenChunk {
+        /// The policy in force at this inode counts.
+        policy_of: InodeId,
+        /// Filled in by the leader; `None`: it found no nodes.
+        placement: Option<Placement>,
+    },
+    /// The file's open tail, or a new one. Answers `inode` and `chunk`.
+    OpenTail {
+        /// The file.
+        ino: InodeId,
+        /// The handle's generation.
+        generation: Generation,
+        /// The writer; it must be of this session.
+        writer: WriterId,
+        /// Filled in by the leader; `None`: it found no nodes. Not used when a tail is open.
+        placement: Option<Placement>,
+    },
+    /// Fences every earlier writer. Answers `inode`, `generation`, and in `chunk` the tail to be
+    /// sealed first.
+    OpenExclusive {
+        /// The file.
+        ino: InodeId,
+    },
+    /// The session gives up a shared chunk. Answers `chunk`, Sealing if it was open.
+    ReleaseChunk {
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// Binds a directory to a bucket and prefix. Answers `inode` and `mount`.
+    MountAdd {
+        /// Made if absent; else it must be an empty directory under no mount.
+        target: Target,
+        /// What it is bound to.
+        source: MountSource,
+    },
+    /// Ends a mount; its directory stays, empty.
+    MountRemove {
+        /// The mount's root.
+        target: Target,
+    },
+    /// As [`Command::RenewGrant`](super::Command::RenewGrant), by a client.
+    RenewGrant {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The epoch of the open chunk.
+        epoch: Epoch,
+        /// The new grant.
+        grant_bytes: u64,
+    },
+}
