@@ -20,6 +20,10 @@ const FIRST_ASK: Duration = Duration::from_millis(500);
 const ASK: Duration = Duration::from_secs(1);
 /// The pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long the others may need to find out, as this server just has, that they may vote.
+const AHEAD: Duration = Duration::from_millis(25);
+/// What a first member waits for each one with a lower id before it stands for election.
+const TURN: Duration = Duration::from_millis(150);
 /// After this time a majority of empty members forms the group without those who are silent.
 const FORM_WAIT: Duration = Duration::from_secs(10);
 
@@ -106,6 +110,7 @@ impl Newcomer {
                 Verdict::Form { sure } => {
                     tracing::info!(sure, "forming a cluster");
                     self.standing.send_replace(if sure { Standing::Sure } else { Standing::Unsure });
+                    tokio::time::sleep(self.turn()).await;
                     return form(&self.raft, &self.members).await;
                 }
                 Verdict::Wait if waited && !told => {
@@ -119,6 +124,14 @@ impl Newcomer {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// When it stands for election. The members of a new cluster find each other in the same
+    /// milliseconds: if all stood at once, each would vote for itself, and nobody would lead until the
+    /// first election timeout.
+    fn turn(&self) -> Duration {
+        let lower = self.members.range(..self.id).count();
+        AHEAD + TURN * u32::try_from(lower).unwrap_or(u32::MAX)
     }
 }
 

@@ -7,6 +7,7 @@ mod error;
 mod process;
 mod pump;
 mod records;
+mod understore;
 mod wire;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use error::ClusterError;
 pub use process::Server;
 pub use pump::Pump;
 pub use records::{Found, Ledger, record, records, verify};
+pub use understore::UnderStore;
 pub use wire::{Wire, target};
 
 use crate::s3_server::free_ports;
@@ -29,26 +31,6 @@ use crate::s3_server::free_ports;
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at: what is waited for is in other processes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Where the data nodes write through to.
-#[derive(Clone, Debug)]
-pub enum UnderStore {
-    /// Nowhere.
-    None,
-    /// A directory of the cluster's own.
-    Directory,
-    /// A bucket.
-    S3 {
-        /// `http://host:port`.
-        endpoint: String,
-        /// `s3://bucket/prefix`.
-        url: String,
-        /// Credentials, given by the environment.
-        access_key: String,
-        /// Credentials, given by the environment.
-        secret_key: String,
-    },
-}
 
 /// What cluster to start.
 #[derive(Clone, Debug)]
@@ -157,7 +139,7 @@ impl Cluster {
         let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let (meta_ports, data_ports) = (0..options.metas, options.metas..options.metas + options.datas);
         let http = |n: usize| address(n + options.metas + options.datas);
-        let environment = environment(&options.understore);
+        let environment = options.understore.environment();
         let server = |role, number: usize, n: usize| {
             Server::new(role, number, &directory, &binary, address(n), http(n), environment.clone())
         };
@@ -189,7 +171,7 @@ impl Cluster {
             ))?;
         }
         let metas = quoted(self.meta_addresses());
-        let understore = toml_understore(&options.understore, &self.directory)?;
+        let understore = options.understore.toml(&self.directory)?;
         for data in &self.datas {
             data.configure(&format!(
                 "dir = {:?}\nlisten = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
@@ -352,33 +334,4 @@ fn toml_policy(policy: &Policy) -> String {
         policy.max_lag_ms,
         policy.max_lag_bytes,
     )
-}
-
-fn toml_understore(understore: &UnderStore, directory: &Path) -> Result<String, ClusterError> {
-    match understore {
-        UnderStore::None => Ok(String::new()),
-        UnderStore::Directory => {
-            let store = directory.join("store");
-            std::fs::create_dir_all(&store).map_err(|source| ClusterError::Io {
-                action: "make",
-                subject: store.display().to_string(),
-                source,
-            })?;
-            Ok(format!("[understore]\nurl = \"file://{}\"\n", store.display()))
-        }
-        UnderStore::S3 { endpoint, url, .. } => Ok(format!(
-            "[understore]\nurl = {url:?}\nendpoint = {endpoint:?}\nregion = \"us-east-1\"\nforce_path_style = true\n"
-        )),
-    }
-}
-
-fn environment(understore: &UnderStore) -> Vec<(String, String)> {
-    match understore {
-        UnderStore::S3 { access_key, secret_key, .. } => vec![
-            ("AWS_ACCESS_KEY_ID".to_owned(), access_key.clone()),
-            ("AWS_SECRET_ACCESS_KEY".to_owned(), secret_key.clone()),
-            ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()),
-        ],
-        _ => Vec::new(),
-    }
 }

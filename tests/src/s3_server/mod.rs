@@ -1,15 +1,19 @@
 //! A real S3 server for tests: SeaweedFS, or moto, in a process of its own on free loopback ports.
 //!
 //! `cargo xtask setup` installs both. The server is killed when the [`S3Server`] is dropped, and by
-//! the kernel when the test process dies without dropping it.
+//! the kernel when the test process dies without dropping it. Tests that leave the server alone share
+//! one: [`Bucket::shared`].
 
 #![allow(
     clippy::disallowed_methods,
     reason = "waits for a real process in real time, on ports chosen freely"
 )]
 
+mod bucket;
 mod error;
+mod janitor;
 mod process;
+mod shared;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,23 +22,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::create_bucket::CreateBucketError;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::tls;
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use bucket::{ACCESS_KEY, SECRET_KEY};
+
+pub use bucket::Bucket;
 pub use error::S3ServerError;
 pub(crate) use process::is_stopped;
 pub use process::{free_ports, spawn_bound_to_this_process};
 
-const ACCESS_KEY: &str = "cairn-test-access";
-const SECRET_KEY: &str = "cairn-test-secret-0123456789";
-const REGION: &str = "us-east-1";
 const BUCKET: &str = "cairn-test";
 
 /// The parts of SeaweedFS, each with a port and a gRPC port. S3 is first.
@@ -146,74 +144,23 @@ impl S3Server {
         self.ports[0]
     }
 
-    /// The access key id that may do everything.
-    pub fn access_key(&self) -> &'static str {
-        ACCESS_KEY
-    }
-
-    /// The secret to [`access_key`](Self::access_key).
-    pub fn secret_key(&self) -> &'static str {
-        SECRET_KEY
-    }
-
-    /// The region that requests are signed for.
-    pub fn region(&self) -> &'static str {
-        REGION
-    }
-
     /// The bucket that is there from the start.
-    pub fn bucket(&self) -> &'static str {
-        BUCKET
-    }
-
-    /// A client of this server: path style, no retries, 10 s an operation.
-    pub fn client(&self) -> Client {
-        self.client_at(&self.endpoint())
-    }
-
-    /// The same client, but connecting to `endpoint` (a fault proxy's, for instance).
-    pub fn client_at(&self, endpoint: &str) -> Client {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .operation_timeout(Duration::from_secs(10))
-            .build();
-        Client::from_conf(self.client_config(endpoint).timeout_config(timeouts).build())
-    }
-
-    /// What [`client_at`](Self::client_at) is made from, to be changed; has no timeouts yet.
-    pub fn client_config(&self, endpoint: &str) -> Builder {
-        let credentials = Credentials::builder()
-            .access_key_id(ACCESS_KEY)
-            .secret_access_key(SECRET_KEY)
-            .provider_name("cairn-tests")
-            .build();
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(endpoint)
-            .region(Region::new(REGION))
-            .credentials_provider(credentials)
-            .http_client(http)
-            .force_path_style(true)
-            .retry_config(RetryConfig::disabled())
+    pub fn bucket(&self) -> Bucket {
+        self.named(BUCKET)
     }
 
     /// Makes a bucket; one that is there already is fine.
     ///
     /// # Errors
     /// Whatever the server answers.
-    pub async fn create_bucket(&self, name: &str) -> Result<(), SdkError<CreateBucketError>> {
-        let made = self.client().create_bucket().bucket(name).send().await;
-        match made {
-            Err(SdkError::ServiceError(error))
-                if error.err().is_bucket_already_owned_by_you() || error.err().is_bucket_already_exists() =>
-            {
-                Ok(())
-            }
-            other => other.map(drop),
-        }
+    pub async fn create_bucket(&self, name: &str) -> Result<Bucket, SdkError<CreateBucketError>> {
+        let bucket = self.named(name);
+        bucket.create(&bucket.client()).await?;
+        Ok(bucket)
+    }
+
+    fn named(&self, bucket: &str) -> Bucket {
+        Bucket::new(self.endpoint(), bucket, &self.directory)
     }
 
     /// Ends the process at once, as kill -9 does. Nothing if it does not run.
@@ -293,7 +240,7 @@ impl S3Server {
         // A master alone waits for its own election: with the default 10 s a restart takes 22 s, not 3.
         command.arg("-master.electionTimeout=1s");
         command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
-        // Its sockets would lie in /tmp otherwise (those of gRPC do: see `remove_sockets`).
+        // Its sockets would lie in /tmp otherwise (those of gRPC do: see `sockets`).
         command.args(["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]);
         for (service, ports) in SERVICES.iter().zip(self.ports.chunks_exact(2)) {
             command.arg(format!("-{service}.port={}", ports[0]));
@@ -302,12 +249,13 @@ impl S3Server {
         Ok(command)
     }
 
-    /// Removes the unix sockets that SeaweedFS makes beside its gRPC ports and leaves when killed.
-    fn remove_sockets(&self) {
-        for (service, ports) in SERVICES.iter().zip(self.ports.chunks_exact(2)) {
-            // Not there unless it got so far.
-            let _ = fs::remove_file(format!("/tmp/seaweedfs-{service}-grpc-{}.sock", ports[1]));
-        }
+    /// The unix sockets that SeaweedFS makes beside its gRPC ports and leaves when killed; each is there
+    /// only if it got so far.
+    fn sockets(&self) -> Vec<PathBuf> {
+        let services = SERVICES.iter().zip(self.ports.chunks_exact(2));
+        services
+            .map(|(service, ports)| format!("/tmp/seaweedfs-{service}-grpc-{}.sock", ports[1]).into())
+            .collect()
     }
 
     fn moto_command(&self) -> Command {
@@ -327,31 +275,30 @@ impl S3Server {
         Ok(command)
     }
 
-    /// Waits until an object can be written and read: a listening port alone says little.
+    /// Waits until an object can be written and read.
     async fn wait_until_ready(&mut self) -> Result<(), S3ServerError> {
         let started = Instant::now();
-        let client = self.client();
-        loop {
-            let last = match self.create_bucket(BUCKET).await {
-                Ok(()) => match write_and_read(&client).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
-                Err(error) => DisplayErrorContext(error).to_string(),
-            };
-            let program = self.kind.program();
+        let bucket = self.bucket();
+        let client = bucket.client();
+        while let Err(last) = bucket.try_out(&client).await {
             if let Some(child) = &mut self.child
                 && let Ok(Some(status)) = child.try_wait()
             {
                 self.child = None;
+                let program = self.kind.program();
                 return Err(S3ServerError::Exited { program, status, log: self.log_end() });
             }
             let waited = started.elapsed();
             if waited > READY_DEADLINE {
-                return Err(S3ServerError::NotReady { program, waited, last, log: self.log_end() });
+                return Err(self.not_ready(waited, last));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        Ok(())
+    }
+
+    fn not_ready(&self, waited: Duration, last: String) -> S3ServerError {
+        S3ServerError::NotReady { program: self.kind.program(), waited, last, log: self.log_end() }
     }
 
     /// The last 20 lines of the server's log.
@@ -366,20 +313,11 @@ impl S3Server {
 impl Drop for S3Server {
     fn drop(&mut self) {
         self.kill();
-        self.remove_sockets();
+        for socket in self.sockets() {
+            // Not there unless it got so far.
+            let _ = fs::remove_file(socket);
+        }
     }
-}
-
-async fn write_and_read(client: &Client) -> Result<(), String> {
-    let key = ".cairn-ready";
-    let describe = |error: &dyn std::error::Error| DisplayErrorContext(error).to_string();
-    let body = ByteStream::from_static(b"ready");
-    let put = client.put_object().bucket(BUCKET).key(key).body(body).send().await;
-    put.map_err(|error| describe(&error))?;
-    let got = client.get_object().bucket(BUCKET).key(key).send().await;
-    got.map_err(|error| describe(&error))?;
-    let deleted = client.delete_object().bucket(BUCKET).key(key).send().await;
-    deleted.map(drop).map_err(|error| describe(&error))
 }
 
 /// The server's program: what the environment names, else what `cargo xtask setup` installed.

@@ -6,23 +6,17 @@ use cairn_sdk::types::Policy;
 use cairn_sdk::{Client, ConnectOptions, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, UnderStore, eventually, run};
 use cairn_tests::fault_proxy::{Fault, FaultProxy, When};
-use cairn_tests::s3_server::S3Server;
+use cairn_tests::s3_server::Bucket;
 
 const SKEWED: &str = "RequestTimeTooSkewed";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_far_off_is_told_and_loses_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = S3Server::seaweed(directory.path()).await.unwrap();
-    let proxy = FaultProxy::start(&server.endpoint()).await.unwrap();
+    let bucket = Bucket::shared().await.unwrap();
+    let proxy = FaultProxy::start(bucket.endpoint()).await.unwrap();
     // What S3 says to a signature that is more than 15 minutes off.
     proxy.inject(When::any(), Fault::Denied { code: SKEWED });
-    let understore = UnderStore::S3 {
-        endpoint: proxy.endpoint(),
-        url: format!("s3://{}/x", server.bucket()),
-        access_key: server.access_key().to_owned(),
-        secret_key: server.secret_key().to_owned(),
-    };
+    let understore = UnderStore::bucket_at(&proxy.endpoint(), &bucket, "x");
     let policy = Policy { max_lag_ms: 1_000, ..Policy::single() };
     let options = ClusterOptions { understore, policy, ..ClusterOptions::single() };
     let cluster = Cluster::start(options).await.unwrap();

@@ -10,7 +10,7 @@ use cairn_sdk::{Client, ConnectOptions, ErrorKind, ListingOptions, MountOptions}
 use cairn_tests::cluster::{
     Cluster, ClusterError, ClusterOptions, Pump, UnderStore, Wire, eventually, verify,
 };
-use cairn_tests::s3_server::{S3Server, free_ports};
+use cairn_tests::s3_server::{Bucket, free_ports};
 
 async fn content(client: &Client, path: &str) -> Result<Vec<u8>, cairn_sdk::Error> {
     let file = client.open(path).await?;
@@ -24,9 +24,9 @@ fn pattern(length: usize) -> Vec<u8> {
 
 /// A cluster whose under-store does not work: files are written and read all the same, the status
 /// tells what is wrong, `sync` fails in time. Answers what the status says, and all that the data node logged.
-async fn works_without(endpoint: String, bucket: &str, secret: &str) -> (String, String) {
+async fn works_without(endpoint: &str, bucket: &str, secret: &str) -> (String, String) {
     let understore = UnderStore::S3 {
-        endpoint,
+        endpoint: endpoint.into(),
         url: format!("s3://{bucket}/x"),
         access_key: "cairn-test-access".into(),
         secret_key: secret.into(),
@@ -56,50 +56,42 @@ async fn works_without(endpoint: String, bucket: &str, secret: &str) -> (String,
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_unreachable() {
     let address = format!("http://127.0.0.1:{}", free_ports(1).unwrap()[0]);
-    let (told, _) = works_without(address, "bucket", "secret").await;
+    let (told, _) = works_without(&address, "bucket", "secret").await;
     println!("{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_missing() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = S3Server::seaweed(directory.path()).await.unwrap();
-    let (told, _) = works_without(server.endpoint(), "no-such-bucket", server.secret_key()).await;
+    let bucket = Bucket::shared().await.unwrap();
+    let (told, _) = works_without(bucket.endpoint(), "no-such-bucket", bucket.secret_key()).await;
     assert!(told.contains("bucket") || told.contains("NoSuchBucket"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_wrong_and_not_told() {
     const SECRET: &str = "a-secret-that-must-not-be-shown-1234567890";
-    let directory = tempfile::tempdir().unwrap();
-    let server = S3Server::seaweed(directory.path()).await.unwrap();
-    let (told, log) = works_without(server.endpoint(), server.bucket(), SECRET).await;
+    let bucket = Bucket::shared().await.unwrap();
+    let (told, log) = works_without(bucket.endpoint(), bucket.name(), SECRET).await;
     println!("{told}");
     assert!(!told.contains(SECRET) && !log.contains(SECRET), "the secret is in a message or a log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_whose_bucket_is_missing_or_away() {
-    let directory = tempfile::tempdir().unwrap();
-    let server = S3Server::seaweed(directory.path()).await.unwrap();
-    let understore = UnderStore::S3 {
-        endpoint: server.endpoint(),
-        url: format!("s3://{}/x", server.bucket()),
-        access_key: server.access_key().into(),
-        secret_key: server.secret_key().into(),
-    };
+    let bucket = Bucket::shared().await.unwrap();
+    let understore = UnderStore::bucket(&bucket, "x");
     let cluster = Cluster::start(ClusterOptions { understore, ..ClusterOptions::single() }).await.unwrap();
     let mut options = ConnectOptions::new(cluster.meta_addresses());
     options.retry_budget = Duration::from_secs(8);
     let client = Client::connect(options).await.unwrap();
     let away = format!("http://127.0.0.1:{}", free_ports(1).unwrap()[0]);
-    for (path, bucket, endpoint) in
-        [("/missing", "no-such-bucket", server.endpoint()), ("/away", "bucket", away)]
+    for (path, name, endpoint) in
+        [("/missing", "no-such-bucket", bucket.endpoint()), ("/away", "bucket", away.as_str())]
     {
         let mount = MountOptions {
-            bucket: bucket.into(),
+            bucket: name.into(),
             prefix: String::new(),
-            endpoint,
+            endpoint: endpoint.into(),
             region: "us-east-1".into(),
             force_path_style: true,
             refresh: Duration::from_secs(60),

@@ -2,7 +2,9 @@
 //! of real SeaweedFS.
 
 use std::fmt::Debug;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use rustix::process::{Pid, test_kill_process};
 
 use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
-use cairn_tests::s3_server::{S3Server, spawn_bound_to_this_process};
+use cairn_tests::s3_server::{Bucket, S3Server, spawn_bound_to_this_process};
 
 /// What a client without retries sees of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,48 +44,62 @@ fn seen<T, E: ProvideErrorMetadata + Debug>(result: Result<T, SdkError<E>>) -> S
     }
 }
 
-/// A server, the proxy before it, and clients of both.
+/// A bucket, the proxy before it, and clients of both.
 struct Setup {
-    server: S3Server,
+    bucket: Bucket,
     proxy: FaultProxy,
     direct: Client,
     client: Client,
-    _directory: tempfile::TempDir,
+    /// The same with little patience: for requests that no answer is to reach.
+    impatient: Client,
 }
 
 impl Setup {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let server = S3Server::seaweed(directory.path()).await.unwrap();
-        let proxy = FaultProxy::start(&server.endpoint()).await.unwrap();
-        let direct = server.client();
-        let timeouts = TimeoutConfig::builder().operation_timeout(Duration::from_secs(5)).build();
-        let config = server.client_config(&proxy.endpoint()).timeout_config(timeouts);
-        let client = Client::from_conf(config.build());
-        Self { server, proxy, direct, client, _directory: directory }
+        Self::before(Bucket::shared().await.unwrap()).await
+    }
+
+    async fn before(bucket: Bucket) -> Self {
+        let proxy = FaultProxy::start(bucket.endpoint()).await.unwrap();
+        let direct = bucket.client();
+        let through_proxy = |patience| {
+            let timeouts = TimeoutConfig::builder().operation_timeout(patience).build();
+            Client::from_conf(bucket.client_config(&proxy.endpoint()).timeout_config(timeouts).build())
+        };
+        let client = through_proxy(Duration::from_secs(5));
+        let impatient = through_proxy(Duration::from_secs(2));
+        Self { bucket, proxy, direct, client, impatient }
     }
 
     async fn put(&self, key: &str, body: &[u8]) -> Seen {
-        put(&self.client, key, body).await
+        put(&self.client, &self.bucket, key, body).await
+    }
+
+    async fn put_impatiently(&self, key: &str, body: &[u8]) -> Seen {
+        put(&self.impatient, &self.bucket, key, body).await
     }
 
     async fn get(&self, key: &str) -> Result<Vec<u8>, Seen> {
-        get(&self.client, key).await
+        get(&self.client, &self.bucket, key).await
     }
 
-    /// Whether the server itself has this object, whatever the proxy's client was told.
+    /// What the server itself has, whatever the proxy's client was told.
+    async fn get_directly(&self, key: &str) -> Result<Vec<u8>, Seen> {
+        get(&self.direct, &self.bucket, key).await
+    }
+
     async fn has(&self, key: &str) -> bool {
-        get(&self.direct, key).await.is_ok()
+        self.get_directly(key).await.is_ok()
     }
 }
 
-async fn put(client: &Client, key: &str, body: &[u8]) -> Seen {
+async fn put(client: &Client, bucket: &Bucket, key: &str, body: &[u8]) -> Seen {
     let body = ByteStream::from(body.to_vec());
-    seen(client.put_object().bucket("cairn-test").key(key).body(body).send().await)
+    seen(client.put_object().bucket(bucket.name()).key(key).body(body).send().await)
 }
 
-async fn get(client: &Client, key: &str) -> Result<Vec<u8>, Seen> {
-    let answer = client.get_object().bucket("cairn-test").key(key).send().await;
+async fn get(client: &Client, bucket: &Bucket, key: &str) -> Result<Vec<u8>, Seen> {
+    let answer = client.get_object().bucket(bucket.name()).key(key).send().await;
     let body = match answer {
         Ok(answer) => answer.body,
         Err(error) => return Err(seen::<(), _>(Err(error))),
@@ -105,9 +121,9 @@ async fn without_rules_everything_passes_unchanged() {
         let key = format!("dir/of {length} bytes+ü");
         assert_eq!(setup.put(&key, &pattern(length)).await, Seen::Done);
         assert_eq!(setup.get(&key).await.unwrap(), pattern(length), "{key}");
-        assert_eq!(get(&setup.direct, &key).await.unwrap(), pattern(length), "{key}");
+        assert_eq!(setup.get_directly(&key).await.unwrap(), pattern(length), "{key}");
     }
-    let bucket = setup.server.bucket();
+    let bucket = setup.bucket.name();
     let listing = setup.client.list_objects_v2().bucket(bucket).prefix("dir/").send().await.unwrap();
     assert_eq!(listing.key_count(), Some(4));
     let again = setup.client.put_object().bucket(bucket).key("dir/of 1 bytes+ü").if_none_match("*");
@@ -131,11 +147,11 @@ async fn many_requests_at_once_pass() {
     let setup = Setup::start().await;
     let tasks: Vec<_> = (0..64)
         .map(|number| {
-            let client = setup.client.clone();
+            let (client, bucket) = (setup.client.clone(), setup.bucket.clone());
             tokio::spawn(async move {
                 let (key, body) = (format!("many/{number}"), pattern(10_000 + number));
-                assert_eq!(put(&client, &key, &body).await, Seen::Done);
-                assert_eq!(get(&client, &key).await.unwrap(), body);
+                assert_eq!(put(&client, &bucket, &key, &body).await, Seen::Done);
+                assert_eq!(get(&client, &bucket, &key).await.unwrap(), body);
             })
         })
         .collect();
@@ -158,7 +174,12 @@ async fn requests_that_never_reach_the_server() {
     ];
     for (fault, wanted) in refusals {
         let rule = setup.proxy.inject(When::method("PUT"), fault.clone());
-        assert_eq!(setup.put("refused", &pattern(3_000_000)).await, wanted, "{fault:?}");
+        let body = pattern(3_000_000);
+        let got = match wanted {
+            Seen::TimedOut => setup.put_impatiently("refused", &body).await,
+            _ => setup.put("refused", &body).await,
+        };
+        assert_eq!(got, wanted, "{fault:?}");
         assert!(!setup.has("refused").await, "{fault:?} reached the server");
         setup.proxy.remove(rule);
         assert_eq!(setup.put("fine", b"fine").await, Seen::Done, "after {fault:?}");
@@ -191,7 +212,7 @@ async fn answers_that_are_lost_or_lie() {
 
     let rule = setup.proxy.inject(When::method("GET"), Fault::CorruptAnswer { at_byte: 123_456 });
     // A ranged GET has no checksum: only the reader's own can find the wrong byte.
-    let ranged = setup.client.get_object().bucket("cairn-test").key("lost").range("bytes=0-299999");
+    let ranged = setup.client.get_object().bucket(setup.bucket.name()).key("lost").range("bytes=0-299999");
     let wrong = ranged.send().await.unwrap().body.collect().await.unwrap().to_vec();
     let differing: Vec<usize> = (0..body.len()).filter(|place| wrong[*place] != body[*place]).collect();
     assert_eq!(differing, [123_456]);
@@ -235,7 +256,7 @@ async fn the_link_refuses_and_falls_silent_and_comes_back() {
     assert_eq!(setup.put("after", b"3").await, Seen::Done);
 
     setup.proxy.set_link(Link::Silent);
-    assert_eq!(setup.put("silent", b"4").await, Seen::TimedOut);
+    assert_eq!(setup.put_impatiently("silent", b"4").await, Seen::TimedOut);
     assert!(!setup.has("silent").await);
     setup.proxy.heal();
     assert_eq!(setup.put("after", b"5").await, Seen::Done);
@@ -243,18 +264,20 @@ async fn the_link_refuses_and_falls_silent_and_comes_back() {
 
 #[tokio::test]
 async fn seaweed_keeps_its_data_over_kill_and_restart() {
-    let mut setup = Setup::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = S3Server::seaweed(directory.path()).await.unwrap();
+    let setup = Setup::before(server.bucket()).await;
     assert_eq!(setup.put("kept", b"kept").await, Seen::Done);
     // It acknowledges before it fsyncs, but a killed process's writes are in the page cache.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    setup.server.kill();
+    server.kill();
     assert_eq!(setup.put("gone", b"gone").await, Seen::NoAnswer);
-    setup.server.restart().await.unwrap();
+    server.restart().await.unwrap();
     assert_eq!(setup.get("kept").await.unwrap(), b"kept");
 
-    setup.server.pause().await;
-    assert_eq!(setup.put("paused", b"paused").await, Seen::TimedOut);
-    setup.server.resume();
+    server.pause().await;
+    assert_eq!(setup.put_impatiently("paused", b"paused").await, Seen::TimedOut);
+    server.resume();
     assert_eq!(setup.put("resumed", b"resumed").await, Seen::Done);
 
     let missing = setup.client.put_object().bucket("no-such-bucket").key("key");
@@ -264,12 +287,60 @@ async fn seaweed_keeps_its_data_over_kill_and_restart() {
 #[tokio::test]
 async fn moto_serves_through_the_proxy() {
     let mut server = S3Server::moto().await.unwrap();
-    let proxy = FaultProxy::start(&server.endpoint()).await.unwrap();
-    let client = server.client_at(&proxy.endpoint());
-    assert_eq!(put(&client, "key", b"value").await, Seen::Done);
-    assert_eq!(get(&client, "key").await.unwrap(), b"value");
+    let bucket = server.bucket();
+    let proxy = FaultProxy::start(bucket.endpoint()).await.unwrap();
+    let client = bucket.client_at(&proxy.endpoint());
+    assert_eq!(put(&client, &bucket, "key", b"value").await, Seen::Done);
+    assert_eq!(get(&client, &bucket, "key").await.unwrap(), b"value");
     server.restart().await.unwrap();
-    assert_eq!(get(&client, "key").await, Err(Seen::Refused(404, "NoSuchKey".into())));
+    assert_eq!(get(&client, &bucket, "key").await, Err(Seen::Refused(404, "NoSuchKey".into())));
+}
+
+#[tokio::test]
+async fn tests_that_share_a_server_share_no_bucket() {
+    let (one, other) = (Setup::start().await, Setup::start().await);
+    assert_eq!(one.bucket.endpoint(), other.bucket.endpoint());
+    assert_ne!(one.bucket.name(), other.bucket.name());
+    assert_eq!(one.put("key", b"of one").await, Seen::Done);
+    assert_eq!(other.get("key").await, Err(Seen::Refused(404, "NoSuchKey".into())));
+    let listing = other.direct.list_objects_v2().bucket(other.bucket.name()).send().await.unwrap();
+    assert_eq!(listing.key_count(), Some(0));
+}
+
+/// Not a test of its own: the process that the next test kills.
+#[tokio::test]
+#[ignore = "started by the_shared_server_ends_with_the_test_process_and_leaves_nothing"]
+async fn sharing_child() {
+    let bucket = Bucket::shared().await.unwrap();
+    println!("sharing {} {} ", bucket.endpoint(), bucket.server_directory().display());
+    // Until it is killed, or whoever would have done it is gone.
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn the_shared_server_ends_with_the_test_process_and_leaves_nothing() {
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "fault_proxy::sharing_child", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap).find_map(|line| {
+        let (_, told) = line.split_once("sharing ")?;
+        let (endpoint, directory) = told.trim_end().split_once(' ')?;
+        Some((endpoint.strip_prefix("http://")?.to_owned(), directory.to_owned()))
+    });
+    let (address, directory) = told.expect("it does not say what it shares");
+    let serves = || TcpStream::connect(&address).is_ok();
+    assert!(serves() && Path::new(&directory).join("data").is_dir(), "{address} {directory}");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while serves() || Path::new(&directory).exists() {
+        assert!(Instant::now() < deadline, "{address} or {directory} outlived its process");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Not a test of its own: the process that the next test kills.

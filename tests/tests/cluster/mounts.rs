@@ -8,10 +8,9 @@ use cairn_sdk::types::{FileKind, FsError};
 use cairn_sdk::{Client, ListingOptions, MountOptions, RenameMode};
 use cairn_tests::cluster::{Cluster, ClusterOptions, UnderStore, eventually};
 use cairn_tests::fault_proxy::{FaultProxy, When};
-use cairn_tests::s3_server::S3Server;
+use cairn_tests::s3_server::{Bucket, S3Server};
 use futures::{StreamExt, stream};
 
-const BUCKET: &str = "elsewhere";
 /// Keys that a filesystem finds odd, and must show all the same.
 const ODD: [&str; 8] = [
     "odd/with space",
@@ -30,48 +29,50 @@ fn pattern(key: &str, length: usize) -> Vec<u8> {
 }
 
 struct Setup {
-    server: S3Server,
-    client: Client,
     cluster: Cluster,
-    _directory: Option<tempfile::TempDir>,
+    client: Client,
+    /// What is mounted: not the cluster's own bucket.
+    bucket: Bucket,
+    s3: aws_sdk_s3::Client,
+    _moto: Option<S3Server>,
 }
 
 impl Setup {
-    async fn with(server: S3Server, directory: Option<tempfile::TempDir>) -> Self {
-        server.create_bucket(BUCKET).await.unwrap();
-        let understore = UnderStore::S3 {
-            endpoint: server.endpoint(),
-            url: format!("s3://{}/cluster", server.bucket()),
-            access_key: server.access_key().to_owned(),
-            secret_key: server.secret_key().to_owned(),
-        };
+    async fn with(own: Bucket, bucket: Bucket, moto: Option<S3Server>) -> Self {
+        let understore = UnderStore::bucket(&own, "cluster");
         let cluster =
             Cluster::start(ClusterOptions { understore, ..ClusterOptions::single() }).await.unwrap();
         let client = cluster.client().await.unwrap();
-        Self { server, client, cluster, _directory: directory }
+        let s3 = bucket.client();
+        Self { cluster, client, bucket, s3, _moto: moto }
     }
 
     async fn seaweed() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let server = S3Server::seaweed(directory.path()).await.unwrap();
-        Self::with(server, Some(directory)).await
+        let (own, bucket) = (Bucket::shared().await.unwrap(), Bucket::shared().await.unwrap());
+        Self::with(own, bucket, None).await
+    }
+
+    async fn moto() -> Self {
+        let moto = S3Server::moto().await.unwrap();
+        let bucket = moto.create_bucket("elsewhere").await.unwrap();
+        Self::with(moto.bucket(), bucket, Some(moto)).await
     }
 
     async fn put(&self, key: &str, body: Vec<u8>) {
-        let put = self.server.client().put_object().bucket(BUCKET).key(key).body(ByteStream::from(body));
+        let put = self.s3.put_object().bucket(self.bucket.name()).key(key).body(ByteStream::from(body));
         put.send().await.unwrap();
     }
 
     async fn delete(&self, key: &str) {
-        self.server.client().delete_object().bucket(BUCKET).key(key).send().await.unwrap();
+        self.s3.delete_object().bucket(self.bucket.name()).key(key).send().await.unwrap();
     }
 
-    fn options(&self, endpoint: String, prefix: &str, refresh: Duration) -> MountOptions {
+    fn options(&self, endpoint: &str, prefix: &str, refresh: Duration) -> MountOptions {
         MountOptions {
-            bucket: BUCKET.into(),
+            bucket: self.bucket.name().into(),
             prefix: prefix.into(),
-            endpoint,
-            region: self.server.region().into(),
+            endpoint: endpoint.into(),
+            region: self.bucket.region().into(),
             force_path_style: true,
             refresh,
         }
@@ -81,7 +82,7 @@ impl Setup {
         if let Some((parent, _)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
             self.client.mkdir_all(parent, 0o755).await.unwrap();
         }
-        let options = self.options(self.server.endpoint(), prefix, refresh);
+        let options = self.options(self.bucket.endpoint(), prefix, refresh);
         self.client.mount_add(path, options).await.unwrap();
     }
 }
@@ -163,16 +164,16 @@ async fn objects_are_files(setup: Setup) {
     let mounts = client.mounts().await.unwrap();
     let shown: Vec<_> = mounts.iter().map(|m| String::from_utf8_lossy(&m.path).into_owned()).collect();
     assert_eq!(shown, ["/mnt/all", "/part"]);
-    assert!(mounts.iter().all(|m| m.read_only && m.options.bucket == BUCKET));
+    assert!(mounts.iter().all(|m| m.read_only && m.options.bucket == setup.bucket.name()));
     client.mount_remove("/part").await.unwrap();
     let gone = client.mount_remove("/part").await.unwrap_err();
     assert_eq!(gone.fs(), Some(&FsError::NoSuchMount), "{gone}");
     assert_eq!(client.mounts().await.unwrap().len(), 1);
     // The bucket is as it was, for any S3 client.
-    let s3 = setup.server.client();
-    let object = s3.get_object().bucket(BUCKET).key("large.bin").send().await.unwrap();
+    let (s3, bucket) = (&setup.s3, setup.bucket.name());
+    let object = s3.get_object().bucket(bucket).key("large.bin").send().await.unwrap();
     assert!(object.body.collect().await.unwrap().to_vec() == large);
-    let mut pages = s3.list_objects_v2().bucket(BUCKET).into_paginator().send();
+    let mut pages = s3.list_objects_v2().bucket(bucket).into_paginator().send();
     let mut count = 0;
     while let Some(page) = pages.next().await {
         count += page.unwrap().contents().len();
@@ -208,7 +209,7 @@ async fn objects_in_seaweedfs_are_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_in_moto_are_files() {
-    objects_are_files(Setup::with(S3Server::moto().await.unwrap(), None).await).await;
+    objects_are_files(Setup::moto().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +246,7 @@ async fn changes_behind_our_back_are_seen_and_never_mixed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_object_and_prefix_shows_both() {
     // SeaweedFS keeps keys as paths: only moto has a key and a prefix of one name.
-    let setup = Setup::with(S3Server::moto().await.unwrap(), None).await;
+    let setup = Setup::moto().await;
     setup.put("both", b"the object".to_vec()).await;
     setup.put("both/below", b"below".to_vec()).await;
     setup.put("empty//name", b"cannot be a file".to_vec()).await;
@@ -262,10 +263,10 @@ async fn a_name_that_is_object_and_prefix_shows_both() {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_are_read_once_and_then_from_the_cache() {
     let setup = Setup::seaweed().await;
-    let proxy = FaultProxy::start(&setup.server.endpoint()).await.unwrap();
+    let proxy = FaultProxy::start(setup.bucket.endpoint()).await.unwrap();
     let body = pattern("cached", 3_000_000);
     setup.put("file", body.clone()).await;
-    let options = setup.options(proxy.endpoint(), "", Duration::from_secs(3600));
+    let options = setup.options(&proxy.endpoint(), "", Duration::from_secs(3600));
     setup.client.mount_add("/m", options).await.unwrap();
     assert!(content(&setup.client, "/m/file").await.unwrap() == body);
     let gets = || proxy.requests_matching(&When::method("GET").path_contains("/file"));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cairn_tests::cluster::{Outcome, cairn_binary, eventually, run};
-use cairn_tests::s3_server::{S3Server, free_ports, spawn_bound_to_this_process};
+use cairn_tests::s3_server::{Bucket, free_ports, spawn_bound_to_this_process};
 use rustix::process::{Pid, Signal, kill_process};
 
 struct Up {
@@ -117,19 +117,18 @@ async fn a_second_one_on_the_same_directory_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_with_three_of_each_writes_through_to_s3() {
-    let store = tempfile::tempdir().unwrap();
-    let server = S3Server::seaweed(store.path()).await.unwrap();
+    let bucket = Bucket::shared().await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let url = format!("s3://{}/up", server.bucket());
+    let url = bucket.url("up");
     let credentials =
-        [("AWS_ACCESS_KEY_ID", server.access_key()), ("AWS_SECRET_ACCESS_KEY", server.secret_key())];
-    let more = ["--nodes", "3", "--s3", &url, "--s3-endpoint", &server.endpoint()];
+        [("AWS_ACCESS_KEY_ID", bucket.access_key()), ("AWS_SECRET_ACCESS_KEY", bucket.secret_key())];
+    let more = ["--nodes", "3", "--s3", &url, "--s3-endpoint", bucket.endpoint()];
     let up = Up::start(directory.path(), port(), &more, &credentials).await;
     up.done(&["fs", "put", "-", "/file"], &vec![b'c'; 100_000]).await;
     up.done(&["fs", "sync", "/file"], b"").await;
-    let client = server.client();
+    let client = bucket.client();
     let listed = || async {
-        let listed = client.list_objects_v2().bucket(server.bucket()).prefix("up/").send().await.ok()?;
+        let listed = client.list_objects_v2().bucket(bucket.name()).prefix("up/").send().await.ok()?;
         (listed.contents().iter().filter_map(aws_sdk_s3::types::Object::size).sum::<i64>() > 100_000)
             .then_some(())
     };

@@ -9,15 +9,16 @@ use cairn_sdk::types::{FsError, Persist, Policy};
 use cairn_sdk::{Client, ConnectOptions, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, UnderStore, Wire, eventually, record, verify};
 use cairn_tests::fault_proxy::{Fault, FaultProxy, Link, When};
-use cairn_tests::s3_server::S3Server;
+use cairn_tests::s3_server::Bucket;
 
-/// A cluster that writes through the proxy to SeaweedFS.
+/// A cluster that writes through the proxy to SeaweedFS, into a bucket of its own.
 struct Setup {
     cluster: Cluster,
     client: Client,
     proxy: FaultProxy,
-    server: S3Server,
-    _directory: tempfile::TempDir,
+    bucket: Bucket,
+    /// Past the proxy.
+    s3: aws_sdk_s3::Client,
 }
 
 fn quick() -> Policy {
@@ -30,24 +31,19 @@ fn packs() -> When {
 
 impl Setup {
     async fn start(policy: Policy) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let server = S3Server::seaweed(directory.path()).await.unwrap();
-        let proxy = FaultProxy::start(&server.endpoint()).await.unwrap();
-        let understore = UnderStore::S3 {
-            endpoint: proxy.endpoint(),
-            url: format!("s3://{}/cluster", server.bucket()),
-            access_key: server.access_key().to_owned(),
-            secret_key: server.secret_key().to_owned(),
-        };
+        let bucket = Bucket::shared().await.unwrap();
+        let proxy = FaultProxy::start(bucket.endpoint()).await.unwrap();
+        let understore = UnderStore::bucket_at(&proxy.endpoint(), &bucket, "cluster");
         let options = ClusterOptions { policy, understore, ..ClusterOptions::default() };
         let cluster = Cluster::start(options).await.unwrap();
         let client = cluster.client().await.unwrap();
-        Self { cluster, client, proxy, server, _directory: directory }
+        let s3 = bucket.client();
+        Self { cluster, client, proxy, bucket, s3 }
     }
 
     /// Every pack in the bucket, with its size.
     async fn packs(&self) -> BTreeMap<String, i64> {
-        let listed = self.server.client().list_objects_v2().bucket(self.server.bucket()).prefix("cluster/");
+        let listed = self.s3.list_objects_v2().bucket(self.bucket.name()).prefix("cluster/");
         let mut pages = listed.into_paginator().send();
         let mut found = BTreeMap::new();
         while let Some(page) = pages.next().await {

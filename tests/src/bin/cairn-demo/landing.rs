@@ -38,7 +38,7 @@ pub async fn mount_and_read(stage: &Stage, report: &mut Report) -> Result<(), De
         bucket: BUCKET.to_owned(),
         prefix: String::new(),
         endpoint: stage.s3().endpoint(),
-        region: stage.s3().region().to_owned(),
+        region: stage.s3().bucket().region().to_owned(),
         force_path_style: true,
         refresh: Duration::from_secs(60),
     };
@@ -117,8 +117,8 @@ fn content(bytes: usize, seed: usize) -> Vec<u8> {
 }
 
 async fn fill(stage: &Stage, objects: &BTreeMap<String, Vec<u8>>) -> Result<(), DemoError> {
-    stage.s3().create_bucket(BUCKET).await.map_err(|error| DemoError::s3("make a bucket", error))?;
-    let s3 = stage.s3().client();
+    let bucket = stage.s3().create_bucket(BUCKET).await;
+    let s3 = bucket.map_err(|error| DemoError::s3("make a bucket", error))?.client();
     let started = Instant::now();
     stream::iter(objects.clone())
         .map(|(key, content)| put_object(&s3, key, content))

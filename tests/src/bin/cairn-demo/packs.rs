@@ -41,7 +41,7 @@ pub async fn drain_and_show(stage: &Stage, written: u64, report: &mut Report) ->
     let bytes: u64 = packs.iter().map(|(_, size)| size).sum();
     let bucket = stage.s3().bucket();
     for (key, size) in packs.iter().take(SHOWN) {
-        say::note(format!("s3://{bucket}/{key}  {}", say::megabytes(*size)));
+        say::note(format!("{}  {}", bucket.url(key), say::megabytes(*size)));
     }
     if packs.len() > SHOWN {
         say::note(format!("... and {} more", packs.len() - SHOWN));
@@ -87,9 +87,9 @@ async fn drained(stage: &Stage, started: Instant) -> Result<StatusReply, DemoErr
 
 /// Keys and sizes of the objects in the cluster's own area.
 async fn packs(stage: &Stage) -> Result<Vec<(String, u64)>, DemoError> {
-    let s3 = stage.s3().client();
-    let mut pages =
-        s3.list_objects_v2().bucket(stage.s3().bucket()).prefix(format!("{PREFIX}/")).into_paginator().send();
+    let bucket = stage.s3().bucket();
+    let listed = bucket.client().list_objects_v2().bucket(bucket.name()).prefix(format!("{PREFIX}/"));
+    let mut pages = listed.into_paginator().send();
     let mut packs = Vec::new();
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| DemoError::s3("list the bucket", error))?;

@@ -44,12 +44,7 @@ pub async fn start(stage: &mut Stage, tree: &Tree, report: &mut Report) -> Resul
     let capacity_mib = 1024 + ((3 * tree.bytes) >> 20);
     let options = ClusterOptions {
         policy: Policy { max_lag_ms, ..Policy::cluster() },
-        understore: UnderStore::S3 {
-            endpoint: s3.endpoint(),
-            url: format!("s3://{}/{PREFIX}", s3.bucket()),
-            access_key: s3.access_key().to_owned(),
-            secret_key: s3.secret_key().to_owned(),
-        },
+        understore: UnderStore::bucket(&s3.bucket(), PREFIX),
         capacity_mib,
         ..ClusterOptions::default()
     };
