@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use cairn_types::limits::SESSION_LEASE_MS;
 use cairn_types::{Ack, FsError, NodeId, Persist, Policy};
 use serde::{Deserialize, Serialize};
 
 /// Members of a group, at most.
 const PEERS_MAX: usize = 31;
+/// What a session's lease may be, in milliseconds.
+const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// How one metadata server runs. Every field has a default; an unknown one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub election_max_ms: u64,
     /// A data node silent that long is not placed on, in milliseconds.
     pub node_timeout_ms: u64,
+    /// How long a session lives after its last sign of life, in milliseconds. The leader's counts.
+    pub session_lease_ms: u64,
     /// Memory for the state's tables and caches, in MiB.
     pub memory_mib: usize,
     /// Allow an address other than this machine's own without TLS.
@@ -105,6 +111,7 @@ impl Default for Config {
             election_min_ms: 1000,
             election_max_ms: 2000,
             node_timeout_ms: 3000,
+            session_lease_ms: SESSION_LEASE_MS,
             memory_mib: 512,
             insecure: false,
             policy: PolicyConfig::default(),
@@ -165,6 +172,12 @@ pub enum ConfigError {
     /// The times do not fit each other.
     #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
     Times,
+    /// A lease that no client could keep, or that outlives every reason for it.
+    #[error("session_lease_ms: {found} is not between {} and {}", LEASE_MS.start(), LEASE_MS.end())]
+    SessionLease {
+        /// What it holds.
+        found: u64,
+    },
     /// The policy is out of range.
     #[error("policy: {0}")]
     Policy(FsError),
@@ -216,6 +229,9 @@ impl Config {
             && self.election_min_ms < self.election_max_ms;
         if !times {
             return Err(ConfigError::Times);
+        }
+        if !LEASE_MS.contains(&self.session_lease_ms) {
+            return Err(ConfigError::SessionLease { found: self.session_lease_ms });
         }
         Policy::from(self.policy).check().map_err(ConfigError::Policy)
     }
@@ -309,6 +325,11 @@ mod tests {
             ConfigError::Peer { .. }
         ));
         assert_eq!(refused(|c| c.heartbeat_ms = 900), ConfigError::Times);
+        for found in [0, 999, 3_600_001] {
+            let lease = refused(|c| c.session_lease_ms = found);
+            assert_eq!(lease, ConfigError::SessionLease { found });
+            assert!(lease.to_string().ends_with("is not between 1000 and 3600000"), "{lease}");
+        }
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));
     }
 

@@ -116,7 +116,8 @@ pub async fn serve(
         tokio::spawn(http::serve(listener, node.clone(), stop.clone()));
     }
     let node_timeout = Duration::from_millis(config.node_timeout_ms);
-    let ground = Ground { node: node.clone(), clock, random, node_timeout };
+    let session_lease = Duration::from_millis(config.session_lease_ms);
+    let ground = Ground { node: node.clone(), clock, random, node_timeout, session_lease };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
         jobs: tokio::spawn(jobs),

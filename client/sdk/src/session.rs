@@ -236,7 +236,11 @@ async fn open_on(leader: &Leader, name: &str) -> Result<(SessionId, Duration)> {
             client.open_session(request).await
         })
         .await?;
-    Ok((SessionId(reply.session), Duration::from_millis(reply.lease_ms.max(300))))
+    Ok((SessionId(reply.session), lease_of(reply.lease_ms)))
+}
+
+fn lease_of(ms: u64) -> Duration {
+    Duration::from_millis(ms.max(300))
 }
 
 /// Renews the lease three times in its length. What fails here shows at the next change.
@@ -257,8 +261,10 @@ async fn keep_alive(session: Session) {
                 client.keep_alive(request).await
             })
             .await;
-        if let Err(error) = renewed {
-            tracing::warn!(%error, "the session was not renewed");
+        match renewed {
+            // A new leader may promise another time.
+            Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
+            Err(error) => tracing::warn!(%error, "the session was not renewed"),
         }
     }
 }

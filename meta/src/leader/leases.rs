@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cairn_types::limits::SESSION_LEASE_MS;
 use cairn_types::{Clock, Sequence, SessionId};
 
-/// What the server adds to the lease that the client was promised, for clocks that differ
+/// The part of a lease that the server adds to what the client was promised, for clocks that differ
 /// and answers on their way.
-pub const MARGIN: Duration = Duration::from_millis(SESSION_LEASE_MS / 10);
+const MARGIN: u32 = 10;
 
 /// The sessions' leases of one term of leadership.
 pub struct Leases {
     clock: Arc<dyn Clock>,
+    lease: Duration,
     term: Duration,
     // Guards: one end a session, which only moves forward. Never held across an await.
     ends: Mutex<HashMap<SessionId, Lease>>,
@@ -33,12 +33,19 @@ impl Lease {
 }
 
 impl Leases {
-    /// Grants a full term to every session that the state knows.
+    /// Grants a full term to every session that the state knows. `lease` is what clients are promised.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, known: impl IntoIterator<Item = SessionId>) -> Self {
-        let term = Duration::from_millis(SESSION_LEASE_MS) + MARGIN;
+    pub fn new(clock: Arc<dyn Clock>, lease: Duration, known: impl IntoIterator<Item = SessionId>) -> Self {
+        let term = lease + lease / MARGIN;
         let end = clock.boottime() + term;
-        Self { clock, term, ends: Mutex::new(known.into_iter().map(|s| (s, Lease::until(end))).collect()) }
+        let ends = Mutex::new(known.into_iter().map(|s| (s, Lease::until(end))).collect());
+        Self { clock, lease, term, ends }
+    }
+
+    /// What clients are promised: how long a session lives after its last sign of life.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Lease>> {
@@ -108,13 +115,14 @@ mod tests {
     use super::*;
     use crate::leader::hand_clock::HandClock;
 
-    const TERM: Duration = Duration::from_millis(SESSION_LEASE_MS);
+    const TERM: Duration = Duration::from_secs(30);
+    const MARGIN: Duration = Duration::from_secs(3);
 
     #[test]
     fn a_new_leader_grants_a_full_term_and_a_keep_alive_another() {
         let clock = Arc::new(HandClock::default());
         clock.advance(Duration::from_secs(1000));
-        let leases = Leases::new(clock.clone(), [SessionId(1), SessionId(2)]);
+        let leases = Leases::new(clock.clone(), TERM, [SessionId(1), SessionId(2)]);
         clock.advance(TERM);
         assert!(leases.overdue(9).is_empty(), "the margin is the server's");
         assert!(leases.renew(SessionId(1)));
@@ -130,7 +138,7 @@ mod tests {
     fn a_session_nobody_knew_of_gets_one_term_and_one_half_closed_none() {
         let clock = Arc::new(HandClock::default());
         clock.advance(Duration::from_secs(1));
-        let leases = Leases::new(clock.clone(), [SessionId(1)]);
+        let leases = Leases::new(clock.clone(), TERM, [SessionId(1)]);
         clock.advance(TERM);
         leases.adopt(SessionId(1));
         leases.adopt(SessionId(2));
@@ -145,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_counts_once() {
-        let leases = Leases::new(Arc::new(HandClock::default()), [SessionId(1)]);
+        let leases = Leases::new(Arc::new(HandClock::default()), TERM, [SessionId(1)]);
         assert!(!leases.acknowledges(SessionId(1), Sequence(0)));
         assert!(leases.acknowledges(SessionId(1), Sequence(5)));
         assert!(!leases.acknowledges(SessionId(1), Sequence(5)));
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_overdue_is_taken_in_bounded_steps() {
         let clock = Arc::new(HandClock::default());
-        let leases = Leases::new(clock.clone(), []);
+        let leases = Leases::new(clock.clone(), TERM, []);
         (1..=5).for_each(|s| leases.grant(SessionId(s)));
         clock.advance(TERM * 2);
         assert_eq!(leases.overdue(2), [SessionId(1), SessionId(2)]);

@@ -69,6 +69,8 @@ pub struct Ground {
     pub random: Arc<dyn Random>,
     /// A data node silent that long is not placed on and its work is given away.
     pub node_timeout: Duration,
+    /// How long a session lives after its last sign of life.
+    pub session_lease: Duration,
 }
 
 /// One term of leadership.
@@ -130,10 +132,10 @@ impl Tenure {
         term: Term,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
-        let Ground { node, clock, random, node_timeout } = ground;
+        let Ground { node, clock, random, node_timeout, session_lease } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::nodes(&*view.store)?);
-        let leases = Leases::new(clock.clone(), rows::sessions(&*view.store)?);
+        let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
         let (seals, asks) = Seals::new(clock.clone());
         let (stir, _) = watch::channel(0);
         let tenure = Self {

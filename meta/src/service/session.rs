@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::limits::{PROTOCOL_VERSION, SESSION_LEASE_MS};
+use cairn_types::limits::PROTOCOL_VERSION;
 use cairn_types::{FsError, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;
+use crate::leader::Tenure;
 use crate::leader::tenure::Refused;
 use crate::namespace::{Command, read};
 
@@ -52,7 +53,12 @@ pub async fn open(
     let (_, reply) = ctx.node.propose(command, deadline).await?;
     let session = reply?.session.ok_or(ServiceError::Internal)?;
     tenure.leases.grant(session);
-    Ok(v1::OpenSessionReply { session: session.0, lease_ms: SESSION_LEASE_MS })
+    Ok(v1::OpenSessionReply { session: session.0, lease_ms: lease_ms(&tenure) })
+}
+
+/// What a client is promised.
+fn lease_ms(tenure: &Tenure) -> u64 {
+    u64::try_from(tenure.leases.lease().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Renews a lease and drops acknowledged replies.
@@ -72,7 +78,7 @@ pub async fn keep_alive(
         let (_, reply) = ctx.node.propose(command, deadline).await?;
         reply?;
     }
-    Ok(v1::KeepAliveReply { lease_ms: SESSION_LEASE_MS })
+    Ok(v1::KeepAliveReply { lease_ms: lease_ms(&tenure) })
 }
 
 /// Ends a session; its open chunks begin their seal.

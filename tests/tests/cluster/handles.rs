@@ -193,15 +193,18 @@ async fn an_appender_whose_session_ended_says_so_and_the_client_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_client_leaves_its_session_to_its_lease() {
-    let (cluster, client) = single().await;
+    let options =
+        ClusterOptions { meta_toml: "session_lease_ms = 2000\n".into(), ..ClusterOptions::single() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
     let other = cluster.client().await.unwrap();
     other.mkdir("/made", 0o755).await.unwrap();
     let before = client.status().await.unwrap().sessions;
     drop(other);
-    // A lease has 30 s, and nobody renews this one.
     let fewer = || async { (client.status().await.ok()?.sessions < before).then_some(()) };
     eventually("the session to end", Duration::from_secs(60), fewer).await.unwrap();
     client.mkdir("/kept", 0o755).await.unwrap();
+    assert_eq!(client.status().await.unwrap().sessions, before - 1, "the client that lives kept its own");
 }
 
 #[tokio::test(flavor = "multi_thread")]

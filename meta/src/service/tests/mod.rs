@@ -23,6 +23,7 @@ use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::nodes_client::NodesClient;
 use cairn_proto::{WireError, handshake, v1};
+use cairn_types::limits::SESSION_LEASE_MS;
 use cairn_types::{Clock, ClusterId, NodeId, Policy, SystemClock, SystemRandom, Timestamp};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -135,6 +136,7 @@ impl Cluster {
             clock: clock.clone(),
             random: Arc::new(SystemRandom),
             node_timeout: manner.node_timeout,
+            session_lease: Duration::from_millis(SESSION_LEASE_MS),
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
