@@ -38,7 +38,7 @@ async fn works_without(endpoint: &str, bucket: &str, secret: &str) -> (String, S
     client.put("/file", 0o644, pattern(100_000)).await.unwrap();
     assert!(content(&client, "/file").await.unwrap() == pattern(100_000));
     let mut options = ConnectOptions::new(cluster.meta_addresses());
-    options.retry_budget = Duration::from_secs(4);
+    options.retry_budget = Duration::from_secs(3);
     let impatient = Client::connect(options).await.unwrap();
     let refused = impatient.sync("/file").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
@@ -81,9 +81,10 @@ async fn a_mount_whose_bucket_is_missing_or_away() {
     let bucket = Bucket::shared().await.unwrap();
     let understore = UnderStore::bucket(&bucket, "x");
     let cluster = Cluster::start(ClusterOptions { understore, ..ClusterOptions::single() }).await.unwrap();
+    let client = cluster.client().await.unwrap();
     let mut options = ConnectOptions::new(cluster.meta_addresses());
-    options.retry_budget = Duration::from_secs(8);
-    let client = Client::connect(options).await.unwrap();
+    options.retry_budget = Duration::from_secs(4);
+    let impatient = Client::connect(options).await.unwrap();
     let away = format!("http://127.0.0.1:{}", free_ports(1).unwrap()[0]);
     for (path, name, endpoint) in
         [("/missing", "no-such-bucket", bucket.endpoint()), ("/away", "bucket", away.as_str())]
@@ -97,9 +98,9 @@ async fn a_mount_whose_bucket_is_missing_or_away() {
             refresh: Duration::from_secs(60),
         };
         // Refused at once, or when the directory is first asked for; in words that say why.
-        let outcome = match client.mount_add(path, mount).await {
+        let outcome = match impatient.mount_add(path, mount).await {
             Err(error) => Err(error),
-            Ok(_) => client.list(path, ListingOptions::default()).next().await.map(drop),
+            Ok(_) => impatient.list(path, ListingOptions::default()).next().await.map(drop),
         };
         let refused = outcome.expect_err("an empty directory was shown for a bucket that is not there");
         println!("{path}: {refused} ({:?})", refused.kind());
@@ -227,13 +228,17 @@ async fn disk_full_is_refused_and_what_is_there_stays() {
     let policy = Policy { persist: cairn_sdk::types::Persist::Never, ..Policy::single() };
     let options = ClusterOptions { segment_mib: 4, capacity_mib: 32, policy, ..ClusterOptions::single() };
     let mut cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
     let mut options = ConnectOptions::new(cluster.meta_addresses());
-    options.retry_budget = Duration::from_secs(4);
-    let client = Client::connect(options).await.unwrap();
+    options.retry_budget = Duration::from_secs(2);
+    let impatient = Client::connect(options).await.unwrap();
     let mut written = 0;
     let refused = loop {
         assert!(written < 64, "64 MiB were written to a disk of 32");
-        match client.put(format!("/file-{written}"), 0o644, pattern(1 << 20)).await {
+        // So much must fit, however long it takes. After that a patient writer gets in a little more,
+        // now and then: what failed attempts left behind is removed after a while.
+        let writer = if written < 8 { &client } else { &impatient };
+        match writer.put(format!("/file-{written}"), 0o644, pattern(1 << 20)).await {
             Ok(_) => written += 1,
             Err(error) => break error,
         }
