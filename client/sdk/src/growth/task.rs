@@ -5,12 +5,14 @@ mod ending;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use cairn_proto::v1::{AppendReply, AppendRequest, append_reply};
 use cairn_proto::{ServiceError, WireError, status};
 use cairn_types::{ChunkId, FsError, InodeId, Sequence, WriterId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::place::{self, Open};
 use super::wait::{next_reply, room, sleep_until};
@@ -21,13 +23,27 @@ use crate::error::{Cause, Error, ErrorKind};
 const AVOID_MAX: usize = 8;
 /// An offset at which no chunk ends: an append there is refused with the real length.
 const NOWHERE: u64 = u64::MAX;
+/// How long a writer waits before it opens a chunk after two that took nothing, and the most that it
+/// ever does.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Why the open chunk is given up.
 enum Trouble {
     /// Roll as planned: it is full, or its end is wanted.
     Planned,
     /// Seal it.
-    Seal { reason: &'static str, blame: bool },
+    Seal { reason: &'static str, blame: bool, cause: Cause },
+}
+
+/// One chunk after the other was given up, and nothing was taken meanwhile.
+struct Barren {
+    /// When the writer stops trying.
+    until: Instant,
+    /// How long it waits before it opens the next.
+    pause: Duration,
+    /// Why the last was given up.
+    cause: Cause,
 }
 
 /// What the task waits for.
@@ -54,6 +70,7 @@ pub(super) struct Task {
     /// A chunk that was given up and whose end could not be had.
     undecided: Option<ChunkId>,
     avoid: Vec<u64>,
+    barren: Option<Barren>,
     /// The sequence of the next append that is sent.
     next: u64,
     /// The end, in the open chunk, of this writer's last acknowledged append.
@@ -75,6 +92,7 @@ impl Task {
             open: None,
             undecided: None,
             avoid: Vec::new(),
+            barren: None,
             next: 1,
             acknowledged_end: 0,
             sent: VecDeque::new(),
@@ -113,7 +131,8 @@ impl Task {
                     }
                     Event::Room => None,
                     Event::Late => {
-                        Some(Trouble::Seal { reason: "no acknowledgement within the deadline", blame: true })
+                        let reason = "no acknowledgement within the deadline";
+                        Some(Trouble::Seal { reason, blame: true, cause: ServiceError::Deadline.into() })
                     }
                 }
             };
@@ -152,6 +171,16 @@ impl Task {
     }
 
     async fn open_chunk(&mut self) {
+        if let Some(barren) = &mut self.barren {
+            if Instant::now() >= barren.until {
+                let error = ending::given_up(barren.cause.clone(), self.reach.options.retry_budget);
+                self.barren = None;
+                self.fail(error);
+                return;
+            }
+            tokio::time::sleep(barren.pause).await;
+            barren.pause = (barren.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX);
+        }
         if let Some(under) = self.waiting.front().and_then(|p| p.under) {
             self.source = Source::Shared { policy_of: under.ino };
         }
@@ -253,23 +282,25 @@ impl Task {
 
     /// Takes one reply of the stream; tells when the chunk is to be given up.
     fn answered(&mut self, reply: Result<Option<AppendReply>, tonic::Status>) -> Option<Trouble> {
-        let broken = Trouble::Seal { reason: "the stream to the primary broke", blame: true };
+        let reason = "the stream to the primary broke";
+        let ended = Cause::Transport { code: Code::Unavailable, message: reason.to_owned() };
+        let broken = Trouble::Seal { reason, blame: true, cause: ended };
         let reply = match reply {
             Ok(Some(reply)) => reply,
             Ok(None) => return Some(broken),
             Err(status) => {
                 let cause = Cause::from(status);
                 tracing::debug!(%cause, "append stream broke");
-                return Some(Trouble::Seal {
-                    blame: !is_fence(&cause),
-                    reason: "the stream to the primary broke",
-                });
+                return Some(Trouble::Seal { reason, blame: !is_fence(&cause), cause });
             }
         };
         let front = self.sent.front()?;
         if reply.writer != self.writer.0 || reply.sequence != front.sequence {
-            return (reply.sequence > front.sequence)
-                .then_some(Trouble::Seal { reason: "the replies are out of order", blame: false });
+            return (reply.sequence > front.sequence).then_some(Trouble::Seal {
+                reason: "the replies are out of order",
+                blame: false,
+                cause: Cause::MalformedAnswer("append sequence"),
+            });
         }
         match reply.outcome {
             Some(append_reply::Outcome::Offset(offset)) => {
@@ -287,6 +318,7 @@ impl Task {
 
     fn acknowledge_front(&mut self, chunk_offset: u64) {
         let (Some(open), Some(sent)) = (self.open.as_ref(), self.sent.pop_front()) else { return };
+        self.barren = None;
         self.acknowledged_end = chunk_offset + sent.pending.data.len() as u64;
         let placed = Placed { chunk: open.chunk, chunk_offset, file_offset: open.base + chunk_offset };
         answer(sent.pending, Ok(placed));
@@ -333,7 +365,7 @@ impl Task {
                     )
                 );
                 tracing::debug!(%cause, "append refused, sealing");
-                Some(Trouble::Seal { reason: "the primary refused an append", blame })
+                Some(Trouble::Seal { reason: "the primary refused an append", blame, cause })
             }
         }
     }

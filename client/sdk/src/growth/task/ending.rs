@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use cairn_proto::v1;
+use cairn_proto::{ServiceError, v1};
 use cairn_types::{ChunkId, FsError};
+use tokio::time::Instant;
 
-use super::{Task, Trouble, answer};
+use super::{Barren, Task, Trouble, answer};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Placed, resolve};
 
@@ -19,7 +21,12 @@ impl Task {
         drop(open.stream);
         let sealed = match trouble {
             Trouble::Planned => resolve::close(&self.reach, open.chunk, open.epoch, &address).await,
-            Trouble::Seal { reason, blame } => {
+            Trouble::Seal { reason, blame, cause } => {
+                let (until, pause) = (Instant::now() + self.reach.options.retry_budget, Duration::ZERO);
+                match &mut self.barren {
+                    Some(barren) => barren.cause = cause,
+                    none => *none = Some(Barren { until, pause, cause }),
+                }
                 if blame {
                     self.avoid.push(primary);
                     self.reach.connections.forget(&address);
@@ -56,6 +63,9 @@ impl Task {
     async fn settle(&mut self, sealed: &v1::Chunk, base: u64) -> Result<()> {
         let (last, last_offset) = resolve::decided(sealed, self.writer).unwrap_or((0, 0));
         let inside = self.sent.iter().take_while(|s| s.sequence <= last).count();
+        if inside > 0 {
+            self.barren = None;
+        }
         let places = match (self.source, inside) {
             (_, 0) => None,
             (_, 1) => Some([(last, last_offset - base.min(last_offset))].into()),
@@ -123,6 +133,15 @@ impl Task {
             let _ = reply.send(outcome.clone());
         }
     }
+}
+
+/// The error of a writer that found no chunk to take its appends within its budget.
+pub(super) fn given_up(cause: Cause, budget: Duration) -> Error {
+    let cause = match cause {
+        Cause::Service(ServiceError::DiskFull) => FsError::NoSpace.into(),
+        cause => Cause::RetriesUsedUp { seconds: budget.as_secs(), last: cause.to_string() },
+    };
+    Error::new("append", "", cause)
 }
 
 /// What a failed writer answers to appends that come later: why it failed.
