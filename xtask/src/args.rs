@@ -33,7 +33,9 @@ USAGE
     cargo xtask --help
 
 ENVIRONMENT
-    CARGO_TARGET_DIR    where everything is built (default: target/ in the repository)
+    CARGO_TARGET_DIR    where everything is built (default: target/ in the repository). Clones may
+                        share one: what is the same in them is compiled once. While one xtask
+                        builds or tests there, another waits
     CAIRN_SEED          the seed that randomised tests start from (default: they choose one and
                         print it)
     CAIRN_TEST_TIMEOUT_S  a test binary that runs longer is killed and counts as failed

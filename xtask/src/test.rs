@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::args::TestOptions;
+use crate::freshness::Freshness;
 use crate::libtest::{self, Binary, Counts};
 use crate::setup;
 use crate::step::{self, Steps};
@@ -14,6 +15,7 @@ struct Session<'a> {
     workspace: &'a Workspace,
     options: &'a TestOptions,
     tools: Tools,
+    freshness: Freshness,
     timeout: Duration,
 }
 
@@ -24,13 +26,13 @@ struct Session<'a> {
 pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
     let mut steps = Steps::new();
     let mut counts = Counts::default();
-    let mut tools = None;
+    let mut ready = None;
     steps.run("setup", || {
-        tools = Some(setup::run(workspace)?);
+        ready = Some((setup::run(workspace)?, Freshness::new(workspace)?));
         Ok(())
     });
-    if let Some(tools) = tools {
-        let session = Session { workspace, options, tools, timeout: timeout(options)? };
+    if let Some((tools, freshness)) = ready {
+        let session = Session { workspace, options, tools, freshness, timeout: timeout(options)? };
         session.run(&mut steps, &mut counts);
     }
     let finished = steps.finish();
@@ -46,8 +48,8 @@ impl Session<'_> {
         let mut binaries = Vec::new();
         let built = steps.run("build", || {
             // The first builds the programs that tests start too, the second tells which tests there are.
-            step::run(self.cargo().args(["build", "--release", "--workspace", "--all-targets"]))?;
-            binaries = libtest::build(&mut self.cargo(), &self.workspace.root)?;
+            self.build(&["build", "--release", "--workspace", "--all-targets"])?;
+            binaries = self.freshness.build(|| libtest::build(&mut self.cargo(), &self.workspace.root))?;
             Ok(())
         });
         if !built {
@@ -60,7 +62,10 @@ impl Session<'_> {
             steps.run("doc tests", || {
                 let mut command = self.cargo();
                 command.args(["test", "--release", "--workspace", "--doc"]);
-                libtest::run(&mut command, self.timeout, counts).map_err(|failure| failure.to_string())
+                let mut run = || {
+                    libtest::run(&mut command, self.timeout, counts).map_err(|failure| failure.to_string())
+                };
+                self.freshness.build(&mut run)
             });
         }
         self.soak(&binaries, steps, counts);
@@ -69,11 +74,7 @@ impl Session<'_> {
     fn lint(&self, steps: &mut Steps) {
         steps.run("rustfmt", || step::run(self.cargo().args(["fmt", "--all", "--", "--check"])));
         steps.run("clippy", || {
-            step::run(
-                self.cargo()
-                    .args(["clippy", "--release", "--workspace", "--all-targets"])
-                    .args(["--", "-D", "warnings"]),
-            )
+            self.build(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
         });
     }
 
@@ -135,6 +136,11 @@ impl Session<'_> {
                 }
             })
         });
+    }
+
+    /// Calls cargo to build, its output shown.
+    fn build(&self, arguments: &[&str]) -> Result<(), String> {
+        self.freshness.build(|| step::run(self.cargo().args(arguments)))
     }
 
     fn cargo(&self) -> std::process::Command {
