@@ -16,7 +16,8 @@ USAGE
 
     cargo xtask test [--long] [--soak N] [--filter TEXT]
         setup, rustfmt check, clippy (-D warnings), every test and doc test, in the one build
-        profile. Whole-cluster tests run one at a time. Ends with one summary line, and with a
+        profile. Whole-cluster tests run one at a time, the other test binaries two at a time, each
+        with its output in one piece. Ends with a table of times and one summary line, and with a
         non-zero exit code if anything failed.
 
         --filter TEXT   only tests whose name contains TEXT; leaves out rustfmt, clippy and doc

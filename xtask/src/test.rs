@@ -1,5 +1,8 @@
 //! `cargo xtask test`: format, lints, every test; one summary line at the end.
 
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::args::TestOptions;
@@ -10,6 +13,9 @@ use crate::step::{self, Steps};
 use crate::tools_venv::Tools;
 use crate::workspace::Workspace;
 
+/// How many test binaries run at once, of those that start no clusters.
+const AT_ONCE_MAX: usize = 2;
+
 /// Everything a test binary is run with.
 struct Session<'a> {
     workspace: &'a Workspace,
@@ -19,11 +25,19 @@ struct Session<'a> {
     timeout: Duration,
 }
 
+/// One call of a test binary.
+struct Part<'a> {
+    binary: &'a Binary,
+    /// Only tests whose name contains this.
+    filter: Option<String>,
+}
+
 /// Runs what was asked for. Every step is run even if an earlier one failed, as far as it can be.
 ///
 /// # Errors
 /// Names the steps that failed.
 pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
+    let timeout = timeout(options)?;
     let mut steps = Steps::new();
     let mut counts = Counts::default();
     let mut ready = None;
@@ -32,7 +46,7 @@ pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
         Ok(())
     });
     if let Some((tools, freshness)) = ready {
-        let session = Session { workspace, options, tools, freshness, timeout: timeout(options)? };
+        let session = Session { workspace, options, tools, freshness, timeout };
         session.run(&mut steps, &mut counts);
     }
     let finished = steps.finish();
@@ -42,7 +56,8 @@ pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
 
 impl Session<'_> {
     fn run(&self, steps: &mut Steps, counts: &mut Counts) {
-        if self.options.filter.is_none() {
+        let is_filtered = self.options.filter.is_some();
+        if !is_filtered {
             self.lint(steps);
         }
         let mut binaries = Vec::new();
@@ -55,20 +70,21 @@ impl Session<'_> {
         if !built {
             return;
         }
-        for binary in &binaries {
-            self.run_binary(binary, None, steps, counts);
+        let parts: Vec<Part> = binaries.iter().flat_map(|binary| self.parts(binary)).collect();
+        self.run_beside(parts.iter().filter(|part| !part.binary.is_cluster_test), steps, counts);
+        for part in parts.iter().filter(|part| part.binary.is_cluster_test) {
+            self.run_part(part, None, steps, counts);
         }
-        if self.options.filter.is_none() {
+        if !is_filtered {
             steps.run("doc tests", || {
                 let mut command = self.cargo();
                 command.args(["test", "--release", "--workspace", "--doc"]);
-                let mut run = || {
-                    libtest::run(&mut command, self.timeout, counts).map_err(|failure| failure.to_string())
-                };
-                self.freshness.build(&mut run)
+                let run =
+                    || libtest::run(command, self.timeout, counts).map_err(|failure| failure.to_string());
+                self.freshness.build(run)
             });
         }
-        self.soak(&binaries, steps, counts);
+        self.soak(&parts, steps, counts);
     }
 
     fn lint(&self, steps: &mut Steps) {
@@ -78,55 +94,61 @@ impl Session<'_> {
         });
     }
 
-    /// Repeats the whole-cluster tests, each round with the next seed.
-    fn soak(&self, binaries: &[Binary], steps: &mut Steps, counts: &mut Counts) {
-        let first = first_seed();
-        for round in 0..u64::from(self.options.soak) {
-            let seed = first.wrapping_add(round);
-            for binary in binaries.iter().filter(|b| b.is_cluster_test) {
-                self.run_binary(binary, Some(seed), steps, counts);
-            }
+    /// The calls that make up a test binary: one that starts clusters module by module, so that each is
+    /// timed and bounded; any other, and what a filter chose, as a whole; none if a filter leaves none.
+    fn parts<'a>(&self, binary: &'a Binary) -> Vec<Part<'a>> {
+        let whole = Part { binary, filter: self.options.filter.clone() };
+        if whole.filter.is_some() {
+            let has_tests = libtest::has_tests(&self.command(&whole, None));
+            return if has_tests { vec![whole] } else { Vec::new() };
         }
-    }
-
-    /// Runs a test binary: one that starts clusters module by module, so that each is timed and
-    /// bounded; any other, and what a filter chose, as a whole.
-    fn run_binary(&self, binary: &Binary, seed: Option<u64>, steps: &mut Steps, counts: &mut Counts) {
-        let whole = self.options.filter.is_some() || !binary.is_cluster_test;
-        let modules = if whole { Vec::new() } else { libtest::modules(&binary.command()) };
+        let modules = if binary.is_cluster_test { libtest::modules(&binary.command()) } else { Vec::new() };
         if modules.is_empty() {
-            self.run_part(binary, self.options.filter.as_deref(), seed, steps, counts);
+            return vec![whole];
         }
-        for module in &modules {
-            self.run_part(binary, Some(module), seed, steps, counts);
-        }
+        modules.into_iter().map(|module| Part { binary, filter: Some(module) }).collect()
     }
 
-    fn run_part(
-        &self,
-        binary: &Binary,
-        part: Option<&str>,
-        seed: Option<u64>,
-        steps: &mut Steps,
-        counts: &mut Counts,
-    ) {
-        let mut command = binary.command();
+    fn command(&self, part: &Part, seed: Option<u64>) -> Command {
+        let mut command = part.binary.command();
         self.tools.tell(&mut command);
-        command.args(part);
-        if self.options.filter.is_some() && !libtest::has_tests(&command) {
-            return;
-        }
+        command.args(&part.filter);
         if self.options.long {
             command.env("CAIRN_LONG", "1");
         }
-        let module = part.and_then(|part| part.strip_suffix("::"));
-        let mut name = module.map_or(binary.name.clone(), |module| format!("{}/{module}", binary.name));
         if let Some(seed) = seed {
             command.env("CAIRN_SEED", seed.to_string());
-            name = format!("{name}, seed {seed}");
         }
-        steps.run(&name, || {
-            libtest::run(&mut command, self.timeout, counts).map_err(|failure| {
+        command
+    }
+
+    /// Runs test binaries that start no clusters, more than one at once where there are cores for it.
+    fn run_beside<'a>(
+        &self,
+        parts: impl Iterator<Item = &'a Part<'a>>,
+        steps: &mut Steps,
+        counts: &mut Counts,
+    ) {
+        // Guards that every binary's counts are added.
+        let sum = Mutex::new(counts);
+        let job = |part: &Part| {
+            let (command, sum) = (self.command(part, None), &sum);
+            let work = move |said: &mut Vec<u8>| {
+                let mut counts = Counts::default();
+                let outcome = libtest::run_quietly(command, self.timeout, &mut counts, said);
+                sum.lock().unwrap_or_else(PoisonError::into_inner).add(&counts);
+                outcome.map_err(|failure| failure.to_string())
+            };
+            (part.name(), work)
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        steps.run_beside(cores.min(AT_ONCE_MAX), parts.map(job).collect());
+    }
+
+    fn run_part(&self, part: &Part, seed: Option<u64>, steps: &mut Steps, counts: &mut Counts) {
+        let name = seed.map_or(part.name(), |seed| format!("{}, seed {seed}", part.name()));
+        let work = || {
+            libtest::run(self.command(part, seed), self.timeout, counts).map_err(|failure| {
                 let test = failure.tests.first().map_or("NAME", String::as_str);
                 match seed {
                     Some(seed) => {
@@ -135,7 +157,23 @@ impl Session<'_> {
                     None => failure.to_string(),
                 }
             })
-        });
+        };
+        if part.binary.is_cluster_test {
+            steps.run_cluster_test(&name, work);
+        } else {
+            steps.run(&name, work);
+        }
+    }
+
+    /// Repeats the whole-cluster tests, each round with the next seed.
+    fn soak(&self, parts: &[Part], steps: &mut Steps, counts: &mut Counts) {
+        let first = first_seed();
+        for round in 0..u64::from(self.options.soak) {
+            let seed = first.wrapping_add(round);
+            for part in parts.iter().filter(|part| part.binary.is_cluster_test) {
+                self.run_part(part, Some(seed), steps, counts);
+            }
+        }
     }
 
     /// Calls cargo to build, its output shown.
@@ -143,10 +181,18 @@ impl Session<'_> {
         self.freshness.build(|| step::run(self.cargo().args(arguments)))
     }
 
-    fn cargo(&self) -> std::process::Command {
+    fn cargo(&self) -> Command {
         let mut command = self.workspace.cargo();
         self.tools.tell(&mut command);
         command
+    }
+}
+
+impl Part<'_> {
+    /// For people: the binary, and its module if this is one alone.
+    fn name(&self) -> String {
+        let module = self.filter.as_ref().and_then(|filter| filter.strip_suffix("::"));
+        module.map_or(self.binary.name.clone(), |module| format!("{}/{module}", self.binary.name))
     }
 }
 
