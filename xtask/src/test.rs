@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::args::TestOptions;
 use crate::freshness::Freshness;
@@ -41,21 +41,26 @@ pub fn run(workspace: &Workspace, options: &TestOptions) -> Result<(), String> {
     let mut steps = Steps::new();
     let mut counts = Counts::default();
     let mut ready = None;
+    let mut soaked = None;
     steps.run("setup", || {
         ready = Some((setup::run(workspace)?, Freshness::new(workspace)?));
         Ok(())
     });
     if let Some((tools, freshness)) = ready {
         let session = Session { workspace, options, tools, freshness, timeout };
-        session.run(&mut steps, &mut counts);
+        soaked = session.run(&mut steps, &mut counts);
     }
     let finished = steps.finish();
+    if let Some(soaked) = soaked {
+        println!("{soaked}");
+    }
     println!("{counts}");
     finished
 }
 
 impl Session<'_> {
-    fn run(&self, steps: &mut Steps, counts: &mut Counts) {
+    /// What became of the soak, if there was one.
+    fn run(&self, steps: &mut Steps, counts: &mut Counts) -> Option<String> {
         let is_filtered = self.options.filter.is_some();
         if !is_filtered {
             self.lint(steps);
@@ -68,7 +73,7 @@ impl Session<'_> {
             Ok(())
         });
         if !built {
-            return;
+            return None;
         }
         let parts: Vec<Part> = binaries.iter().flat_map(|binary| self.parts(binary)).collect();
         self.run_beside(parts.iter().filter(|part| !part.binary.is_cluster_test), steps, counts);
@@ -84,7 +89,9 @@ impl Session<'_> {
                 self.freshness.build(run)
             });
         }
-        self.soak(&parts, steps, counts);
+        let repeated: Vec<&Part> =
+            parts.iter().filter(|part| is_filtered || part.binary.is_cluster_test).collect();
+        (self.options.soak > 0).then(|| self.soak(&repeated, steps, counts))
     }
 
     fn lint(&self, steps: &mut Steps) {
@@ -165,14 +172,25 @@ impl Session<'_> {
         }
     }
 
-    /// Repeats the whole-cluster tests, each round with the next seed.
-    fn soak(&self, parts: &[Part], steps: &mut Steps, counts: &mut Counts) {
-        let first = first_seed();
-        for round in 0..u64::from(self.options.soak) {
-            let seed = first.wrapping_add(round);
-            for part in parts.iter().filter(|part| part.binary.is_cluster_test) {
-                self.run_part(part, Some(seed), steps, counts);
+    /// Repeats these, each round with the next seed; says how far it came.
+    fn soak(&self, parts: &[&Part], steps: &mut Steps, counts: &mut Counts) -> String {
+        let TestOptions { soak: rounds, minutes, .. } = *self.options;
+        if parts.is_empty() {
+            steps.run("soak", || Err("no test is chosen".to_owned()));
+            return "soak: there was nothing to repeat".to_owned();
+        }
+        let (first, started) = (first_seed(), Instant::now());
+        let is_over = || {
+            minutes.is_some_and(|minutes| started.elapsed() >= Duration::from_secs(60 * u64::from(minutes)))
+        };
+        let done = repeat(rounds, parts, is_over, |part, round| {
+            self.run_part(part, Some(first.wrapping_add(u64::from(round))), steps, counts);
+        });
+        match minutes {
+            Some(minutes) if done < rounds => {
+                format!("soak: {done} of {rounds} rounds done when {minutes} minutes were over")
             }
+            _ => format!("soak: all {rounds} rounds done"),
         }
     }
 
@@ -196,6 +214,19 @@ impl Part<'_> {
     }
 }
 
+/// Runs every part once a round, until the time is over; how many whole rounds that were.
+fn repeat<P>(rounds: u32, parts: &[P], is_over: impl Fn() -> bool, mut run: impl FnMut(&P, u32)) -> u32 {
+    for round in 0..rounds {
+        for part in parts {
+            if is_over() {
+                return round;
+            }
+            run(part, round);
+        }
+    }
+    rounds
+}
+
 /// How long one test binary may run.
 fn timeout(options: &TestOptions) -> Result<Duration, String> {
     let default = if options.long || options.soak > 0 { 3600 } else { 600 };
@@ -215,4 +246,32 @@ fn first_seed() -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.map_or(1, |since| since.as_secs())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// What runs in a soak of three rounds of two parts whose time is over after so many runs.
+    fn soaked(runs_max: usize) -> (u32, Vec<(char, u32)>) {
+        let ran = RefCell::new(Vec::new());
+        let is_over = || ran.borrow().len() >= runs_max;
+        let done = repeat(3, &['a', 'b'], is_over, |part, round| ran.borrow_mut().push((*part, round)));
+        (done, ran.into_inner())
+    }
+
+    #[test]
+    fn a_soak_does_all_its_rounds_if_it_has_the_time() {
+        let all = vec![('a', 0), ('b', 0), ('a', 1), ('b', 1), ('a', 2), ('b', 2)];
+        assert_eq!(soaked(usize::MAX), (3, all.clone()));
+        assert_eq!(soaked(6), (3, all));
+    }
+
+    #[test]
+    fn a_soak_whose_time_is_over_counts_whole_rounds() {
+        assert_eq!(soaked(0), (0, vec![]));
+        assert_eq!(soaked(2), (1, vec![('a', 0), ('b', 0)]));
+        assert_eq!(soaked(3), (1, vec![('a', 0), ('b', 0), ('a', 1)]));
+    }
 }
