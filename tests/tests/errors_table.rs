@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tonic::{Code, Status};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new("..").canonicalize().unwrap()
 }
 
 fn read(path: &str) -> String {

@@ -20,7 +20,7 @@ use rules::Fault;
 use source::Source;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new("..").canonicalize().unwrap()
 }
 
 /// All files below `directory` with this ending, without what is built or hidden.

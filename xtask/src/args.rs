@@ -14,16 +14,21 @@ USAGE
         moto, boto3; pinned by version and hash) under <target>/tools/. Safe to run again: what is
         there is left alone.
 
-    cargo xtask test [--long] [--soak N] [--filter TEXT]
+    cargo xtask test [--long] [--soak N [--minutes M]] [--filter TEXT]
         setup, rustfmt check, clippy (-D warnings), every test and doc test, in the one build
-        profile. Whole-cluster tests run one at a time. Ends with one summary line, and with a
+        profile. Whole-cluster tests run one at a time, the other test binaries two at a time, each
+        with its output in one piece. Ends with a table of times and one summary line, and with a
         non-zero exit code if anything failed.
 
         --filter TEXT   only tests whose name contains TEXT; leaves out rustfmt, clippy and doc
                         tests: the quick loop while working on something
         --long          also the sweeps and soaks that tests leave out by default (CAIRN_LONG=1)
-        --soak N        then repeat the whole-cluster tests N times, each time with another seed;
-                        a failure is reported with the seed that repeats it
+        --soak N        then repeat the whole-cluster tests, or all that --filter chose, N times,
+                        each time with another seed; a failure is reported with the seed that
+                        repeats it
+        --minutes M     end the soak before the next test binary, or module of one, once it has gone
+                        on for M minutes: no failure; the last line but one says how many rounds were
+                        done
 
     cargo xtask demo [DIRECTORY]
         setup, build, then the demo: a cluster of 3 + 3 processes against a real S3 endpoint, put
@@ -33,7 +38,9 @@ USAGE
     cargo xtask --help
 
 ENVIRONMENT
-    CARGO_TARGET_DIR    where everything is built (default: target/ in the repository)
+    CARGO_TARGET_DIR    where everything is built (default: target/ in the repository). Clones may
+                        share one: what is the same in them is compiled once. While one xtask
+                        builds or tests there, another waits
     CAIRN_SEED          the seed that randomised tests start from (default: they choose one and
                         print it)
     CAIRN_TEST_TIMEOUT_S  a test binary that runs longer is killed and counts as failed
@@ -45,6 +52,7 @@ ENVIRONMENT
 EXAMPLES
     cargo xtask test --filter fault_proxy
     CAIRN_SEED=42 cargo xtask test --filter leader_killed
+    cargo xtask test --filter leader_killed --soak 1000 --minutes 30
     cargo xtask test --long --soak 20";
 
 /// One parsed command line.
@@ -68,8 +76,10 @@ pub enum Command {
 pub struct TestOptions {
     /// Also run sweeps and soaks.
     pub long: bool,
-    /// How often to repeat the whole-cluster tests after the normal run.
+    /// How often to repeat the whole-cluster tests, or what the filter chose, after the normal run.
     pub soak: u32,
+    /// After how many minutes the repeating ends, done or not.
+    pub minutes: Option<u32>,
     /// Only tests whose name contains this.
     pub filter: Option<String>,
 }
@@ -116,15 +126,20 @@ fn parse_test(words: &[String]) -> Result<TestOptions, String> {
         };
         match name {
             "--long" => options.long = true,
-            "--soak" => {
-                let text = value()?;
-                options.soak = text.parse().map_err(|_| format!("--soak needs a number, got '{text}'"))?;
-            }
+            "--soak" => options.soak = number(name, &value()?)?,
+            "--minutes" => options.minutes = Some(number(name, &value()?)?),
             "--filter" => options.filter = Some(value()?),
             other => return Err(format!("unknown option '{other}' of test")),
         }
     }
+    if options.minutes.is_some() && options.soak == 0 {
+        return Err("--minutes bounds a soak: say --soak N too".to_owned());
+    }
     Ok(options)
+}
+
+fn number(name: &str, text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{name} needs a number, got '{text}'"))
 }
 
 #[cfg(test)]
@@ -137,8 +152,10 @@ mod tests {
 
     #[test]
     fn test_options_are_read_in_both_spellings() {
-        let wanted = Command::Test(TestOptions { long: true, soak: 3, filter: Some("rename".to_owned()) });
-        assert_eq!(parsed("test --long --soak 3 --filter rename"), Ok(wanted));
+        let filter = Some("rename".to_owned());
+        let wanted = Command::Test(TestOptions { long: true, soak: 3, minutes: Some(30), filter });
+        assert_eq!(parsed("test --long --soak 3 --minutes 30 --filter rename").as_ref(), Ok(&wanted));
+        assert_eq!(parsed("test --filter=rename --minutes=30 --soak=3 --long"), Ok(wanted));
         assert_eq!(
             parsed("test --soak=2"),
             Ok(Command::Test(TestOptions { soak: 2, ..TestOptions::default() }))
@@ -159,6 +176,10 @@ mod tests {
             ("test --sok 2", "--sok"),
             ("test --soak many", "many"),
             ("test --filter", "--filter"),
+            ("test --minutes 5", "--soak"),
+            ("test --soak 0 --minutes 5", "--soak"),
+            ("test --soak 2 --minutes soon", "soon"),
+            ("test --soak -1", "-1"),
             ("setup now", "now"),
             ("demo --fast", "--fast"),
         ] {

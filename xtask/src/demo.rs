@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::freshness::Freshness;
 use crate::setup;
 use crate::step::{self, Steps};
 use crate::workspace::Workspace;
@@ -16,17 +17,21 @@ const BINARY: &str = "cairn-demo";
 /// When set-up, build or the demo itself fails.
 pub fn run(workspace: &Workspace, directory: Option<&Path>) -> Result<(), String> {
     let mut steps = Steps::new();
-    let mut tools = None;
-    let ready = steps.run("setup", || {
-        tools = Some(setup::run(workspace)?);
+    let mut ready = None;
+    steps.run("setup", || {
+        ready = Some((setup::run(workspace)?, Freshness::new(workspace)?));
         Ok(())
-    }) && steps
-        .run("build", || step::run(workspace.cargo().args(["build", "--release", "--workspace"])));
-    if let (true, Some(tools)) = (ready, tools) {
+    });
+    if let Some((tools, freshness)) = ready
+        && steps.run("build", || {
+            let mut cargo = workspace.cargo();
+            freshness.build(|| step::run(cargo.args(["build", "--release", "--workspace"])))
+        })
+    {
         steps.run("demo", || {
             let mut command = Command::new(workspace.release_binary(BINARY));
             tools.tell(&mut command);
-            command.args(directory);
+            command.args(directory).env("CARGO_MANIFEST_DIR", workspace.root.join("tests"));
             step::run(&mut command)
         });
     }

@@ -3,8 +3,10 @@
 //! They are run directly rather than by `cargo test`, so that those that start whole clusters can
 //! be given one thread and every one can be timed, bounded and repeated.
 
+use std::cmp::Reverse;
 use std::fmt;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -19,6 +21,15 @@ pub struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
+}
+
+impl Counts {
+    /// Adds another binary's.
+    pub fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
 }
 
 impl fmt::Display for Counts {
@@ -68,7 +79,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Builds all test binaries and lists them, those that start clusters last.
+/// Builds all test binaries and lists them: those that start clusters last, and of the others the
+/// largest first, which take the longest, so that what runs beside them ends with them.
 ///
 /// # Errors
 /// When the build fails.
@@ -85,7 +97,11 @@ pub fn build(cargo: &mut Command, root: &Path) -> Result<Vec<Binary>, String> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut binaries: Vec<Binary> =
         messages.lines().filter_map(|message| parse_artifact(message, root)).collect();
-    binaries.sort_by(|a, b| (a.is_cluster_test, &a.name).cmp(&(b.is_cluster_test, &b.name)));
+    binaries.sort_by_key(|binary| {
+        let bytes = fs::metadata(&binary.executable).map_or(0, |metadata| metadata.len());
+        let size = if binary.is_cluster_test { 0 } else { bytes };
+        (binary.is_cluster_test, Reverse(size), binary.name.clone())
+    });
     Ok(binaries)
 }
 
@@ -162,28 +178,73 @@ pub fn has_tests(command: &Command) -> bool {
     list(command).is_none_or(|tests| !tests.trim_ascii().is_empty())
 }
 
-/// Runs a test binary (or `cargo test --doc`), shows its output, adds its counts.
+/// Runs a test binary (or `cargo test --doc`), shows its output as it comes, adds its counts.
 ///
 /// # Errors
 /// A test failed, or the binary did not end well, or in time.
-pub fn run(command: &mut Command, limit: Duration, counts: &mut Counts) -> Result<(), Failure> {
-    let broken = |cause| Failure { tests: Vec::new(), cause };
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().map_err(|error| broken(format!("cannot start: {error}")))?;
-    let Some(output) = child.stdout.take() else {
-        return Err(broken("no output to read".to_owned()));
-    };
+pub fn run(mut command: Command, limit: Duration, counts: &mut Counts) -> Result<(), Failure> {
+    let (output, end) = io::pipe().map_err(|error| broken(&error))?;
+    command.stdout(end);
+    follow(command, output, io::stdout(), limit, counts)
+}
+
+/// The same, but puts all it says on either stream into `said`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_quietly(
+    mut command: Command,
+    limit: Duration,
+    counts: &mut Counts,
+    said: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let (output, end) = io::pipe().map_err(|error| broken(&error))?;
+    command.stdout(end.try_clone().map_err(|error| broken(&error))?).stderr(end);
+    let (sender, receiver) = mpsc::channel();
+    let outcome = follow(command, output, Parts(sender), limit, counts);
+    said.extend(receiver.try_iter().flatten());
+    outcome
+}
+
+/// A writer whose other end can be emptied at any time.
+struct Parts(mpsc::Sender<Vec<u8>>);
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody listens any more once we gave up waiting.
+        let _ = self.0.send(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure { tests: Vec::new(), cause: format!("cannot start: {error}") }
+}
+
+/// Runs a command whose output goes to the other end of `output`.
+fn follow(
+    mut command: Command,
+    output: PipeReader,
+    mut copy: impl Write + Send + 'static,
+    limit: Duration,
+    counts: &mut Counts,
+) -> Result<(), Failure> {
+    let mut child = command.spawn().map_err(|error| broken(&error))?;
+    // Its ends of the pipe are open as long as it is there.
+    drop(command);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         // The receiver is gone only if we gave up waiting.
-        let _ = sender.send(read_results(output, &mut std::io::stdout()));
+        let _ = sender.send(read_results(output, &mut copy));
     });
     let status = step::wait_within(&mut child, limit);
     // A process that outlives the test may hold the pipe open: do not wait for it for ever.
     let (seen, mut failed) = receiver.recv_timeout(Duration::from_secs(10)).unwrap_or_default();
-    counts.passed += seen.passed;
-    counts.failed += seen.failed;
-    counts.skipped += seen.skipped;
+    counts.add(&seen);
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
@@ -272,8 +333,18 @@ mod tests {
     #[test]
     fn a_binary_that_dies_without_a_result_counts_as_one_failure() {
         let mut counts = Counts::default();
-        let failure = run(&mut Command::new("false"), Duration::from_secs(10), &mut counts);
+        let failure = run(Command::new("false"), Duration::from_secs(10), &mut counts);
         assert!(failure.unwrap_err().to_string().contains("exit status: 1"));
         assert_eq!(counts.failed, 1);
+    }
+
+    #[test]
+    fn all_that_a_binary_says_is_kept_in_its_order_even_if_it_is_killed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo test a ... FAILED; echo why >&2; echo at last; exec sleep 60"]);
+        let (mut counts, mut said) = (Counts::default(), Vec::new());
+        let failure = run_quietly(command, Duration::from_millis(500), &mut counts, &mut said).unwrap_err();
+        assert_eq!(String::from_utf8(said).unwrap(), "test a ... FAILED\nwhy\nat last\n");
+        assert_eq!((failure.tests, counts.failed), (vec!["a".to_owned()], 1));
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! Standard library only, so that it builds in seconds on a machine that has nothing yet.
 //! One file a verb: `setup` (system packages, then `cxx` and `tools_venv`), `test`, `demo`. Below them
-//! `workspace` (where things are), `step` (run, time, report) and `libtest` (which test binaries
-//! there are and what they said).
+//! `workspace` (where things are), `freshness` (what cargo need not compile again), `step` (run, time,
+//! report) and `libtest` (which test binaries there are and what they said). `itself` comes first: the
+//! xtask of another clone may be what was started.
 
 #![allow(clippy::disallowed_methods, reason = "developer tooling: it times steps by the real clock")]
 
 mod args;
 mod cxx;
 mod demo;
+mod freshness;
+mod itself;
 mod libtest;
 mod setup;
 mod step;
@@ -21,6 +24,13 @@ use std::process::ExitCode;
 
 use args::Command;
 use workspace::Workspace;
+
+/// The repository, if this xtask is its own.
+fn workspace() -> Result<Workspace, String> {
+    let workspace = Workspace::find()?;
+    itself::be_of(&workspace)?;
+    Ok(workspace)
+}
 
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args().skip(1)) {
@@ -35,10 +45,10 @@ fn main() -> ExitCode {
             println!("{}", args::HELP);
             Ok(())
         }
-        Command::Setup => Workspace::find().and_then(|workspace| setup::run(&workspace).map(drop)),
-        Command::Test(options) => Workspace::find().and_then(|workspace| test::run(&workspace, &options)),
+        Command::Setup => workspace().and_then(|workspace| setup::run(&workspace).map(drop)),
+        Command::Test(options) => workspace().and_then(|workspace| test::run(&workspace, &options)),
         Command::Demo { directory } => {
-            Workspace::find().and_then(|workspace| demo::run(&workspace, directory.as_deref()))
+            workspace().and_then(|workspace| demo::run(&workspace, directory.as_deref()))
         }
     };
     match outcome {

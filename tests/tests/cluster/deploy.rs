@@ -23,7 +23,7 @@ impl Drop for Processes {
 }
 
 fn deploy() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy"))
+    Path::new("../deploy")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The directory named; else crates of cargo's registry; else the repository that this was built from.
+    /// The directory named; else crates of cargo's registry; else the repository that cargo or xtask started this in.
     pub fn choose(named: Option<&Path>) -> Result<Self, DemoError> {
         if let Some(directory) = named {
             return Self::of_directory(directory);
@@ -63,7 +63,9 @@ impl Tree {
             return Ok(registry);
         }
         let mut tree = Self::default();
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        // Asked of whoever starts us: what is compiled in is the same in every clone.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+        let repository = package.parent().unwrap_or(Path::new("."));
         let built = |path: &Path| path.ends_with("target") || path.ends_with(".git");
         tree.add(repository, Path::new(""), &|path| !built(path))?;
         tree.description =
