@@ -80,7 +80,7 @@ impl Appender {
     }
 
     fn start(client: Client, ino: InodeId, generation: Generation, end: Option<u64>) -> Result<Self> {
-        let growth = Growth::start(client.reach().clone(), Source::Tail { ino, generation })?;
+        let growth = Growth::start(client.reach().clone(), Source::Tail { ino, generation }, None)?;
         Ok(Self { client, ino, growth, generation, end })
     }
 

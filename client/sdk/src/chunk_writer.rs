@@ -8,7 +8,7 @@ use cairn_proto::v1;
 use cairn_types::{Extent, ExtentSource};
 
 use crate::error::Result;
-use crate::growth::{Growth, Placed, PolicyAt, Reach, Source, Ticket};
+use crate::growth::{Growth, Holds, Placed, PolicyAt, Reach, Source, Ticket};
 
 /// Policies with an open chunk at once, at most; one more replaces them all.
 const POLICIES_MAX: usize = 64;
@@ -17,13 +17,15 @@ const POLICIES_MAX: usize = 64;
 #[derive(Clone)]
 pub(crate) struct SharedChunks {
     reach: Reach,
+    holds: Holds,
     // Guards: one writer for each policy, so that small files share its chunk.
     writers: Arc<Mutex<HashMap<v1::Policy, Growth>>>,
 }
 
 impl SharedChunks {
     pub(crate) fn new(reach: Reach) -> Self {
-        Self { reach, writers: Arc::default() }
+        let holds = Holds::start(reach.session.clone());
+        Self { reach, holds, writers: Arc::default() }
     }
 
     /// The policy's writer; another one when it has failed.
@@ -32,7 +34,11 @@ impl SharedChunks {
         if let Some(writer) = writers.get(&at.policy).filter(|w| !w.has_failed()) {
             return Ok(writer.clone());
         }
-        let writer = Growth::start(self.reach.clone(), Source::Shared { policy_of: at.ino })?;
+        let writer = Growth::start(
+            self.reach.clone(),
+            Source::Shared { policy_of: at.ino },
+            Some(self.holds.clone()),
+        )?;
         if writers.len() >= POLICIES_MAX {
             writers.clear();
         }
@@ -65,7 +71,7 @@ impl SharedChunks {
 
 /// Adds acknowledged bytes at `file_offset`, joined to the last extent where they follow it
 /// in the file and in the chunk.
-pub(crate) fn add_extent(extents: &mut Vec<Extent>, file_offset: u64, length: u64, placed: Placed) {
+pub(crate) fn add_extent(extents: &mut Vec<Extent>, file_offset: u64, length: u64, placed: &Placed) {
     if let Some(last) = extents.last_mut()
         && let ExtentSource::Chunk { chunk, offset } = last.source
         && chunk == placed.chunk
@@ -86,14 +92,15 @@ mod tests {
 
     #[test]
     fn neighbours_join_only_when_they_follow_in_file_and_chunk() {
-        let placed = |chunk, at| Placed { chunk: ChunkId(chunk), chunk_offset: at, file_offset: at };
+        let placed =
+            |chunk, at| Placed { chunk: ChunkId(chunk), chunk_offset: at, file_offset: at, hold: None };
         let mut extents = Vec::new();
-        add_extent(&mut extents, 0, 10, placed(1, 5));
-        add_extent(&mut extents, 10, 10, placed(1, 15));
+        add_extent(&mut extents, 0, 10, &placed(1, 5));
+        add_extent(&mut extents, 10, 10, &placed(1, 15));
         assert_eq!(extents.len(), 1);
         assert_eq!(extents[0].length, 20);
-        add_extent(&mut extents, 20, 10, placed(1, 26));
-        add_extent(&mut extents, 30, 10, placed(2, 36));
+        add_extent(&mut extents, 20, 10, &placed(1, 26));
+        add_extent(&mut extents, 30, 10, &placed(2, 36));
         assert_eq!(extents.len(), 3);
     }
 }

@@ -13,7 +13,7 @@ use crate::answer::inode_of;
 use crate::chunk_writer::add_extent;
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::growth::{PolicyAt, Ticket};
+use crate::growth::{Hold, PolicyAt, Ticket};
 use crate::target::At;
 
 /// Appends of one writer under way at once, at most.
@@ -39,6 +39,8 @@ pub(crate) struct ExtentWriter {
     tickets: VecDeque<(u64, u64, Ticket)>,
     /// What is acknowledged and not committed yet.
     extents: Vec<Extent>,
+    /// Keeps the chunks that these lie in.
+    holds: Vec<Hold>,
     /// Set while anything is awaited, so that a cancelled call leaves it, and kept by a failure.
     broken: Option<Cow<'static, str>>,
 }
@@ -52,6 +54,7 @@ impl ExtentWriter {
             buffer_offset: 0,
             tickets: VecDeque::new(),
             extents: Vec::new(),
+            holds: Vec::new(),
             broken: None,
         }
     }
@@ -118,7 +121,8 @@ impl ExtentWriter {
     async fn settle_one(&mut self) -> Result<()> {
         let Some((offset, length, ticket)) = self.tickets.pop_front() else { return Ok(()) };
         let placed = ticket.placed().await?;
-        add_extent(&mut self.extents, offset, length, placed);
+        add_extent(&mut self.extents, offset, length, &placed);
+        self.holds.extend(placed.hold.filter(|new| self.holds.iter().all(|h| h.chunk() != new.chunk())));
         Ok(())
     }
 
@@ -150,6 +154,7 @@ impl ExtentWriter {
         match client.commit(ino, extents).await {
             Ok(_) => {
                 self.extents.clear();
+                self.holds.clear();
                 self.end(Ok(true))
             }
             Err(error) => {

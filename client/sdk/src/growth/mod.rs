@@ -4,6 +4,7 @@
 //! completes them in order. Whatever goes wrong, the chunk is sealed, its decided end tells
 //! which appends are in, and the rest is sent again to the next chunk (append protocol R10).
 
+mod hold;
 mod place;
 mod resolve;
 mod task;
@@ -22,6 +23,8 @@ use crate::error::{Cause, Error, Result};
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::session::Session;
+
+pub(crate) use hold::{Hold, Holds};
 
 /// Appends queued towards the task, at most; their bytes are bounded by the options.
 const QUEUE: usize = 1024;
@@ -53,13 +56,15 @@ pub(crate) struct PolicyAt {
 }
 
 /// Where appended bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) chunk: ChunkId,
     /// In the chunk.
     pub(crate) chunk_offset: u64,
     /// In the file, for a tail; for a shared chunk the same as `chunk_offset`.
     pub(crate) file_offset: u64,
+    /// Keeps a shared chunk until the bytes are committed.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// What is asked of the task.
@@ -102,12 +107,14 @@ impl Ticket {
 
 impl Growth {
     /// Starts a writer. Its chunk is opened at the first append, or by [`Growth::open_now`].
-    pub(crate) fn start(reach: Reach, source: Source) -> Result<Self> {
+    ///
+    /// With `holds`, whoever has bytes in one of its chunks keeps that chunk.
+    pub(crate) fn start(reach: Reach, source: Source, holds: Option<Holds>) -> Result<Self> {
         let writer = reach.session.new_writer()?;
         let room_bytes = reach.options.in_flight_bytes_max.max(cairn_types::limits::APPEND_BYTES_MAX);
         let (messages, queue) = mpsc::channel(QUEUE);
         let failed = Arc::new(AtomicBool::new(false));
-        tokio::spawn(task::Task::new(reach, source, writer, Arc::clone(&failed)).run(queue));
+        tokio::spawn(task::Task::new(reach, source, writer, holds, Arc::clone(&failed)).run(queue));
         Ok(Self { messages, room: Arc::new(Semaphore::new(room_bytes)), room_bytes, failed })
     }
 

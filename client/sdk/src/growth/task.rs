@@ -16,7 +16,7 @@ use tonic::Code;
 
 use super::place::{self, Open};
 use super::wait::{next_reply, room, sleep_until};
-use super::{Message, Pending, Placed, Reach, Source};
+use super::{Hold, Holds, Message, Pending, Placed, Reach, Source};
 use crate::error::{Cause, Error, ErrorKind};
 
 /// Nodes that this writer remembers to avoid, at most.
@@ -66,7 +66,10 @@ pub(super) struct Task {
     reach: Reach,
     source: Source,
     writer: WriterId,
+    holds: Option<Holds>,
     open: Option<Open>,
+    /// Keeps the open chunk, when it is a shared one.
+    hold: Option<Hold>,
     /// A chunk that was given up and whose end could not be had.
     undecided: Option<ChunkId>,
     avoid: Vec<u64>,
@@ -84,12 +87,20 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(reach: Reach, source: Source, writer: WriterId, has_failed: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        reach: Reach,
+        source: Source,
+        writer: WriterId,
+        holds: Option<Holds>,
+        has_failed: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             reach,
             source,
             writer,
+            holds,
             open: None,
+            hold: None,
             undecided: None,
             avoid: Vec::new(),
             barren: None,
@@ -192,6 +203,7 @@ impl Task {
                 if matches!(self.source, Source::Shared { .. }) {
                     self.next = 1;
                 }
+                self.hold = self.holds.as_ref().map(|holds| holds.hold(self.writer.session(), open.chunk));
                 self.open = Some(open);
             }
             Err(error) => match self.source {
@@ -320,7 +332,8 @@ impl Task {
         let (Some(open), Some(sent)) = (self.open.as_ref(), self.sent.pop_front()) else { return };
         self.barren = None;
         self.acknowledged_end = chunk_offset + sent.pending.data.len() as u64;
-        let placed = Placed { chunk: open.chunk, chunk_offset, file_offset: open.base + chunk_offset };
+        let (chunk, file_offset, hold) = (open.chunk, open.base + chunk_offset, self.hold.clone());
+        let placed = Placed { chunk, chunk_offset, file_offset, hold };
         answer(sent.pending, Ok(placed));
         // The acknowledgement of one says that the path is alive: the next one's wait begins.
         let deadline = Instant::now() + self.reach.options.append_deadline;

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::{Barren, Task, Trouble, answer};
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::growth::{Placed, resolve};
+use crate::growth::{Hold, Placed, resolve};
 
 impl Task {
     /// Gives the open chunk up and settles what was sent to it (append protocol R10). An error
     /// says that its end could not be had; what was sent is told so too.
     pub(super) async fn resolve(&mut self, trouble: Trouble) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
+        let hold = self.hold.take();
         let (address, primary) = (open.address.clone(), open.primary);
         drop(open.stream);
         let sealed = match trouble {
@@ -36,7 +37,7 @@ impl Task {
             }
         };
         let settled = match sealed {
-            Ok(sealed) => self.settle(&sealed, open.base).await,
+            Ok(sealed) => self.settle(&sealed, open.base, hold).await,
             Err(error) => Err(error),
         };
         let Err(error) = settled else { return Ok(()) };
@@ -60,7 +61,7 @@ impl Task {
     }
 
     /// Answers what the sealed chunk holds; puts the rest back in front of what waits.
-    async fn settle(&mut self, sealed: &v1::Chunk, base: u64) -> Result<()> {
+    async fn settle(&mut self, sealed: &v1::Chunk, base: u64, hold: Option<Hold>) -> Result<()> {
         let (last, last_offset) = resolve::decided(sealed, self.writer).unwrap_or((0, 0));
         let inside = self.sent.iter().take_while(|s| s.sequence <= last).count();
         if inside > 0 {
@@ -78,6 +79,7 @@ impl Task {
                 chunk: ChunkId(sealed.chunk),
                 chunk_offset: *at,
                 file_offset: base + at,
+                hold: hold.clone(),
             });
             let missing = || {
                 Error::new("resolve an append", "", Cause::MalformedAnswer("records"))
@@ -97,6 +99,7 @@ impl Task {
     /// Ends the writer: everything under way and to come gets `error`.
     pub(super) fn fail(&mut self, error: Error) {
         self.open = None;
+        self.hold = None;
         let sent = std::mem::take(&mut self.sent).into_iter().map(|s| (s.pending, true));
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| (p, false));
         for (pending, was_sent) in sent.chain(waiting) {
