@@ -162,7 +162,7 @@ impl Primaries {
             }
             Err(NotOpened::Trouble { epoch, reason, blame }) => {
                 self.remove(&handle);
-                turn_away(&mut mailbox, &ServiceError::ChunkFenced { chunk: handle.chunk }.into());
+                turn_away(&mut mailbox, &reason.refusal(handle.chunk).into());
                 handle.ended.cancel();
                 // Its outcome is logged there; the clients ask as well.
                 let _ = seal::ask(&self.context.metadata, handle.chunk, epoch, reason, blame).await;
@@ -172,23 +172,27 @@ impl Primaries {
 
     async fn end(&self, handle: &Arc<Handle>, mut primary: Primary, mut mailbox: Mailbox, end: End) {
         let chunk = handle.chunk;
-        primary.give_up();
-        let fenced: WireError = ServiceError::ChunkFenced { chunk }.into();
+        let refusal = match &end {
+            End::Trouble { reason, .. } => reason.refusal(chunk),
+            End::Closed | End::Fenced => ServiceError::ChunkFenced { chunk },
+        };
+        primary.give_up(&refusal);
+        let refusal = WireError::from(refusal);
         let sealed = match end {
             End::Closed => {
                 let sealed = handle.fenced.run_until_cancelled(primary.seal_planned()).await;
                 self.remove(handle);
                 handle.ended.cancel();
-                sealed.unwrap_or(Err(fenced))
+                sealed.unwrap_or(Err(refusal.clone()))
             }
             End::Fenced => {
                 self.remove(handle);
                 handle.ended.cancel();
-                Err(fenced)
+                Err(refusal.clone())
             }
             End::Trouble { reason, blame } => {
                 self.remove(handle);
-                turn_away(&mut mailbox, &fenced);
+                turn_away(&mut mailbox, &refusal);
                 handle.ended.cancel();
                 seal::ask(&self.context.metadata, chunk, primary.epoch, reason, blame).await
             }
@@ -197,8 +201,7 @@ impl Primaries {
             // An asker that is gone needs no answer.
             let _ = closer.send(sealed.clone());
         }
-        let rest: WireError = ServiceError::ChunkFenced { chunk }.into();
-        finish(&mut mailbox, &sealed, &rest);
+        finish(&mut mailbox, &sealed, &refusal);
     }
 }
 

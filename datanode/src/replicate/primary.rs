@@ -224,7 +224,8 @@ impl Primary {
             Err(error) => {
                 tracing::error!(chunk = self.chunk.0, %error, "store an append");
                 let own = self.members.first().map(|own| own.node);
-                Err(End::Trouble { reason: Reason::Disk, blame: own })
+                let reason = if matches!(error, StoreError::DiskFull) { Reason::Full } else { Reason::Disk };
+                Err(End::Trouble { reason, blame: own })
             }
         }
     }
@@ -344,17 +345,16 @@ impl Primary {
     }
 
     /// Answers everything that still waits: its outcome is for the seal to decide (R10).
-    pub fn give_up(&mut self) {
+    pub fn give_up(&mut self, why: &ServiceError) {
         self.context.store.note_committed(self.chunk, self.epoch, self.committed());
-        let fenced = || ServiceError::ChunkFenced { chunk: self.chunk };
         for waiting in std::mem::take(&mut self.waiting) {
-            self.refuse(waiting.ticket, fenced());
+            self.refuse(waiting.ticket, why.clone());
         }
         for repeat in std::mem::take(&mut self.repeats) {
-            self.refuse(repeat.ticket, fenced());
+            self.refuse(repeat.ticket, why.clone());
         }
         for append in std::mem::take(&mut self.parked) {
-            self.refuse(append.ticket, fenced());
+            self.refuse(append.ticket, why.clone());
         }
         self.links.clear();
     }

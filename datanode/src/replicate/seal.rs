@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cairn_proto::{WireError, v1};
+use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch, InodeId, NodeId};
 
 use crate::metadata::Metadata;
@@ -23,6 +23,8 @@ pub enum Reason {
     Slow,
     /// This node's own disk failed.
     Disk,
+    /// This node's own disk is full.
+    Full,
     /// A planned close did not come to its end.
     Close,
     /// This node restarted while the chunk was open (R6).
@@ -37,8 +39,18 @@ impl Reason {
             Self::Broken => "replica broken",
             Self::Slow => "replica slow",
             Self::Disk => "primary's disk failed",
+            Self::Full => "primary's disk full",
             Self::Close => "close failed",
             Self::Restarted => "node restarted",
+        }
+    }
+
+    /// What the chunk's writers are told.
+    #[must_use]
+    pub fn refusal(self, chunk: ChunkId) -> ServiceError {
+        match self {
+            Self::Full => ServiceError::DiskFull,
+            _ => ServiceError::ChunkFenced { chunk },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn_proto::v1::EvictRequest;
-use cairn_sdk::types::Policy;
+use cairn_sdk::types::{FsError, Policy};
 use cairn_sdk::{Client, ConnectOptions, ErrorKind, ListingOptions, MountOptions};
 use cairn_tests::cluster::{
     Cluster, ClusterError, ClusterOptions, Pump, UnderStore, Wire, eventually, verify,
@@ -244,6 +244,7 @@ async fn disk_full_is_refused_and_what_is_there_stays() {
         }
     };
     println!("after {written} MiB: {refused} ({:?}, errno {})", refused.kind(), refused.errno());
+    assert_eq!(refused.fs(), Some(&FsError::NoSpace), "{refused}");
     assert!(written >= 8, "only {written} MiB of 32 could be written");
     for n in 0..written {
         assert!(content(&client, &format!("/file-{n}")).await.unwrap() == pattern(1 << 20), "file {n}");
