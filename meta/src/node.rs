@@ -50,15 +50,14 @@ pub enum Consistency {
 /// Why a proposal or a read was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
-    /// Another server leads, or none does at the moment. A proposal was refused, or it was pushed
-    /// out of the log by the new leader: it may be applied only in that second case, and only if
-    /// it had reached that leader.
+    /// Another server leads, or none does at the moment: nothing was proposed.
     #[error("this server does not lead")]
     NotLeader {
         /// The leader and its advertised `host:port`, when known.
         leader: Option<(NodeId, String)>,
     },
-    /// The deadline passed. A proposal's outcome is unknown: it may still be applied.
+    /// The deadline passed, or the leader changed meanwhile. A proposal's outcome is unknown: it may
+    /// still be applied.
     #[error("the deadline passed before the outcome was known")]
     Deadline,
     /// The node asked to lead is not a voter of the group.
@@ -381,9 +380,10 @@ impl Node {
 
     fn refused(&self, error: &ClientWriteError<TypeConfig>) -> NodeError {
         match error {
-            ClientWriteError::ForwardToLeader(forward) | ClientWriteError::LogEntryDiscarded(forward) => {
-                self.not_leader(forward)
-            }
+            ClientWriteError::ForwardToLeader(forward) => self.not_leader(forward),
+            // A new leader has pushed the entry out of this server's log: whether it is in the new
+            // leader's is not known here.
+            ClientWriteError::LogEntryDiscarded(_) => NodeError::Deadline,
             // These two belong to calls that are never made here.
             ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
                 NodeError::Fatal

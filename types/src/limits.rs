@@ -45,4 +45,4 @@ pub const S3_KEY_BYTES_MAX: usize = 1024;
 /// Hard links to one file, at most.
 pub const LINKS_MAX: u32 = 65_000;
 /// The protocol version spoken by this build. Peers of another major refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

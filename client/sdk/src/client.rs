@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Leaves without a word, as a crash would: the servers release what the session holds
-    /// when its lease ends. For tests.
+    /// when its lease ends (what was being let go already may still be). For tests.
     pub fn abandon(self) {
         self.reach.session.abandon();
     }

@@ -22,6 +22,9 @@ const GROWTH: u32 = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// The least that a node is given, at the end of the budget.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// Where a run of bytes is.
 pub(crate) struct Place {
     pub(crate) source: read_request::Source,
@@ -36,9 +39,10 @@ pub(crate) struct Place {
 /// Reads `length` bytes at `place`, which are those of a file from `file_offset` on.
 ///
 /// In the first round each node of the place is asked and given a short time; in the second those
-/// that were too slow or not reached, with more time, and every other node that is alive. A node
-/// that was not reached may be starting, under another address than was known: the rounds go on,
-/// with pauses, for as long as one is silent and the retry budget lasts.
+/// that were too slow, not reached or not able just now, with more time, and every other node that
+/// is alive. A node that was not reached may be starting, under another address than was known: the
+/// rounds go on, with pauses, for as long as one is silent and the retry budget lasts. An object that
+/// changed ends the read at once.
 pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Bytes> {
     let options = &client.reach().options;
     let until = Instant::now() + options.retry_budget;
@@ -49,47 +53,67 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
     let mut last = Cause::Service(ServiceError::UnderStore);
     loop {
         client.suspects().put_last(&mut nodes);
-        let mut silent = Vec::new();
+        let (mut again, mut silent) = (Vec::new(), false);
         for address in nodes {
+            let limit = limit.min(until.saturating_duration_since(Instant::now())).max(LEAST);
             let source = Some(source.clone());
             let request = ReadRequest { source, offset, length, capability: Bytes::new() };
-            match tokio::time::timeout(limit, read_from(client, &address, request, limit)).await {
+            let cause = match tokio::time::timeout(limit, read_from(client, &address, request, limit)).await {
                 Ok(Ok(bytes)) => {
                     client.suspects().forgive(&address);
                     return Ok(bytes);
                 }
-                Ok(Err(cause)) => last = cause,
-                Err(_) => last = ServiceError::Deadline.into(),
+                Ok(Err(cause)) => cause,
+                Err(_) => ServiceError::Deadline.into(),
+            };
+            tracing::debug!(address, %cause, "read failed, asking the next node");
+            if matches!(cause, Cause::Service(ServiceError::ObjectChanged)) {
+                return Err(failed(cause, file_offset, length));
             }
-            tracing::debug!(address, cause = %last, "read failed, asking the next node");
-            if is_silence(&last) {
+            if is_silence(&cause) {
                 client.suspects().add(&address);
-                silent.push(address);
+                silent = true;
+                again.push(address);
+            } else if may_pass(&cause) {
+                again.push(address);
             }
+            last = cause;
         }
         let asked_all = pause.is_some();
-        if (asked_all && silent.is_empty()) || Instant::now() >= until {
-            break;
+        if (asked_all && !silent) || Instant::now() >= until {
+            return Err(failed(last, file_offset, length));
         }
-        nodes = silent;
+        nodes = again;
         limit = (limit * GROWTH).min(options.rpc_deadline);
         if let Some(pause) = pause {
             tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
         }
         pause = Some(pause.map_or(PAUSE_FIRST, |pause: Duration| (pause * 2).min(PAUSE_MAX)));
-        match client.alive_nodes(true).await {
+        match client.alive_nodes(!asked_all).await {
             Ok(alive) => nodes.extend(alive.into_iter().filter(|address| asked.insert(address.clone()))),
             Err(error) if nodes.is_empty() => return Err(error),
             Err(error) => tracing::debug!(%error, "who else is alive is unknown"),
         }
     }
-    let error = Error::new("read", format!("bytes {file_offset}+{length}"), last);
+}
+
+/// The error of a read that nobody answers. A node's advice to ask another one was followed.
+fn failed(cause: Cause, file_offset: u64, length: u64) -> Error {
+    let error = Error::new("read", format!("bytes {file_offset}+{length}"), cause);
     let kind = error.kind();
-    Err(if matches!(kind, ErrorKind::Unknown | ErrorKind::RetryElsewhere) {
+    if matches!(kind, ErrorKind::Unknown | ErrorKind::RetryElsewhere) {
         error.with_kind(ErrorKind::Unavailable)
     } else {
         error
-    })
+    }
+}
+
+/// True when the node could not just now.
+fn may_pass(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Service(ServiceError::Overloaded | ServiceError::UnderStore | ServiceError::Stopping)
+    )
 }
 
 /// True when the node may have what was asked for, and did not say.

@@ -7,9 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use cairn_proto::ServiceError;
 use cairn_proto::v1::mutate_outcome::Outcome;
 use cairn_proto::v1::{MutateAllRequest, MutateReply, MutateRequest};
+use cairn_proto::{ServiceError, WireError};
 use cairn_types::limits::MUTATIONS_MAX;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +22,8 @@ use crate::error::Cause;
 
 /// Calls under way at once to one server, at most.
 const ROUNDS_MAX: usize = 2;
+/// Callers that wait for one server, at most: those of one session.
+const CALLERS_MAX: usize = 512;
 /// Bytes of changes in one call, at most; a single change may be larger.
 const ROUND_BYTES_MAX: usize = 1 << 20;
 
@@ -75,25 +77,28 @@ impl Gather {
 
 async fn run(connections: Connections, mut incoming: mpsc::Receiver<Waiting>) {
     let mut lanes: HashMap<String, Lane> = HashMap::new();
-    let mut rounds: JoinSet<String> = JoinSet::new();
+    let mut rounds: JoinSet<Ended> = JoinSet::new();
     loop {
         tokio::select! {
             came = incoming.recv() => match came {
-                Some(waiting) => lanes.entry(waiting.address.clone()).or_default().waiting.push_back(waiting),
+                Some(waiting) => lanes.entry(waiting.address.clone()).or_default().push(waiting),
                 None => break,
             },
             Some(ended) = rounds.join_next() => {
                 // A round neither panics nor is cancelled; if it did, its lane would stay one short.
-                let Ok(address) = ended else { continue };
+                let Ok(Ended { address, is_silent }) = ended else { continue };
                 if let Some(lane) = lanes.get_mut(&address) {
                     lane.under_way -= 1;
+                    if is_silent {
+                        lane.turn_away();
+                    }
                 }
             }
         }
         // Those that an answer has woken come first: they have something to ask.
         tokio::task::yield_now().await;
         while let Ok(waiting) = incoming.try_recv() {
-            lanes.entry(waiting.address.clone()).or_default().waiting.push_back(waiting);
+            lanes.entry(waiting.address.clone()).or_default().push(waiting);
         }
         for (address, lane) in &mut lanes {
             while lane.under_way < ROUNDS_MAX {
@@ -112,6 +117,21 @@ async fn run(connections: Connections, mut incoming: mpsc::Receiver<Waiting>) {
 }
 
 impl Lane {
+    fn push(&mut self, waiting: Waiting) {
+        if self.waiting.len() >= CALLERS_MAX {
+            self.waiting.retain(|w| !w.answer.is_closed());
+        }
+        self.waiting.push_back(waiting);
+    }
+
+    /// The server was silent: what waits for it was not sent, and may go elsewhere at once.
+    fn turn_away(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            let elsewhere = ServiceError::NotLeader { leader_address: String::new() };
+            drop(waiting.answer.send(Err(elsewhere.into())));
+        }
+    }
+
     /// What goes in one call; callers that were cancelled meanwhile are left out.
     fn next_round(&mut self) -> Vec<Waiting> {
         let (mut round, mut bytes) = (Vec::new(), 0);
@@ -127,13 +147,27 @@ impl Lane {
     }
 }
 
-/// Asks for all of `round` and hands out the answers; answers whom it asked.
-async fn ask_all(connections: Connections, address: String, round: Vec<Waiting>) -> String {
+/// A call that has ended.
+struct Ended {
+    address: String,
+    /// Nothing came back.
+    is_silent: bool,
+}
+
+/// Asks for all of `round` and hands out the answers.
+async fn ask_all(connections: Connections, address: String, round: Vec<Waiting>) -> Ended {
     let until = round.iter().map(|w| w.until).max().unwrap_or_else(Instant::now);
     let limit = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let (requests, answers): (Vec<_>, Vec<_>) = round.into_iter().map(|w| (w.request, w.answer)).unzip();
     let asked = tokio::time::timeout(limit, send(&connections, &address, requests, limit)).await;
     let outcomes = asked.unwrap_or_else(|_| Err(ServiceError::Deadline.into()));
+    let silence = |status: &Status| {
+        matches!(
+            WireError::from(status.clone()),
+            WireError::Transport { .. } | WireError::Service(ServiceError::Deadline)
+        )
+    };
+    let is_silent = outcomes.as_ref().err().is_some_and(silence);
     match outcomes {
         Ok(outcomes) => {
             // A missing outcome drops its sender; whoever waits there sees that.
@@ -148,7 +182,7 @@ async fn ask_all(connections: Connections, address: String, round: Vec<Waiting>)
             }
         }
     }
-    address
+    Ended { address, is_silent }
 }
 
 async fn send(

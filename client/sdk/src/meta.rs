@@ -223,7 +223,10 @@ impl Leader {
             }
             carried_out |= matches!(
                 cause,
-                Cause::Transport { .. } | Cause::Service(ServiceError::Deadline | ServiceError::AnswerLost)
+                Cause::Transport { .. }
+                    | Cause::Service(
+                        ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Stopping
+                    )
             );
             tracing::debug!(action, subject, address, %cause, "metadata call failed, retrying");
             if Instant::now() + pause >= deadline {

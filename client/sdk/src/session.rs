@@ -223,6 +223,11 @@ impl Session {
         self.slots.is_closed()
     }
 
+    /// True once [`close`](Self::close) or [`abandon`](Self::abandon) was called.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     /// Stops renewing the session without a word to the servers.
     pub(crate) fn abandon(&self) {
         self.stop.cancel();

@@ -73,6 +73,7 @@ pub async fn open(
         let refused = refusal::of_change(&error);
         return match refused {
             WireError::Service(ServiceError::ChunkFenced { .. }) => Err(NotOpened::Refused(refused)),
+            WireError::Service(ServiceError::DiskFull) => Err(trouble(Reason::Full, Some(context.node))),
             _ => Err(trouble(Reason::Disk, Some(context.node))),
         };
     }

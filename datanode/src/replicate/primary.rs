@@ -248,7 +248,9 @@ impl Primary {
         };
         let node = member.node;
         tracing::warn!(chunk = self.chunk.0, node = node.0, %error, "replicate");
-        Err(End::Trouble { reason: Reason::Broken, blame: Some(node) })
+        let full = matches!(error, WireError::Service(ServiceError::DiskFull));
+        let reason = if full { Reason::Full } else { Reason::Broken };
+        Err(End::Trouble { reason, blame: Some(node) })
     }
 
     /// Acknowledges what has become durable everywhere; true when the chunk is closed everywhere.

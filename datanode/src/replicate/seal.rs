@@ -23,7 +23,7 @@ pub enum Reason {
     Slow,
     /// This node's own disk failed.
     Disk,
-    /// This node's own disk is full.
+    /// A replica's disk is full.
     Full,
     /// A planned close did not come to its end.
     Close,
@@ -39,7 +39,7 @@ impl Reason {
             Self::Broken => "replica broken",
             Self::Slow => "replica slow",
             Self::Disk => "primary's disk failed",
-            Self::Full => "primary's disk full",
+            Self::Full => "disk full",
             Self::Close => "close failed",
             Self::Restarted => "node restarted",
         }

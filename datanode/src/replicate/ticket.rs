@@ -46,7 +46,8 @@ impl Ticket {
         self.send(v1::append_reply::Outcome::Offset(offset), committed);
     }
 
-    /// The append is refused, or its outcome is for the seal to decide ([`ServiceError::ChunkFenced`]).
+    /// The append is refused, or its outcome is for the seal to decide ([`ServiceError::ChunkFenced`],
+    /// [`ServiceError::DiskFull`]).
     pub fn refuse(mut self, error: &WireError, committed: u64) {
         self.send(v1::append_reply::Outcome::Error(detail(error)), committed);
     }

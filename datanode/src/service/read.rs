@@ -113,7 +113,13 @@ async fn chunk_piece(
             }
             Err(refused) => {
                 tracing::debug!(chunk = chunk.0, peer = replica.node, error = %refused, "read from a peer");
-                error = refused;
+                // That a peer could not be asked is not for the caller to ask this node again.
+                if !matches!(
+                    refused,
+                    WireError::Transport { .. } | WireError::Service(ServiceError::Deadline)
+                ) {
+                    error = refused;
+                }
             }
         }
     }

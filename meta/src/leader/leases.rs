@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cairn_types::limits::SESSION_LEASE_MS;
 use cairn_types::{Clock, Sequence, SessionId};
 
 /// The part of a lease that the server adds to what the client was promised, for clocks that differ
@@ -33,11 +34,13 @@ impl Lease {
 }
 
 impl Leases {
-    /// Grants a full term to every session that the state knows. `lease` is what clients are promised.
+    /// `lease` is what clients are promised. Every session that the state knows is granted a full
+    /// term first: of the default lease at least, since the leader before may have promised more.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, lease: Duration, known: impl IntoIterator<Item = SessionId>) -> Self {
         let term = lease + lease / MARGIN;
-        let end = clock.boottime() + term;
+        let promised = lease.max(Duration::from_millis(SESSION_LEASE_MS));
+        let end = clock.boottime() + promised + promised / MARGIN;
         let ends = Mutex::new(known.into_iter().map(|s| (s, Lease::until(end))).collect());
         Self { clock, lease, term, ends }
     }
@@ -74,7 +77,7 @@ impl Leases {
     /// Renews a session's lease; false when this leader has no such session.
     pub fn renew(&self, session: SessionId) -> bool {
         let end = self.clock.boottime() + self.term;
-        self.ends().get_mut(&session).map(|l| l.end = end).is_some()
+        self.ends().get_mut(&session).map(|l| l.end = l.end.max(end)).is_some()
     }
 
     /// Notes what a client acknowledged; true when that is more than it did before in this term.
@@ -149,6 +152,18 @@ mod tests {
         assert_eq!(leases.overdue(9), [SessionId(1), SessionId(3)], "an adoption renews nothing");
         clock.advance(TERM);
         assert_eq!(leases.overdue(9), [SessionId(1), SessionId(2), SessionId(3)]);
+    }
+
+    #[test]
+    fn a_leader_that_promises_less_keeps_what_the_one_before_it_promised() {
+        let clock = Arc::new(HandClock::default());
+        let leases = Leases::new(clock.clone(), Duration::from_secs(2), [SessionId(1)]);
+        assert!(leases.renew(SessionId(1)), "which shortens nothing");
+        clock.advance(TERM);
+        assert!(leases.overdue(9).is_empty());
+        leases.grant(SessionId(2));
+        clock.advance(MARGIN + Duration::from_millis(1));
+        assert_eq!(leases.overdue(9), [SessionId(1), SessionId(2)]);
     }
 
     #[test]

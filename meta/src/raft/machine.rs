@@ -26,7 +26,9 @@ use crate::store::{Store, Txn};
 const BATCH_ENTRIES_MAX: usize = 1024;
 /// Entries that are applied without leaving the thread to other tasks first, which costs more than
 /// they do.
-const BATCH_INLINE_MAX: usize = 64;
+const INLINE_ENTRIES_MAX: usize = 64;
+/// The same in bytes.
+const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of entries in one batch, at most.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
@@ -314,7 +316,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if batch.is_empty() {
                 return Ok(());
             }
-            if batch.len() <= BATCH_INLINE_MAX {
+            if batch.len() <= INLINE_ENTRIES_MAX && bytes <= INLINE_BYTES_MAX {
                 self.apply_batch(batch)?;
             } else {
                 // It takes a while: let the other tasks of this thread move on.

@@ -63,6 +63,9 @@ impl Holds {
 
 async fn run(session: Session, mut waiting: mpsc::Receiver<(SessionId, ChunkId)>) {
     while let Some((id, chunk)) = waiting.recv().await {
+        if session.has_ended() {
+            return;
+        }
         let release = Operation::ReleaseChunk(ReleaseChunk { chunk: chunk.0 });
         let subject = chunk.to_string();
         if let Err(error) = session.change_in(id, "let a chunk go", &subject, release).await {

@@ -5,7 +5,7 @@ use cairn_proto::v1::{self, OpenChunk, OpenTail};
 use cairn_types::{ChunkId, FsError, WriterId};
 
 use super::resolve::seal;
-use super::{Reach, Source};
+use super::{Hold, Holds, Reach, Source};
 use crate::answer::chunk_of;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::wire_stream::WireStream;
@@ -23,6 +23,8 @@ pub(super) struct Open {
     pub(super) generation: u64,
     pub(super) policy: Option<v1::Policy>,
     pub(super) stream: WireStream,
+    /// Keeps the chunk, when it is a shared one.
+    pub(super) hold: Option<Hold>,
 }
 
 /// Opens a chunk for `source` and connects to its primary. Nodes in `avoid` are not placed on
@@ -31,6 +33,7 @@ pub(super) async fn open(
     reach: &Reach,
     source: Source,
     writer: WriterId,
+    holds: Option<&Holds>,
     avoid: &mut Vec<u64>,
 ) -> Result<Open> {
     let mut last = None;
@@ -50,7 +53,9 @@ pub(super) async fn open(
                 _ => return Err(error),
             },
         };
-        match connect(reach, &chunk).await {
+        // From here on: one that is not used is let go again.
+        let hold = holds.map(|holds| holds.hold(writer.session(), ChunkId(chunk.chunk)));
+        match connect(reach, &chunk, hold).await {
             Ok(open) => return Ok(open),
             Err(cause) => {
                 tracing::debug!(chunk = chunk.chunk, primary = chunk.primary, %cause, "no stream to the primary");
@@ -90,7 +95,7 @@ async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> 
     chunk_of(action, reply.chunk)
 }
 
-async fn connect(reach: &Reach, chunk: &v1::Chunk) -> std::result::Result<Open, Cause> {
+async fn connect(reach: &Reach, chunk: &v1::Chunk, hold: Option<Hold>) -> std::result::Result<Open, Cause> {
     let primary = chunk
         .replicas
         .iter()
@@ -118,5 +123,6 @@ async fn connect(reach: &Reach, chunk: &v1::Chunk) -> std::result::Result<Open, 
         generation: activation.generation,
         policy: chunk.policy,
         stream,
+        hold,
     })
 }

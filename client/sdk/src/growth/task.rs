@@ -16,7 +16,7 @@ use tonic::Code;
 
 use super::place::{self, Open};
 use super::wait::{next_reply, room, sleep_until};
-use super::{Hold, Holds, Message, Pending, Placed, Reach, Source};
+use super::{Holds, Message, Pending, Placed, Reach, Source};
 use crate::error::{Cause, Error, ErrorKind};
 
 /// Nodes that this writer remembers to avoid, at most.
@@ -68,8 +68,6 @@ pub(super) struct Task {
     writer: WriterId,
     holds: Option<Holds>,
     open: Option<Open>,
-    /// Keeps the open chunk, when it is a shared one.
-    hold: Option<Hold>,
     /// A chunk that was given up and whose end could not be had.
     undecided: Option<ChunkId>,
     avoid: Vec<u64>,
@@ -100,7 +98,6 @@ impl Task {
             writer,
             holds,
             open: None,
-            hold: None,
             undecided: None,
             avoid: Vec::new(),
             barren: None,
@@ -119,6 +116,9 @@ impl Task {
         let mut queue_open = true;
         loop {
             self.finish_rolls().await;
+            if self.sent.is_empty() && self.waiting.is_empty() {
+                self.barren = None;
+            }
             if !queue_open && self.sent.is_empty() && self.waiting.is_empty() {
                 return;
             }
@@ -195,7 +195,7 @@ impl Task {
         if let Some(under) = self.waiting.front().and_then(|p| p.under) {
             self.source = Source::Shared { policy_of: under.ino };
         }
-        match place::open(&self.reach, self.source, self.writer, &mut self.avoid).await {
+        match place::open(&self.reach, self.source, self.writer, self.holds.as_ref(), &mut self.avoid).await {
             Ok(open) => {
                 self.undecided = None;
                 tracing::debug!(chunk = %open.chunk, base = open.base, "chunk opened");
@@ -203,7 +203,6 @@ impl Task {
                 if matches!(self.source, Source::Shared { .. }) {
                     self.next = 1;
                 }
-                self.hold = self.holds.as_ref().map(|holds| holds.hold(self.writer.session(), open.chunk));
                 self.open = Some(open);
             }
             Err(error) => match self.source {
@@ -332,7 +331,7 @@ impl Task {
         let (Some(open), Some(sent)) = (self.open.as_ref(), self.sent.pop_front()) else { return };
         self.barren = None;
         self.acknowledged_end = chunk_offset + sent.pending.data.len() as u64;
-        let (chunk, file_offset, hold) = (open.chunk, open.base + chunk_offset, self.hold.clone());
+        let (chunk, file_offset, hold) = (open.chunk, open.base + chunk_offset, open.hold.clone());
         let placed = Placed { chunk, chunk_offset, file_offset, hold };
         answer(sent.pending, Ok(placed));
         // The acknowledgement of one says that the path is alive: the next one's wait begins.

@@ -8,7 +8,7 @@ use cairn_proto::{ServiceError, v1};
 use cairn_types::{ChunkId, FsError};
 use tokio::time::Instant;
 
-use super::{Barren, Task, Trouble, answer};
+use super::{Barren, Task, Trouble, answer, is_fence};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Hold, Placed, resolve};
 
@@ -17,14 +17,15 @@ impl Task {
     /// says that its end could not be had; what was sent is told so too.
     pub(super) async fn resolve(&mut self, trouble: Trouble) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let hold = self.hold.take();
-        let (address, primary) = (open.address.clone(), open.primary);
+        let (address, primary, hold) = (open.address, open.primary, open.hold);
         drop(open.stream);
         let sealed = match trouble {
             Trouble::Planned => resolve::close(&self.reach, open.chunk, open.epoch, &address).await,
             Trouble::Seal { reason, blame, cause } => {
                 let (until, pause) = (Instant::now() + self.reach.options.retry_budget, Duration::ZERO);
                 match &mut self.barren {
+                    // The fence of a chunk says less than what other chunks failed for.
+                    Some(_) if is_fence(&cause) => {}
                     Some(barren) => barren.cause = cause,
                     none => *none = Some(Barren { until, pause, cause }),
                 }
@@ -99,7 +100,6 @@ impl Task {
     /// Ends the writer: everything under way and to come gets `error`.
     pub(super) fn fail(&mut self, error: Error) {
         self.open = None;
-        self.hold = None;
         let sent = std::mem::take(&mut self.sent).into_iter().map(|s| (s.pending, true));
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| (p, false));
         for (pending, was_sent) in sent.chain(waiting) {
