@@ -189,6 +189,11 @@ impl From<BadMessage> for Cause {
 }
 
 impl Cause {
+    /// True when whoever was asked may have done it, or have what was asked for, and did not say.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Transport { .. } | Self::Service(ServiceError::Deadline))
+    }
+
     /// What the caller must do: the only such table in the project. A call may know better: one
     /// that never left this machine is not [`ErrorKind::Unknown`].
     #[must_use]

@@ -70,7 +70,7 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
             if matches!(cause, Cause::Service(ServiceError::ObjectChanged)) {
                 return Err(failed(cause, file_offset, length));
             }
-            if is_silence(&cause) {
+            if cause.is_silence() {
                 client.suspects().add(&address);
                 silent = true;
                 again.push(address);
@@ -114,11 +114,6 @@ fn may_pass(cause: &Cause) -> bool {
         cause,
         Cause::Service(ServiceError::Overloaded | ServiceError::UnderStore | ServiceError::Stopping)
     )
-}
-
-/// True when the node may have what was asked for, and did not say.
-fn is_silence(cause: &Cause) -> bool {
-    matches!(cause, Cause::Transport { .. } | Cause::Service(ServiceError::Deadline))
 }
 
 async fn read_from(

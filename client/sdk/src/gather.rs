@@ -7,9 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use cairn_proto::ServiceError;
 use cairn_proto::v1::mutate_outcome::Outcome;
 use cairn_proto::v1::{MutateAllRequest, MutateReply, MutateRequest};
-use cairn_proto::{ServiceError, WireError};
 use cairn_types::limits::MUTATIONS_MAX;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +22,6 @@ use crate::error::Cause;
 
 /// Calls under way at once to one server, at most.
 const ROUNDS_MAX: usize = 2;
-/// Callers that wait for one server, at most: those of one session.
-const CALLERS_MAX: usize = 512;
 /// Bytes of changes in one call, at most; a single change may be larger.
 const ROUND_BYTES_MAX: usize = 1 << 20;
 
@@ -49,11 +47,11 @@ struct Lane {
 }
 
 impl Gather {
-    /// Starts the task, which ends with the last handle. `queue_max`: changes that may wait for it;
-    /// beyond that a caller waits.
-    pub(crate) fn start(connections: Connections, queue_max: usize) -> Self {
-        let (queue, incoming) = mpsc::channel(queue_max);
-        tokio::spawn(run(connections, incoming));
+    /// Starts the task, which ends with the last handle. `callers_max`: those who may ask at once; one
+    /// more waits, or takes the place of one that was cancelled.
+    pub(crate) fn start(connections: Connections, callers_max: usize) -> Self {
+        let (queue, incoming) = mpsc::channel(callers_max);
+        tokio::spawn(run(connections, callers_max, incoming));
         Self { queue }
     }
 
@@ -75,13 +73,16 @@ impl Gather {
     }
 }
 
-async fn run(connections: Connections, mut incoming: mpsc::Receiver<Waiting>) {
+async fn run(connections: Connections, callers_max: usize, mut incoming: mpsc::Receiver<Waiting>) {
     let mut lanes: HashMap<String, Lane> = HashMap::new();
     let mut rounds: JoinSet<Ended> = JoinSet::new();
+    let take = |lanes: &mut HashMap<String, Lane>, waiting: Waiting| {
+        lanes.entry(waiting.address.clone()).or_default().push(waiting, callers_max);
+    };
     loop {
         tokio::select! {
             came = incoming.recv() => match came {
-                Some(waiting) => lanes.entry(waiting.address.clone()).or_default().push(waiting),
+                Some(waiting) => take(&mut lanes, waiting),
                 None => break,
             },
             Some(ended) = rounds.join_next() => {
@@ -98,7 +99,7 @@ async fn run(connections: Connections, mut incoming: mpsc::Receiver<Waiting>) {
         // Those that an answer has woken come first: they have something to ask.
         tokio::task::yield_now().await;
         while let Ok(waiting) = incoming.try_recv() {
-            lanes.entry(waiting.address.clone()).or_default().push(waiting);
+            take(&mut lanes, waiting);
         }
         for (address, lane) in &mut lanes {
             while lane.under_way < ROUNDS_MAX {
@@ -117,8 +118,8 @@ async fn run(connections: Connections, mut incoming: mpsc::Receiver<Waiting>) {
 }
 
 impl Lane {
-    fn push(&mut self, waiting: Waiting) {
-        if self.waiting.len() >= CALLERS_MAX {
+    fn push(&mut self, waiting: Waiting, callers_max: usize) {
+        if self.waiting.len() >= callers_max {
             self.waiting.retain(|w| !w.answer.is_closed());
         }
         self.waiting.push_back(waiting);
@@ -161,13 +162,7 @@ async fn ask_all(connections: Connections, address: String, round: Vec<Waiting>)
     let (requests, answers): (Vec<_>, Vec<_>) = round.into_iter().map(|w| (w.request, w.answer)).unzip();
     let asked = tokio::time::timeout(limit, send(&connections, &address, requests, limit)).await;
     let outcomes = asked.unwrap_or_else(|_| Err(ServiceError::Deadline.into()));
-    let silence = |status: &Status| {
-        matches!(
-            WireError::from(status.clone()),
-            WireError::Transport { .. } | WireError::Service(ServiceError::Deadline)
-        )
-    };
-    let is_silent = outcomes.as_ref().err().is_some_and(silence);
+    let is_silent = outcomes.as_ref().err().is_some_and(|status| Cause::from(status.clone()).is_silence());
     match outcomes {
         Ok(outcomes) => {
             // A missing outcome drops its sender; whoever waits there sees that.

@@ -221,13 +221,8 @@ impl Leader {
             if matches!(next, Next::Stop) {
                 return Err(stopped(action, subject, cause, carried_out));
             }
-            carried_out |= matches!(
-                cause,
-                Cause::Transport { .. }
-                    | Cause::Service(
-                        ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Stopping
-                    )
-            );
+            let lost = matches!(cause, Cause::Service(ServiceError::AnswerLost | ServiceError::Stopping));
+            carried_out |= cause.is_silence() || lost;
             tracing::debug!(action, subject, address, %cause, "metadata call failed, retrying");
             if Instant::now() + pause >= deadline {
                 return Err(used_up(action, subject, budget, cause, carried_out));

@@ -50,17 +50,24 @@ impl Client {
     /// # Errors
     /// `Exists` when it must not exist and does; `IsDirectory`.
     pub async fn create_entry(&self, at: &At, mode: u32, exclusive: bool, truncate: bool) -> Result<Inode> {
-        let create = v1::Create {
-            target: Some(at.wire("create", false)?),
-            mode,
-            uid: self.uid(),
-            gid: self.gid(),
-            exclusive,
-            truncate,
-            extents: Vec::new(),
-        };
-        let reply = self.change("create", at, Operation::Create(create)).await?;
-        inode_of("create", &at.to_string(), reply.inode.as_ref())
+        self.create_with("create", at, mode, exclusive, truncate, Vec::new()).await
+    }
+
+    /// As [`create_entry`](Self::create_entry), with the file's first extents.
+    pub(crate) async fn create_with(
+        &self,
+        action: &'static str,
+        at: &At,
+        mode: u32,
+        exclusive: bool,
+        truncate: bool,
+        extents: Vec<v1::Extent>,
+    ) -> Result<Inode> {
+        let target = Some(at.wire(action, false)?);
+        let (uid, gid) = (self.uid(), self.gid());
+        let create = v1::Create { target, mode, uid, gid, exclusive, truncate, extents };
+        let reply = self.change(action, at, Operation::Create(create)).await?;
+        inode_of(action, &at.to_string(), reply.inode.as_ref())
     }
 
     /// Opens a file for appending, making it when it is missing. Many may append to it at once;

@@ -5,11 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use cairn_proto::v1;
-use cairn_proto::v1::mutate_request::Operation;
 use cairn_types::limits::APPEND_BYTES_MAX;
 use cairn_types::{Extent, FsError, Inode, InodeId};
 
-use crate::answer::inode_of;
 use crate::chunk_writer::add_extent;
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -238,7 +236,8 @@ impl PutWriter {
     }
 
     async fn publish(self, extents: Vec<v1::Extent>) -> Result<Inode> {
-        let inode = create(&self.client, &self.target, self.mode, self.exclusive, extents).await?;
+        let inode =
+            self.client.create_with("put", &self.target, self.mode, self.exclusive, true, extents).await?;
         if self.writer.at.policy.persist == 1 {
             self.client.sync(inode.ino).await?;
         }
@@ -256,32 +255,6 @@ fn may_write_again(error: &Error) -> bool {
                 FsError::ChunkGone { .. } | FsError::SessionExpired | FsError::Stale | FsError::NotFound
             )
     )
-}
-
-async fn create(
-    client: &Client,
-    target: &At,
-    mode: u32,
-    exclusive: bool,
-    extents: Vec<v1::Extent>,
-) -> Result<Inode> {
-    let operation = v1::Create {
-        target: Some(target.wire("put", false)?),
-        mode,
-        uid: client.uid(),
-        gid: client.gid(),
-        exclusive,
-        truncate: true,
-        extents,
-    };
-    let subject = target.to_string();
-    loop {
-        let operation = Operation::Create(operation.clone());
-        match client.reach().session.change("put", &subject, operation).await {
-            Ok(reply) => return inode_of("put", &subject, reply.inode.as_ref()),
-            Err(error) => client.seal_or_give_up(error).await?,
-        }
-    }
 }
 
 /// Puts a small content: kept in memory, so that it can be written again.

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
+use crate::growth;
 use crate::target::At;
 
 /// How long one question about an intent waits at the server.
@@ -45,16 +46,7 @@ impl Client {
     }
 
     pub(crate) async fn seal(&self, chunk: ChunkId, reason: &str) -> Result<()> {
-        let request =
-            v1::SealChunkRequest { chunk: chunk.0, epoch: 0, reason: reason.to_owned(), blame_node: 0 };
-        let sealed = self
-            .reach()
-            .leader
-            .call("seal", &chunk.to_string(), request, |mut meta, request| async move {
-                meta.seal_chunk(request).await
-            })
-            .await;
-        match sealed {
+        match growth::seal(self.reach(), chunk, 0, reason, 0).await {
             // Sealed and collected already.
             Err(error) if error.fs() == Some(&FsError::NotFound) => Ok(()),
             sealed => sealed.map(|_| ()),

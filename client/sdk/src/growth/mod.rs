@@ -25,6 +25,7 @@ use crate::options::ConnectOptions;
 use crate::session::Session;
 
 pub(crate) use hold::{Hold, Holds};
+pub(crate) use resolve::seal;
 
 /// Appends queued towards the task, at most; their bytes are bounded by the options.
 const QUEUE: usize = 1024;

@@ -10,7 +10,7 @@ use super::Reach;
 use crate::error::{Cause, Error, Result};
 
 /// Seals `chunk` and answers it with its decided length and marks. Safe to repeat.
-pub(super) async fn seal(
+pub(crate) async fn seal(
     reach: &Reach,
     chunk: ChunkId,
     epoch: u32,
