@@ -1,6 +1,5 @@
 //! Fetching a run of bytes: one data node after the other, until one has them.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -48,7 +47,7 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
     let until = Instant::now() + options.retry_budget;
     let Place { source, offset, mut nodes, first } = place;
     let mut limit = first.min(options.rpc_deadline);
-    let mut asked: HashSet<String> = nodes.iter().cloned().collect();
+    let mut asked = nodes.clone();
     let mut pause = None;
     let mut last = Cause::Service(ServiceError::UnderStore);
     loop {
@@ -90,7 +89,11 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
         }
         pause = Some(pause.map_or(PAUSE_FIRST, |pause: Duration| (pause * 2).min(PAUSE_MAX)));
         match client.alive_nodes(!asked_all).await {
-            Ok(alive) => nodes.extend(alive.into_iter().filter(|address| asked.insert(address.clone()))),
+            Ok(alive) => {
+                let new: Vec<String> = alive.into_iter().filter(|address| !asked.contains(address)).collect();
+                asked.extend_from_slice(&new);
+                nodes.extend(new);
+            }
             Err(error) if nodes.is_empty() => return Err(error),
             Err(error) => tracing::debug!(%error, "who else is alive is unknown"),
         }

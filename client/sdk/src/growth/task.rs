@@ -118,9 +118,9 @@ impl Task {
             self.finish_rolls().await;
             if self.sent.is_empty() && self.waiting.is_empty() {
                 self.barren = None;
-            }
-            if !queue_open && self.sent.is_empty() && self.waiting.is_empty() {
-                return;
+                if !queue_open {
+                    return;
+                }
             }
             if self.open.is_none() && !self.waiting.is_empty() {
                 self.open_chunk().await;
@@ -294,11 +294,13 @@ impl Task {
     /// Takes one reply of the stream; tells when the chunk is to be given up.
     fn answered(&mut self, reply: Result<Option<AppendReply>, tonic::Status>) -> Option<Trouble> {
         let reason = "the stream to the primary broke";
-        let ended = Cause::Transport { code: Code::Unavailable, message: reason.to_owned() };
-        let broken = Trouble::Seal { reason, blame: true, cause: ended };
+        let broken = || {
+            let cause = Cause::Transport { code: Code::Unavailable, message: reason.to_owned() };
+            Some(Trouble::Seal { reason, blame: true, cause })
+        };
         let reply = match reply {
             Ok(Some(reply)) => reply,
-            Ok(None) => return Some(broken),
+            Ok(None) => return broken(),
             Err(status) => {
                 let cause = Cause::from(status);
                 tracing::debug!(%cause, "append stream broke");
@@ -323,7 +325,7 @@ impl Task {
                     .map_or_else(|| Cause::MalformedAnswer("append error"), |e: WireError| e.into());
                 self.refused(cause)
             }
-            None => Some(broken),
+            None => broken(),
         }
     }
 
