@@ -201,7 +201,8 @@ async fn another_leader_goes_on_and_a_restart_of_all_keeps_everything() {
     let mut group = Group::new(3, Pace::default()).await;
     let leader = group.leader().await;
     let mut sessions = vec![propose(&leader, "before").await.1];
-    let cluster = leader.cluster_id();
+    // The entry that names the cluster may come after the first of ours.
+    let cluster = *timeout(LONG, leader.cluster().wait_for(Option::is_some)).await.unwrap().unwrap();
     let first = leader.id();
     drop(leader);
     group.stop(first).await;
