@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand};
+pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
 pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
@@ -309,6 +309,7 @@ mod tests {
         assert!(json("cairn admin --json chunk accept-loss 7"));
         assert!(json("cairn admin chunk accept-loss chunk-7 --json"));
         assert!(!json("cairn admin chunk accept-loss 7 --yes"));
+        assert!(json("cairn admin node remove node-101 --yes --json"));
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn data_code(error: &cairn_datanode::ServeError) -> u8 {
         )
         | E::Register(WireError::Service(
             ServiceError::ForeignCluster | ServiceError::ForeignProtocol { .. },
-        )) => 2,
+        ))
+        | E::Register(WireError::Fs(FsError::NodeRemoved { .. })) => 2,
         E::Panicked(_) => 70,
         _ => 1,
     }
@@ -207,6 +208,8 @@ mod tests {
         assert_eq!(data(Data::Listen { address, source: taken() }), 2);
         let away = cairn_proto::WireError::Service(cairn_proto::ServiceError::Overloaded);
         assert_eq!(data(Data::Register(away)), 1);
+        let removed = FsError::NodeRemoved { node: cairn_sdk::types::NodeId(101) };
+        assert_eq!(data(Data::Register(removed.into())), 2);
         let task = tokio::spawn(std::future::pending::<()>());
         task.abort();
         assert_eq!(data(Data::Panicked(task.await.unwrap_err())), 70);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::{Connect, StatusArgs};
 use crate::exit::CliError;
 use crate::fs::connect;
-use crate::output::{human_bytes, line, object};
+use crate::output::{hex, human_bytes, line, object};
 
 pub async fn run(at: &Connect, args: StatusArgs) -> Result<(), CliError> {
     let status = match ask(at).await {
@@ -31,10 +31,6 @@ async fn ask(at: &Connect) -> Result<StatusReply, CliError> {
     let status = status?;
     closed?;
     Ok(status)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn show(s: &StatusReply) -> Result<(), CliError> {
@@ -81,7 +77,9 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         "chunks",
     ]);
     for n in &s.nodes {
-        let state = if n.retired {
+        let state = if n.removed {
+            "removed"
+        } else if n.retired {
             "disk retired"
         } else if n.alive {
             "alive"
@@ -112,6 +110,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         s.intents
     ))?;
     show_undecided(s)?;
+    show_lost(s)?;
     line(format!("lag     {}, oldest {} ms", human_bytes(s.lag_bytes), s.lag_age_ms))?;
     if !s.under_store_error.is_empty() {
         line(format!("under-store: {}", s.under_store_error))?;
@@ -127,6 +126,21 @@ fn show_undecided(s: &StatusReply) -> Result<(), CliError> {
     let unlisted = s.chunks_undecided.saturating_sub(s.undecided.len() as u64);
     if unlisted > 0 {
         line(format!("undecided: {unlisted} more"))?;
+    }
+    Ok(())
+}
+
+/// The chunks of which nothing is left, as many as the leader lists.
+fn show_lost(s: &StatusReply) -> Result<(), CliError> {
+    for lost in &s.lost {
+        let path = String::from_utf8_lossy(&lost.path);
+        let of = if lost.path.is_empty() { String::new() } else { format!(" (of {path})") };
+        let (chunk, bytes, node) = (lost.chunk, lost.length, lost.node);
+        line(format!("lost: chunk-{chunk}{of}: {bytes} bytes, whose only copy was on node-{node}"))?;
+    }
+    let unlisted = s.chunks_lost.saturating_sub(s.lost.len() as u64);
+    if unlisted > 0 {
+        line(format!("lost: {unlisted} more"))?;
     }
     Ok(())
 }
@@ -153,7 +167,7 @@ pub fn as_json(s: &StatusReply) -> Value {
                "matched_index": m.matched_index, "reachable": m.reachable})
     };
     let node = |n: &cairn_sdk::DataNode| {
-        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "disk": hex(&n.disk),
+        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "disk": hex(&n.disk),
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
                "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation})
     };
@@ -161,6 +175,10 @@ pub fn as_json(s: &StatusReply) -> Value {
         json!({"chunk": u.chunk, "ino": u.ino, "path": String::from_utf8_lossy(&u.path), "length": u.length,
                "heard": u.heard, "answered": u.answered, "replicas": u.replicas, "age_ms": u.age_ms,
                "reason": u.reason})
+    };
+    let lost = |l: &cairn_sdk::LostChunk| {
+        json!({"chunk": l.chunk, "ino": l.ino, "path": String::from_utf8_lossy(&l.path), "length": l.length,
+               "node": l.node})
     };
     json!({
         "cluster_id": hex(&s.cluster_id), "leader": s.leader, "term": s.term, "last_log_index": s.last_log_index,
@@ -170,6 +188,7 @@ pub fn as_json(s: &StatusReply) -> Value {
         "inodes": s.inodes, "chunks_open": s.chunks_open, "chunks_sealing": s.chunks_sealing,
         "chunks_sealed": s.chunks_sealed, "chunks_under_replicated": s.chunks_under_replicated,
         "chunks_undecided": s.chunks_undecided, "undecided": s.undecided.iter().map(undecided).collect::<Vec<_>>(),
+        "chunks_lost": s.chunks_lost, "lost": s.lost.iter().map(lost).collect::<Vec<_>>(),
         "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
         "intents": s.intents, "under_store_error": s.under_store_error,
     })

@@ -1,6 +1,6 @@
 //! [`ServiceError`]: why a server could not carry a request out.
 
-use cairn_types::{ChunkId, Sequence};
+use cairn_types::{ChunkId, NodeId, Sequence};
 
 /// Why a server could not carry a request out, apart from the namespace's own [`FsError`](cairn_types::FsError).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +116,18 @@ pub enum ServiceError {
         chunk: ChunkId,
         /// The length at which their chains differ.
         length: u64,
+    },
+    /// A node that lives, or may, is not removed.
+    #[error("{node} is alive, or was a moment ago: only a node that stays silent can be removed")]
+    NodeAlive {
+        /// The node.
+        node: NodeId,
+    },
+    /// No data node has that id.
+    #[error("there is no data node {node}")]
+    NoSuchNode {
+        /// What was named.
+        node: NodeId,
     },
     /// S3 did not answer, or refused.
     #[error("the under-store did not answer")]

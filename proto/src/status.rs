@@ -1,6 +1,6 @@
 //! Errors on the wire: the one table of gRPC codes, and the typed detail that rides in a status.
 
-use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, Sequence};
+use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, NodeId, Sequence};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -100,6 +100,7 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
             ("TooFewNodes", vec![u64::from(*available), u64::from(*needed)])
         }
         E::LagBound { lag_bytes, bound_bytes } => ("LagBound", vec![*lag_bytes, *bound_bytes]),
+        E::NodeRemoved { node } => ("NodeRemoved", vec![node.0]),
     }
 }
 
@@ -149,6 +150,7 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "NoSpace" => E::NoSpace,
         "TooFewNodes" => E::TooFewNodes { available: small(0)?, needed: small(1)? },
         "LagBound" => E::LagBound { lag_bytes: at(0)?, bound_bytes: at(1)? },
+        "NodeRemoved" => E::NodeRemoved { node: NodeId(at(0)?) },
         _ => return None,
     })
 }
@@ -180,6 +182,8 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::LossDiffers { chunk, length } => (Code::Aborted, "LossDiffers", vec![chunk.0, *length]),
         E::NothingLeft { chunk } => (Code::FailedPrecondition, "NothingLeft", vec![chunk.0]),
         E::Diverged { chunk, length } => (Code::DataLoss, "Diverged", vec![chunk.0, *length]),
+        E::NodeAlive { node } => (Code::FailedPrecondition, "NodeAlive", vec![node.0]),
+        E::NoSuchNode { node } => (Code::NotFound, "NoSuchNode", vec![node.0]),
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -215,6 +219,8 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "LossDiffers" => E::LossDiffers { chunk: chunk()?, length: at(1)? },
         "NothingLeft" => E::NothingLeft { chunk: chunk()? },
         "Diverged" => E::Diverged { chunk: chunk()?, length: at(1)? },
+        "NodeAlive" => E::NodeAlive { node: NodeId(at(0)?) },
+        "NoSuchNode" => E::NoSuchNode { node: NodeId(at(0)?) },
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -309,6 +315,8 @@ mod tests {
     fn errors_survive_the_wire() {
         let fenced = FsError::Fenced { generation: Generation(4), last_sequence: Sequence(9) };
         assert_eq!(WireError::from(fs_status(&fenced)), WireError::Fs(fenced));
+        let removed = FsError::NodeRemoved { node: NodeId(101) };
+        assert_eq!(WireError::from(fs_status(&removed)), WireError::Fs(removed));
         let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
         let lost = ServiceError::AnswerLost;
@@ -322,6 +330,8 @@ mod tests {
             ServiceError::LossDiffers { chunk, length: 9 },
             ServiceError::NothingLeft { chunk },
             ServiceError::Diverged { chunk, length: 9 },
+            ServiceError::NodeAlive { node: NodeId(101) },
+            ServiceError::NoSuchNode { node: NodeId(101) },
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         }

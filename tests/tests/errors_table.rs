@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_proto::ServiceError;
 use cairn_proto::status::{fs_error_detail, fs_status, service_error_detail};
-use cairn_sdk::types::{ChunkId, FsError, Sequence};
+use cairn_sdk::types::{ChunkId, FsError, NodeId, Sequence};
 use cairn_sdk::{Cause, ErrorKind};
 use rustix::io::Errno;
 use tonic::{Code, Status};
@@ -103,6 +103,8 @@ fn service_errors() -> Vec<ServiceError> {
         E::LossDiffers { chunk, length: 1 },
         E::NothingLeft { chunk },
         E::Diverged { chunk, length: 1 },
+        E::NodeAlive { node: NodeId(101) },
+        E::NoSuchNode { node: NodeId(101) },
         E::UnderStore,
         E::ObjectChanged,
         E::DiskRetired,

@@ -5,7 +5,7 @@ mod samples;
 
 use bincode::{Decode, Encode};
 
-use crate::{ChunkId, Generation, IntentId, MountId, Sequence};
+use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
 
 /// Why an operation on the namespace was refused. Part of replicated replies, so it holds
 /// only what every replica derives alike.
@@ -177,6 +177,12 @@ pub enum FsError {
         /// The bound.
         bound_bytes: u64,
     },
+    /// An operator removed that data node for good.
+    #[error("{node} was removed for good: start a data node there with an empty directory")]
+    NodeRemoved {
+        /// The node that the disk was.
+        node: NodeId,
+    },
 }
 
 impl FsError {
@@ -210,7 +216,9 @@ impl FsError {
             Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } => Errno::AGAIN,
             Self::LengthMismatch { .. } | Self::VersionMismatch { .. } => Errno::CANCELED,
             // A fenced writer must not mistake it for anything it could retry.
-            Self::Fenced { .. } | Self::Stale | Self::ChunkGone { .. } => Errno::STALE,
+            Self::Fenced { .. } | Self::Stale | Self::ChunkGone { .. } | Self::NodeRemoved { .. } => {
+                Errno::STALE
+            }
             Self::SessionExpired | Self::StaleSequence { .. } => Errno::TIMEDOUT,
             Self::TooManyReplies | Self::TooManyWriters => Errno::NOBUFS,
             Self::TooLarge => Errno::TOOBIG,

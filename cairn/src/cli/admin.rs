@@ -20,6 +20,9 @@ pub enum AdminCommand {
     /// Decide about a chunk what the cluster may not decide by itself
     #[command(subcommand)]
     Chunk(ChunkCommand),
+    /// Decide about a data node what the cluster may not decide by itself
+    #[command(subcommand)]
+    Node(NodeCommand),
 }
 
 /// What to do with a chunk.
@@ -50,6 +53,33 @@ pub struct AcceptLossArgs {
     pub nothing_left: bool,
 }
 
+/// What to do with a data node.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Say that a data node's disk will never return, so that what it held gets other copies
+    Remove(RemoveNodeArgs),
+}
+
+/// `cairn admin node remove`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A node that is alive is refused: stop it first. Its disk is never taken back afterwards.\n\
+    Without --yes it only shows the node. `cairn status` lists the nodes, and what was lost with one."
+)]
+pub struct RemoveNodeArgs {
+    /// The data node, as `cairn status` shows it: 101 or node-101
+    #[arg(value_parser = node_number)]
+    pub node: u64,
+    /// Remove it; there is no way back
+    #[arg(long)]
+    pub yes: bool,
+}
+
+fn node_number(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("node-").unwrap_or(text).parse::<u64>();
+    number.ok().filter(|n| *n > 0).ok_or_else(|| "a node is a number from 1, or node-<number>".to_owned())
+}
+
 fn chunk_number(text: &str) -> Result<u64, String> {
     let number = text.strip_prefix("chunk-").unwrap_or(text).parse::<u64>();
     number.ok().filter(|n| *n > 0).ok_or_else(|| "a chunk is a number from 1, or chunk-<number>".to_owned())
@@ -65,6 +95,15 @@ mod tests {
         assert_eq!(chunk_number("chunk-7"), Ok(7));
         for wrong in ["0", "chunk-", "-1", "x", ""] {
             assert!(chunk_number(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_number_or_as_it_is_shown() {
+        assert_eq!(node_number("101"), Ok(101));
+        assert_eq!(node_number("node-101"), Ok(101));
+        for wrong in ["0", "node-", "chunk-7", "127.0.0.1:1", ""] {
+            assert!(node_number(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use tonic::Request;
 use tonic::transport::Endpoint;
 
-use super::hex;
 use crate::cli::Connect;
 use crate::exit::CliError;
-use crate::output::{line, object};
+use crate::output::{hex, line, object};
 
 /// How long one server may take to connect, and then to answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -234,7 +234,9 @@ impl Cause {
                 | ServiceError::NotUndecided { .. }
                 | ServiceError::Decidable { .. }
                 | ServiceError::LossDiffers { .. }
-                | ServiceError::NothingLeft { .. } => ErrorKind::Invalid,
+                | ServiceError::NothingLeft { .. }
+                | ServiceError::NodeAlive { .. }
+                | ServiceError::NoSuchNode { .. } => ErrorKind::Invalid,
                 ServiceError::Corrupt { .. } | ServiceError::Diverged { .. } => ErrorKind::Corrupt,
                 ServiceError::UnderStore => ErrorKind::Unavailable,
             },

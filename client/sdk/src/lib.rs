@@ -38,6 +38,7 @@ mod options;
 mod put;
 mod read;
 mod remembered;
+mod removal;
 mod session;
 mod settle;
 mod suspects;
@@ -55,7 +56,8 @@ pub use mount::{MountOptions, MountStatus};
 pub use names::RenameMode;
 pub use options::ConnectOptions;
 pub use put::PutWriter;
+pub use removal::Removal;
 pub use target::At;
 
-pub use cairn_proto::v1::{DataNode, MetaServer, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

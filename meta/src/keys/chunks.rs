@@ -101,9 +101,9 @@ pub struct ChunkRecord {
     /// The fence epoch: 1 when opened, raised when its seal begins.
     pub epoch: Epoch,
     /// The replica set, fixed when it was opened; copies made by repair are added after the seal,
-    /// non-holders leave once they have deleted theirs.
+    /// non-holders leave once they have deleted theirs, and nodes that were removed for good.
     pub replicas: Vec<PlacedReplica>,
-    /// The member that orders its appends.
+    /// The member that orders its appends; after the seal it may be no member any more.
     pub primary: NodeId,
     /// The policy that it was opened under.
     pub policy: Policy,

@@ -88,6 +88,9 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             answered: vec![node],
         },
         Command::PurgeContent { content: ContentId(7) },
+        Command::RemoveNode { node, incarnation: Incarnation(6) },
+        Command::StrikeReplicas { node, chunks: vec![chunk] },
+        Command::EndRemoval { node },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -119,6 +122,9 @@ fn command_name(command: &Command) -> &'static str {
         Command::Purge { .. } => "purge",
         Command::AcceptLoss { .. } => "accept_loss",
         Command::PurgeContent { .. } => "purge_content",
+        Command::RemoveNode { .. } => "remove_node",
+        Command::StrikeReplicas { .. } => "strike_replicas",
+        Command::EndRemoval { .. } => "end_removal",
     }
 }
 

@@ -62,6 +62,7 @@ golden! {
         mount: MountId(2), prefix: b"p/".to_vec(), imported_at: Some(Timestamp(3)), intent: Some(IntentId(6)),
         }.to_bytes();
     disks: disks::key(DiskId([0xd1; 16])), disk().to_bytes();
+    removed: removed::key(DiskId([0xd1; 16])), samples::removed().to_bytes();
     sessions: sessions::key(SessionId(1)), sessions::SessionRecord {
         session: SessionId(1), client: "c".into(), opened: Timestamp(1), acknowledged_below: Sequence(3),
         replies: 2, closing: true }.to_bytes();

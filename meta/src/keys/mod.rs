@@ -19,6 +19,7 @@
 //! keys      mount, key              → ino, ETag, size
 //! imports   ino of a directory      → prefix, when it was read
 //! disks     disk                    → data node
+//! removed   disk                    → data node that will never return
 //! sessions  session                 → client, acknowledged sequence
 //! replies   session, sequence       → kept reply
 //! writers   ino, writer             → last decided sequence
@@ -51,6 +52,7 @@ pub mod orphans;
 pub mod packs;
 pub mod places;
 pub mod queues;
+pub mod removed;
 #[cfg(test)]
 mod round_trip_tests;
 #[cfg(test)]

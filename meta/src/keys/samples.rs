@@ -11,6 +11,7 @@ use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::intents::{IntentRecord, UploadChunk, Work};
+use super::removed::RemovedNode;
 
 pub fn policy() -> Policy {
     Policy {
@@ -102,6 +103,10 @@ pub fn disk() -> DiskRecord {
         retired: true,
         registered: Timestamp(8),
     }
+}
+
+pub fn removed() -> RemovedNode {
+    RemovedNode { disk: DiskId([0xd1; 16]), node: NodeId(101), at: Timestamp(8), struck: Some(Timestamp(9)) }
 }
 
 pub fn intent() -> IntentRecord {

@@ -102,6 +102,11 @@ async fn garbage(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobF
         if !record.is_dead() || record.upload.is_some() {
             continue;
         }
+        if record.replicas.is_empty() {
+            // It was in S3, and its last replica was on a node that is removed: nobody is left to tell.
+            let (chunk, node) = (record.chunk, record.primary);
+            tenure.try_propose(Command::DropReplica { chunk, node }).await?;
+        }
         for replica in &record.replicas {
             let work = notice::delete(record.chunk);
             tenure.board.offer(replica.node, WorkKey::Delete(record.chunk), work);

@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod notice;
 pub mod persist;
 pub mod placement;
+pub mod removal;
 pub mod repair;
 pub mod rows;
 pub mod seal;
@@ -114,6 +115,7 @@ async fn lead(
     jobs.spawn(persist::run(tenure.clone()));
     jobs.spawn(aging::run(tenure.clone()));
     jobs.spawn(intents::run(tenure.clone()));
+    jobs.spawn(removal::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
     current.send_replace(Some(tenure));

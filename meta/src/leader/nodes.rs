@@ -34,6 +34,8 @@ pub struct Registered {
     pub retired: bool,
     /// Its build.
     pub version: String,
+    /// True once an operator removed it: it counts as silent, whatever is heard.
+    pub removed: bool,
 }
 
 /// One heartbeat's content.
@@ -150,11 +152,13 @@ impl Registry {
 
     /// Takes a registration that is committed. True when it is another incarnation of a known
     /// node: its open chunks must be sealed (append protocol R6).
-    pub fn register(&self, registered: Registered) -> bool {
+    pub fn register(&self, mut registered: Registered) -> bool {
         let heard = Some(self.clock.boottime());
         let mut entries = self.entries();
         let old = entries.remove(&registered.node);
         let restarted = old.as_ref().is_some_and(|o| o.registered.incarnation != registered.incarnation);
+        // A registration that was committed before the node was removed.
+        registered.removed |= old.as_ref().is_some_and(|o| o.registered.removed);
         let blamed_until = old.map_or(Duration::ZERO, |o| o.blamed_until);
         let node = registered.node;
         entries.insert(node, Entry { registered, heartbeat: None, heard, blamed_until });
@@ -173,19 +177,31 @@ impl Registry {
     /// Takes a heartbeat.
     ///
     /// # Errors
-    /// [`NotRegistered`] when the node or its incarnation is unknown.
+    /// [`NotRegistered`] when the node or its incarnation is unknown, or the node was removed.
     pub fn heartbeat(&self, heartbeat: Heartbeat) -> Result<(), NotRegistered> {
         let now = self.clock.boottime();
         let mut entries = self.entries();
         let node = heartbeat.node;
         let entry = entries
             .get_mut(&node)
-            .filter(|e| e.registered.incarnation == heartbeat.incarnation)
+            .filter(|e| e.registered.incarnation == heartbeat.incarnation && !e.registered.removed)
             .ok_or(NotRegistered { node })?;
         entry.heard = Some(now);
         let under_store_error = clipped(&heartbeat.under_store_error, ERROR_BYTES_MAX);
         entry.heartbeat = Some(Heartbeat { under_store_error, ..heartbeat });
         Ok(())
+    }
+
+    /// Notes that an operator removed `node`: it is silent from here on.
+    pub fn remove(&self, node: NodeId) {
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.registered.removed = true;
+        }
+    }
+
+    /// Forgets a removed node.
+    pub fn forget(&self, node: NodeId) {
+        self.entries().remove(&node);
     }
 
     /// Notes that `node` was the reason for a seal: it gets no new chunks for [`BLAME`] while
@@ -200,7 +216,8 @@ impl Registry {
 
     fn view(&self, entry: &Entry, now: Duration) -> View {
         let age = now.saturating_sub(entry.heard.unwrap_or(self.began));
-        let liveness = match (age <= self.node_timeout, entry.heard) {
+        let in_time = age <= self.node_timeout && !entry.registered.removed;
+        let liveness = match (in_time, entry.heard) {
             (true, Some(_)) => Liveness::Alive,
             (true, None) => Liveness::Grace,
             (false, _) => Liveness::Silent(age),
@@ -287,6 +304,7 @@ mod tests {
             capacity_bytes: 1 << 30,
             retired: false,
             version: String::new(),
+            removed: false,
         }
     }
 
@@ -328,6 +346,22 @@ mod tests {
         assert!(!registry.register(registered(1, 2)), "it only repeated itself");
         assert_eq!(registry.heartbeat(beat(1, 2)), Ok(()));
         assert!(!registry.register(registered(3, 1)), "it is new");
+    }
+
+    #[test]
+    fn a_removed_node_is_silent_at_once_and_whatever_is_heard() {
+        let gone = Registered { removed: true, ..registered(1, 1) };
+        let (_, registry) = registry(vec![gone, registered(2, 1)]);
+        let live = |node| registry.get(NodeId(node)).is_some_and(|v| v.is_live());
+        assert!(!live(1), "it has no grace");
+        assert!(live(2));
+        registry.remove(NodeId(2));
+        assert!(registry.candidates(&[]).is_empty());
+        assert_eq!(registry.heartbeat(beat(2, 1)), Err(NotRegistered { node: NodeId(2) }));
+        registry.register(registered(2, 2));
+        assert!(!live(2), "it registered before it was removed");
+        registry.forget(NodeId(2));
+        assert_eq!(registry.all().len(), 1);
     }
 
     #[test]

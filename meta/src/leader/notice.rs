@@ -115,5 +115,6 @@ pub fn node_status(view: &View) -> v1::DataNode {
         chunks: beat.chunks,
         incarnation: registered.incarnation.0,
         version: registered.version.clone(),
+        removed: registered.removed,
     }
 }

@@ -1,7 +1,7 @@
 //! What the leader's jobs read of the state, in the shapes that they use. Local reads: every act
 //! that follows is a compare-and-set in the log, so that a stale read costs a try.
 
-use cairn_types::{ChunkId, IntentId, SessionId};
+use cairn_types::{ChunkId, IntentId, NodeId, SessionId};
 
 use super::look::Look;
 use super::nodes::Registered;
@@ -107,6 +107,16 @@ pub fn nodes(rows: &dyn Rows) -> Result<Vec<Registered>, RowFault> {
     Ok(jobs::nodes(rows)?.into_iter().map(Registered::from).collect())
 }
 
+/// All data nodes, and whether each was removed.
+///
+/// # Errors
+/// As [`look`].
+pub fn known_nodes(rows: &dyn Rows) -> Result<Vec<Registered>, RowFault> {
+    let gone = jobs::removed(rows)?;
+    let removed = |node: NodeId| gone.iter().any(|g| g.node == node);
+    Ok(nodes(rows)?.into_iter().map(|n| Registered { removed: removed(n.node), ..n }).collect())
+}
+
 /// A page of all chunks after `after`, by id.
 ///
 /// # Errors
@@ -126,6 +136,7 @@ impl From<DiskRecord> for Registered {
             capacity_bytes: d.capacity_bytes,
             retired: d.retired,
             version: d.version,
+            removed: false,
         }
     }
 }

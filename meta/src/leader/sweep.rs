@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_types::ChunkId;
 
-use super::nodes::Liveness;
+use super::nodes::{Liveness, View};
 use super::rows;
 use super::tenure::{JobFault, Refused, Tenure};
 use super::turns::Turns;
@@ -59,11 +59,12 @@ async fn sealing(tenure: &Arc<Tenure>, next: &mut Option<Waiting>) -> Result<(),
     Ok(())
 }
 
-/// Nodes that have been silent for too long for their open chunks.
+/// Nodes that were removed, or have been silent for too long for their open chunks.
 fn lost(tenure: &Tenure) -> Vec<cairn_types::NodeId> {
     let limit = tenure.node_timeout * SILENT_TIMEOUTS;
     let silent = |l| matches!(l, Liveness::Silent(age) if age > limit);
-    tenure.registry.all().iter().filter(|v| silent(v.liveness)).map(|v| v.registered.node).collect()
+    let lost = |v: &&View| v.registered.removed || silent(v.liveness);
+    tenure.registry.all().iter().filter(lost).map(|v| v.registered.node).collect()
 }
 
 /// Begins the seal of all open chunks that have lost a member.
@@ -91,7 +92,7 @@ async fn orphaned(tenure: &Arc<Tenure>) -> Result<(), JobFault> {
 
 fn has_lost_a_member(tenure: &Tenure, record: &ChunkRecord, lost: &[cairn_types::NodeId]) -> bool {
     record.replicas.iter().any(|r| {
-        let restarted = |v: super::nodes::View| v.registered.incarnation != r.incarnation;
+        let restarted = |v: View| v.registered.incarnation != r.incarnation;
         lost.contains(&r.node) || tenure.registry.get(r.node).is_some_and(restarted)
     })
 }

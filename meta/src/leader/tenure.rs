@@ -13,6 +13,7 @@ use super::board::Board;
 use super::data::DataNodes;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry};
+use super::removal::Losses;
 use super::rows;
 use super::seal::{SealAsks, Seals};
 use crate::keys::RowFault;
@@ -97,6 +98,8 @@ pub struct Tenure {
     pub data: DataNodes,
     /// The seal job's door.
     pub seals: Seals,
+    /// What removed data nodes took with them.
+    pub losses: Losses,
     /// Cancelled when leadership ends.
     pub stop: CancellationToken,
     stir: watch::Sender<u64>,
@@ -134,7 +137,7 @@ impl Tenure {
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
         let Ground { node, clock, random, node_timeout, session_lease } = ground;
         let view = node.read_local()?;
-        let registry = Registry::new(clock.clone(), node_timeout, rows::nodes(&*view.store)?);
+        let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
         let (seals, asks) = Seals::new(clock.clone());
         let (stir, _) = watch::channel(0);
@@ -146,6 +149,7 @@ impl Tenure {
             board: Board::new(clock.clone()),
             data: DataNodes::new(cluster),
             seals,
+            losses: Losses::default(),
             stop,
             stir,
             urgent: Mutex::new(HashMap::new()),

@@ -151,11 +151,14 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
             node::register(state, record)
         }
         Command::RetireDisk { disk } => node::retire(state, *disk),
+        Command::RemoveNode { node, incarnation } => node::remove(state, *node, *incarnation),
+        Command::EndRemoval { node } => node::end_removal(state, *node),
         Command::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
         }
         Command::AddHolder { chunk, node } => replica::add_holder(state, *chunk, *node),
         Command::DropReplica { chunk, node } => replica::drop_replica(state, *chunk, *node),
+        Command::StrikeReplicas { node, chunks } => replica::strike(state, *node, chunks),
         Command::Purge { ino } => purge::purge(state, *ino),
         Command::PurgeContent { content } => purge::purge_content(state, *content),
         Command::BeginSeal { .. }

@@ -9,17 +9,13 @@ use cairn_types::{ChunkId, Epoch, FsError, Generation, NodeId, Persist, Policy, 
 use super::error::{Outcome, refuse};
 use super::operation::Placement;
 use super::state::State;
-use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use crate::keys::RowFault;
+use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState};
 use crate::keys::counters::{self, Counts, Granted};
-use crate::keys::disks::DiskRecord;
 use crate::keys::held;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
-use crate::keys::{self, RowFault};
-use crate::store::{KeyRange, Rows, Table};
-
-/// Data nodes of a cluster, at most, that a scan takes.
-const NODES_MAX: usize = 10_000;
+use crate::store::{Rows, Table};
 
 /// Changes of chunks' live bytes, gathered over an operation.
 pub(super) type LiveChanges = BTreeMap<ChunkId, i64>;
@@ -62,6 +58,7 @@ impl State<'_, '_> {
         marks: Vec<WriterMark>,
     ) -> Outcome<ChunkRecord> {
         let placement = checked_placement(policy, placement)?;
+        self.check_not_removed(policy, placement)?;
         let chunk = self.cluster.next.chunk;
         self.cluster.next.chunk = chunk.next();
         let record = ChunkRecord {
@@ -90,6 +87,19 @@ impl State<'_, '_> {
         Ok(record)
     }
 
+    /// Refuses a placement that was made before one of its nodes was removed. Whoever asks again gets
+    /// another one.
+    fn check_not_removed(&self, policy: Policy, placement: &Placement) -> Outcome<()> {
+        let gone = placement.replicas.iter().map(|replica| self.is_removed(replica.disk));
+        let gone = gone.collect::<Result<Vec<bool>, RowFault>>()?;
+        if !gone.contains(&true) {
+            return Ok(());
+        }
+        let left = gone.iter().filter(|gone| !**gone).count();
+        let available = u8::try_from(left).unwrap_or(u8::MAX);
+        refuse(FsError::TooFewNodes { available, needed: policy.min_replicas })
+    }
+
     /// Open → Sealing; anything else stays as it is. Answers the record after.
     pub fn begin_seal(&mut self, chunk: ChunkId) -> Outcome<ChunkRecord> {
         let before = self.chunk(chunk)?;
@@ -115,16 +125,6 @@ impl State<'_, '_> {
             self.put_chunk(Some(&before), &after)?;
         }
         Ok(())
-    }
-
-    /// The data node's disk and incarnation.
-    pub fn placed(&self, node: NodeId) -> Outcome<PlacedReplica> {
-        let disks = keys::scan::<DiskRecord>(&*self.txn, &KeyRange::default(), NODES_MAX)?;
-        let found = disks.into_iter().map(|(_, disk)| disk).find(|disk| disk.node == node);
-        match found {
-            Some(disk) => Ok(PlacedReplica { node, disk: disk.disk, incarnation: disk.incarnation }),
-            None => refuse(FsError::InvalidRequest),
-        }
     }
 
     fn follow_chunk(

@@ -272,6 +272,27 @@ pub enum Command {
         /// The content.
         content: ContentId,
     },
+    /// An operator says that a data node's disk will never return. No chunk gets it from here on,
+    /// and its registration is refused. Repeated it changes nothing.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+        /// The incarnation that was found silent. `InvalidRequest` when it has another one by now.
+        incarnation: Incarnation,
+    },
+    /// Strikes a removed node from the records of sealed chunks, where it is not the only holder of
+    /// bytes that are nowhere else. A dead chunk goes with its last replica.
+    StrikeReplicas {
+        /// The node.
+        node: NodeId,
+        /// The chunks: as many as [`STRIKE_MAX`](super::STRIKE_MAX) at most.
+        chunks: Vec<ChunkId>,
+    },
+    /// No chunk names the removed node any more: its disk is known as removed alone.
+    EndRemoval {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// Where a chunk is in its pack.

@@ -1,4 +1,5 @@
-//! Pure reads for the leader's jobs: queues, intents, sessions, nodes, orphans, detached extents.
+//! Pure reads for the leader's jobs: queues, intents, sessions, nodes, removed nodes, orphans,
+//! detached extents.
 
 use cairn_types::{InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
@@ -8,6 +9,7 @@ use crate::keys::intents::IntentRecord;
 use crate::keys::orphans::Orphan;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
+use crate::keys::removed::RemovedNode;
 use crate::keys::sessions::SessionRecord;
 use crate::keys::{self, RowFault, intents};
 use crate::store::{KeyRange, Rows, Table};
@@ -85,11 +87,20 @@ pub fn sessions(
     Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, record)| record).collect())
 }
 
-/// All data nodes that ever registered, by disk.
+/// All data nodes that registered, by disk; one that was removed until no chunk names it.
 ///
 /// # Errors
 /// A fault of the store.
 pub fn nodes(rows: &dyn Rows) -> Result<Vec<DiskRecord>, RowFault> {
+    let found = keys::scan(rows, &KeyRange::default(), NODES_MAX)?;
+    Ok(found.into_iter().map(|(_, record)| record).collect())
+}
+
+/// All data nodes that were ever removed, by disk.
+///
+/// # Errors
+/// A fault of the store.
+pub fn removed(rows: &dyn Rows) -> Result<Vec<RemovedNode>, RowFault> {
     let found = keys::scan(rows, &KeyRange::default(), NODES_MAX)?;
     Ok(found.into_iter().map(|(_, record)| record).collect())
 }

@@ -4,8 +4,8 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks → state → keys → store
-//! read  → walk                                       → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks, disks → state → keys → store
+//! read  → walk                                              → keys → store
 //! ```
 
 pub mod apply;
@@ -14,6 +14,7 @@ mod chunks;
 pub mod command;
 mod content;
 mod detach;
+mod disks;
 pub mod error;
 pub mod jobs;
 pub mod operation;
@@ -29,5 +30,6 @@ pub use bounds::Bounds;
 pub use command::{Command, Entry};
 pub use error::NamespaceError;
 pub use operation::{Operation, Placement, Target};
+pub use ops::replica::STRIKE_MAX;
 pub use ops::session::clipped;
 pub use reply::{Answer, Reply};

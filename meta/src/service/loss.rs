@@ -9,6 +9,7 @@ use super::Context;
 use super::call::malformed;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord};
 use crate::leader::Tenure;
+use crate::leader::removal::LostChunk;
 use crate::leader::seal::loss::{self, Accepted, Loss, LossRefused};
 use crate::leader::seal::stuck::StuckChunk;
 use crate::leader::tenure::Refused;
@@ -117,6 +118,12 @@ pub fn undecided(
         age_ms: tenure.seals.stuck.age_ms(stuck),
         reason: stuck.why.to_string(),
     })
+}
+
+/// A lost chunk as the status shows it.
+pub fn lost(rows: &dyn Rows, lost: &LostChunk) -> Result<v1::LostChunk, WireError> {
+    let (ino, path) = file_of(rows, lost.owner)?;
+    Ok(v1::LostChunk { chunk: lost.chunk.0, ino, path: path.into(), length: lost.length, node: lost.node.0 })
 }
 
 fn wire_error(refused: LossRefused) -> WireError {

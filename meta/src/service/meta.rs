@@ -10,7 +10,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::call::admit;
-use super::{Context, extents, list, loss, mutate, nodes, pull, report, seal, session, stat, status, wait};
+use super::{
+    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
+};
 
 type Answered<R> = Result<Response<R>, Status>;
 
@@ -108,6 +110,10 @@ impl Meta for MetaService {
 
     async fn accept_loss(&self, r: Request<v1::AcceptLossRequest>) -> Answered<v1::AcceptLossReply> {
         self.0.call("AcceptLoss", r, async |ctx, m, _| loss::accept(&ctx, m).await).await
+    }
+
+    async fn remove_node(&self, r: Request<v1::RemoveNodeRequest>) -> Answered<v1::RemoveNodeReply> {
+        self.0.call("RemoveNode", r, async |ctx, m, d| removal::remove(&ctx, m, d).await).await
     }
 
     async fn wait_intent(&self, r: Request<v1::WaitIntentRequest>) -> Answered<v1::WaitIntentReply> {

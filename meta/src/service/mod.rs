@@ -9,6 +9,7 @@ pub mod meta;
 mod mutate;
 mod nodes;
 mod pull;
+mod removal;
 mod report;
 mod seal;
 mod session;

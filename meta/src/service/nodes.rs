@@ -58,6 +58,7 @@ pub async fn register(
         capacity_bytes: request.capacity_bytes,
         retired,
         version: request.version,
+        removed: false,
     });
     tracing::info!(%node, %disk, %incarnation, restarted, "a data node has registered");
     tenure.seals.retry();

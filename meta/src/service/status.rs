@@ -35,6 +35,8 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
     };
     let (undecided_count, stuck) = tenure.seals.stuck.first(UNDECIDED_MAX);
     let undecided = stuck.iter().map(|s| loss::undecided(&tenure, &*view.store, s));
+    let losses = tenure.losses.found();
+    let lost = losses.first.iter().map(|l| loss::lost(&*view.store, l));
     Ok(v1::StatusReply {
         cluster_id: tenure.cluster.0.to_vec().into(),
         leader,
@@ -57,6 +59,8 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         under_store_error: tenure.under_store_error(),
         chunks_undecided: undecided_count as u64,
         undecided: undecided.collect::<Result<_, _>>()?,
+        chunks_lost: losses.count,
+        lost: lost.collect::<Result<_, _>>()?,
     })
 }
 

@@ -54,6 +54,8 @@ tables! {
     Imports => "imports",
     /// disk → its data node.
     Disks => "disks",
+    /// disk → its data node, which will never return.
+    Removed => "removed",
     /// session → its state.
     Sessions => "sessions",
     /// (session, sequence) → kept reply.

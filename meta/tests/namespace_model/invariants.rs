@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use cairn_meta::keys::contents::{ContentId, ContentRow, DetachedRow};
 use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted};
+use cairn_meta::keys::disks::{self, DiskRecord};
 use cairn_meta::keys::extents::{self, ExtentRow};
 use cairn_meta::keys::imports::ImportRecord;
 use cairn_meta::keys::intents::IntentRecord;
@@ -15,6 +16,7 @@ use cairn_meta::keys::orphans::Orphan;
 use cairn_meta::keys::packs::PackRecord;
 use cairn_meta::keys::places::Place;
 use cairn_meta::keys::queues::{self, Queue};
+use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
 use cairn_meta::keys::{self, Record, held, links, writers};
 use cairn_meta::store::{KeyRange, Rows, Table};
@@ -37,6 +39,7 @@ pub fn check(rows: &dyn Rows) {
     let inodes = check_names(rows);
     check_extents(rows, &inodes);
     check_chunks(rows, &inodes);
+    check_holders(rows);
     check_counts(rows, &inodes);
     check_sessions(rows);
     check_objects(rows, &inodes);
@@ -247,6 +250,26 @@ fn check_chunks(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
             assert_eq!(owner, Some(ChunkOwner::Tail { ino: inode.ino, base: tail.base }), "{}", inode.ino);
             assert!(inode.size <= tail.base, "{} grew over its tail", inode.ino);
         }
+    }
+}
+
+/// Holders are replicas; live bytes that are nowhere else have one; a removed node that has left is
+/// named nowhere.
+fn check_holders(rows: &dyn Rows) {
+    let chunks: Vec<ChunkRecord> = all(rows).into_iter().map(|(_, c)| c).collect();
+    for c in &chunks {
+        let Some(sealed) = &c.sealed else { continue };
+        let placed = |node| c.replicas.iter().any(|r| r.node == node);
+        assert!(sealed.holders.iter().all(|holder| placed(*holder)), "a holder of {} is no replica", c.chunk);
+        let needed = c.live_bytes > 0 && c.place.is_none() && sealed.length > 0;
+        assert!(!needed || !sealed.holders.is_empty(), "nobody holds {}", c.chunk);
+    }
+    for (key, gone) in all::<RemovedNode>(rows) {
+        assert_eq!(key, removed::key(gone.disk));
+        let disk: Option<DiskRecord> = keys::get(rows, &disks::key(gone.disk)).unwrap();
+        assert_eq!(disk.is_none(), gone.struck.is_some(), "the disk of {}", gone.node);
+        let named = chunks.iter().any(|c| c.replicas.iter().any(|r| r.node == gone.node));
+        assert!(!named || gone.struck.is_none(), "{} has left, and is named", gone.node);
     }
 }
 

@@ -175,6 +175,12 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::AcceptLossReply>, Status> {
         unserved()
     }
+    async fn remove_node(
+        &self,
+        _: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeReply>, Status> {
+        unserved()
+    }
     async fn wait_intent(
         &self,
         _: Request<v1::WaitIntentRequest>,
