@@ -2,6 +2,7 @@
 //! propose commands and read through it; they never see Raft.
 
 mod admission;
+mod compare;
 mod form;
 mod lead;
 mod read;

@@ -27,6 +27,8 @@ const DRAIN: Duration = Duration::from_millis(1000);
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// A connection without traffic is probed that often, and given up after as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The pause between two comparisons of the state with the other servers'.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 /// Where a server listens, once it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Result<Settings, ConfigError
         heartbeat_ms: config.heartbeat_ms,
         election_ms: (config.election_min_ms, config.election_max_ms),
         memory_bytes: config.memory_mib << 20,
+        compare_every: COMPARE_EVERY,
         pace: Pace::default(),
     })
 }

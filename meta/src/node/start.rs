@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::compare::Comparison;
 use super::form::{self, Newcomer};
 use super::read::Reader;
 use super::{Node, Shared, lead};
@@ -31,7 +32,7 @@ use crate::raft::state::{StateDir, StateError};
 use crate::raft::{Raft, TypeConfig, durable};
 
 /// Faults that may wait to be looked at: one of each task that tells any.
-const FAULTS: usize = 2;
+const FAULTS: usize = 3;
 /// How long the parts of a node may take to end.
 const STOP: Duration = Duration::from_secs(5);
 /// How long one transfer of a snapshot may take.
@@ -57,6 +58,8 @@ pub struct Settings {
     pub memory_bytes: usize,
     /// How often the state is flushed and snapshots are made.
     pub pace: Pace,
+    /// The pause between two comparisons of the state with the other servers'.
+    pub compare_every: Duration,
 }
 
 /// Why a node did not start, or ended because it should not have.
@@ -98,6 +101,18 @@ pub enum StartError {
         dir: PathBuf,
         /// The cluster.
         cluster: ClusterId,
+    },
+    /// The state is not the one that a majority of the servers hold.
+    #[error(
+        "{node} holds another state than a majority of the servers, at entry {index} at the latest: a fault of \
+         its disk, its memory or its build; keep the directory for those who look for the cause, and \
+         let a server with an empty directory take its place"
+    )]
+    Diverged {
+        /// This server.
+        node: NodeId,
+        /// The entry at which it is seen.
+        index: u64,
     },
     /// A file or a thread could not be had.
     #[error("the server's files cannot be used")]
@@ -213,13 +228,14 @@ impl Started {
         let view = machine.view();
         let own_cluster = watch::Sender::new(identity.cluster());
         let network = Network::new(settings.id.0, own_cluster.subscribe(), Arc::clone(&met));
-        let raft =
-            Raft::new(settings.id.0, config, network, log_store, machine).await.map_err(StartError::Raft)?;
+        let raft = Raft::new(settings.id.0, config, network.clone(), log_store, machine)
+            .await
+            .map_err(StartError::Raft)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fault, faults) = mpsc::channel(FAULTS);
         let newcomer = empty && settings.members.len() > 1;
         let standing = watch::Sender::new(if newcomer { Standing::Asking } else { Standing::Sure });
-        let own = (raft.clone(), settings.id.0);
+        let own = (raft.clone(), settings.id.0, view.marks.clone());
         let service = RaftService::new(
             own,
             Arc::clone(&clock),
@@ -229,6 +245,14 @@ impl Started {
             incoming,
             stop.clone(),
         );
+        let comparison = Comparison {
+            raft: raft.clone(),
+            network,
+            marks: view.marks.clone(),
+            every: settings.compare_every,
+            faults: fault.clone(),
+        };
+        tasks.spawn(comparison.run(stop.clone()));
         if newcomer {
             let (id, members, faults) = (settings.id, settings.members, fault.clone());
             let (raft, clock) = (raft.clone(), Arc::clone(&clock));

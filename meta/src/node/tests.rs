@@ -1,5 +1,6 @@
 //! Three servers in one process, on localhost: what a group promises.
 
+mod diverged;
 mod joining;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
         heartbeat_ms: 100,
         election_ms: (400, 800),
         memory_bytes: 32 << 20,
+        compare_every: Duration::from_millis(100),
         pace,
     }
 }

@@ -12,6 +12,7 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::digest::{self, MARK_EVERY, Mark, Marks};
 use super::flusher::SLOW;
 use super::log_store::DurableMark;
 use super::record::AppliedRecord;
@@ -60,6 +61,8 @@ pub struct View {
     pub cluster: watch::Receiver<Option<ClusterId>>,
     /// The last entry that is durable in the state; a snapshot is cheap whenever it moves.
     pub flushed: watch::Receiver<LogIndex>,
+    /// Digests of the state at entries that every server remembers.
+    pub marks: watch::Receiver<Marks>,
 }
 
 /// The state in use; empty once the state machine has ended, so that its files are closed even
@@ -88,6 +91,8 @@ pub struct StateMachine {
     pace: Pace,
     applied: Option<LogId>,
     members: Members,
+    digest: Mark,
+    marks: watch::Sender<Marks>,
     state: Arc<State>,
     current: Arc<Current>,
     published: watch::Sender<LogIndex>,
@@ -119,6 +124,7 @@ impl StateMachine {
         let index = applied.map_or(0, |id| id.index);
         durable.raise(index);
         let cluster = state::read_cluster(state.store())?;
+        let digest = digest::read(state.store(), index)?;
         let state = Arc::new(state);
         let current = Arc::new(Current::default());
         current.replace(Some(Arc::clone(&state)));
@@ -130,6 +136,8 @@ impl StateMachine {
             pace,
             applied,
             members,
+            digest,
+            marks: watch::Sender::default(),
             state,
             current,
             published: watch::Sender::new(LogIndex(index)),
@@ -150,6 +158,7 @@ impl StateMachine {
             applied: self.published.subscribe(),
             cluster: self.cluster.subscribe(),
             flushed: self.flushed.subscribe(),
+            marks: self.marks.subscribe(),
         }
     }
 
@@ -162,7 +171,8 @@ impl StateMachine {
         let begun = self.clock.boottime();
         let entries = batch.len();
         let state = self.state();
-        let mut txn = Txn::new(state.store());
+        let mut txn = Txn::continuing(state.store(), self.digest.digest);
+        let mut marks = Vec::new();
         let mut answers = Vec::with_capacity(entries);
         for (entry, responder) in batch {
             let reply = match &entry.payload {
@@ -180,13 +190,21 @@ impl StateMachine {
             };
             self.unflushed_bytes += tail::size_of(&entry) as u64;
             self.applied = Some(entry.log_id);
+            self.digest = Mark { index: entry.log_id.index, digest: txn.digest(), ..self.digest };
+            if self.digest.index.is_multiple_of(MARK_EVERY) {
+                marks.push(self.digest);
+            }
             answers.extend(responder.map(|r| (r, Answer(reply))));
         }
         self.unflushed_entries += entries as u64;
         let mut rows = txn.into_batch();
         state::write_applied(&mut rows, &AppliedRecord::new(self.applied.as_ref(), &self.members));
+        digest::write(&mut rows, &self.digest);
         let changes = rows.changes().len();
         state.store().write(rows)?;
+        if !marks.is_empty() {
+            self.marks.send_modify(|known| marks.into_iter().for_each(|mark| known.push(mark)));
+        }
         self.publish(&state)?;
         for (responder, answer) in answers {
             responder.send(answer);
@@ -271,11 +289,14 @@ impl StateMachine {
             state.retire();
             return Err(StateError::OtherSnapshot);
         }
+        let digest = digest::read(state.store(), applied.map_or(0, |id| id.index))?;
         self.dir.switch(&state)?;
         let state = Arc::new(state);
         self.current.replace(Some(Arc::clone(&state)));
         std::mem::replace(&mut self.state, Arc::clone(&state)).retire();
-        (self.applied, self.members) = (applied, members);
+        (self.applied, self.members, self.digest) = (applied, members, digest);
+        // The marks so far are those of the state before.
+        self.marks.send_replace(Marks::default());
         (self.unflushed_entries, self.unflushed_bytes) = (0, 0);
         let index = applied.map_or(0, |id| id.index);
         self.durable.raise(index);

@@ -12,6 +12,7 @@
 
 #[cfg(test)]
 mod damage_tests;
+pub mod digest;
 pub mod durable;
 pub mod engine;
 #[cfg(test)]

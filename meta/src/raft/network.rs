@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::v1::raft_client::RaftClient;
-use cairn_proto::v1::{RaftMessage, SnapshotManifest};
+use cairn_proto::v1::{DigestsRequest, RaftMessage, SnapshotManifest};
 use cairn_proto::{ServiceError, WireError, handshake};
 use cairn_types::ClusterId;
 use futures::{FutureExt, Stream};
@@ -25,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
+use super::digest::{Mark, Marks};
 use super::met::Met;
 use super::record::{
     self, AppendRecord, AppendedRecord, AppliedRecord, AskVoteRecord, RecordError, TransferRecord,
@@ -106,6 +107,25 @@ impl Network {
             .connect_lazy();
         channels.insert((to, address.to_owned(), lane), channel.clone());
         Ok(channel)
+    }
+
+    /// The digests that a member remembers, within `limit`; `None` when it does not answer.
+    pub async fn digests(&self, to: u64, address: &str, limit: Duration) -> Option<Marks> {
+        let node = BasicNode { addr: address.to_owned() };
+        let peer = self.peer(to, &node, Lane::Heartbeat);
+        let mut request = peer.stamped(DigestsRequest { group: 0, from: self.from, to });
+        request.set_timeout(limit);
+        let mut client = peer.client().ok()?;
+        let answer = tokio::time::timeout(limit, client.digests(request)).await.ok()?;
+        let reply = match answer {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => {
+                tracing::debug!(to, %status, "a member does not tell its digests");
+                return None;
+            }
+        };
+        let marks = reply.marks.into_iter();
+        Some(marks.map(|m| Mark { since: m.since, index: m.index, digest: m.digest }).collect())
     }
 
     fn peer(&self, to: u64, node: &BasicNode, lane: Lane) -> Peer {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
 use cairn_proto::v1::{
-    RaftMessage, SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
+    DigestMark, DigestsReply, DigestsRequest, RaftMessage, SnapshotManifest, SnapshotPiece, StandingReply,
+    StandingRequest, snapshot_piece,
 };
 use cairn_proto::{BadMessage, ServiceError, handshake};
 use cairn_types::{Clock, ClusterId};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::digest::Marks;
 use super::met::Met;
 use super::network::MESSAGE_BYTES_MAX;
 use super::record::{
@@ -37,6 +39,7 @@ pub struct RaftService {
     node: u64,
     cluster: watch::Receiver<Option<ClusterId>>,
     standing: watch::Receiver<Standing>,
+    marks: watch::Receiver<Marks>,
     met: Arc<Met>,
     incoming: PathBuf,
     received: Arc<AtomicU64>,
@@ -47,11 +50,12 @@ pub struct RaftService {
 }
 
 impl RaftService {
-    /// Serves `raft` of server `node` until `stop`, as far as its `standing` allows. Who makes a
-    /// promise is written down in `met`. Snapshots are received under `incoming`.
+    /// Serves `raft` of server `node`, whose state has the digests `marks`, until `stop`, as far as
+    /// its `standing` allows. Who makes a promise is written down in `met`. Snapshots are received
+    /// under `incoming`.
     #[must_use]
     pub fn new(
-        (raft, node): (Raft, u64),
+        (raft, node, marks): (Raft, u64, watch::Receiver<Marks>),
         clock: Arc<dyn Clock>,
         cluster: watch::Receiver<Option<ClusterId>>,
         standing: watch::Receiver<Standing>,
@@ -61,7 +65,7 @@ impl RaftService {
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
         let (heard, received) = (watch::Sender::new(None), Arc::default());
-        Self { raft, node, cluster, standing, met, incoming, received, receiving, clock, heard, stop }
+        Self { raft, node, cluster, standing, marks, met, incoming, received, receiving, clock, heard, stop }
     }
 
     /// True when a leader has called within this time.
@@ -270,6 +274,16 @@ impl RaftRpc for RaftService {
         let cluster = *self.cluster.borrow();
         let cluster_id = cluster.map(|id| id.0.to_vec()).unwrap_or_default().into();
         Ok(Response::new(StandingReply { node: self.node, cluster_id, joined: self.met.has(from) }))
+    }
+
+    async fn digests(&self, request: Request<DigestsRequest>) -> Result<Response<DigestsReply>, Status> {
+        self.admit(request.metadata())?;
+        let DigestsRequest { group, from, to } = request.into_inner();
+        self.check_addresses(group, from, to)?;
+        let marks = self.marks.borrow();
+        let marks =
+            marks.iter().map(|m| DigestMark { since: m.since, index: m.index, digest: m.digest }).collect();
+        Ok(Response::new(DigestsReply { marks }))
     }
 
     async fn snapshot(

@@ -46,6 +46,14 @@ pub enum StateError {
         /// Why.
         source: cairn_types::codec::CodecError,
     },
+    /// The digest of the state tells of another entry than the last one applied.
+    #[error("the state's digest is that of entry {index}, and entry {applied} is the last one applied")]
+    Digest {
+        /// The digest's entry.
+        index: u64,
+        /// The last entry applied.
+        applied: u64,
+    },
     /// A received snapshot does not hold what its manifest says.
     #[error("the snapshot covers another entry than its manifest says")]
     OtherSnapshot,

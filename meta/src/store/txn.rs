@@ -13,18 +13,50 @@ type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
 /// Writes that are not yet in the store. Two layers: the entries applied so far, and the entry at
 /// work, which [`Txn::keep`] adds to them and [`Txn::discard`] forgets.
+///
+/// Each kept entry's writes are folded into a digest: servers that have applied the same entries
+/// from the same digest on have the same one, however the entries were batched.
 pub struct Txn<'a> {
     base: &'a dyn Rows,
     kept: Overlay,
     current: Overlay,
     current_rows: usize,
+    digest: u32,
+}
+
+/// CRC32C over one entry's writes, in the order of tables and keys, going on from `digest`.
+fn fold(digest: u32, writes: &Overlay) -> u32 {
+    let mut digest = digest;
+    for (table, rows) in writes {
+        digest = crc32c::crc32c_append(digest, table.name().as_bytes());
+        for (key, value) in rows {
+            let length = value.as_ref().map_or(u64::MAX, |v| v.len() as u64);
+            digest = crc32c::crc32c_append(digest, &(key.len() as u64).to_le_bytes());
+            digest = crc32c::crc32c_append(digest, key);
+            digest = crc32c::crc32c_append(digest, &length.to_le_bytes());
+            digest = crc32c::crc32c_append(digest, value.as_deref().unwrap_or_default());
+        }
+    }
+    digest
 }
 
 impl<'a> Txn<'a> {
     /// An overlay over `base` with no writes.
     #[must_use]
     pub fn new(base: &'a dyn Rows) -> Self {
-        Self { base, kept: Overlay::new(), current: Overlay::new(), current_rows: 0 }
+        Self::continuing(base, 0)
+    }
+
+    /// An overlay over `base` with no writes, whose digest goes on from `digest`.
+    #[must_use]
+    pub fn continuing(base: &'a dyn Rows, digest: u32) -> Self {
+        Self { base, kept: Overlay::new(), current: Overlay::new(), current_rows: 0, digest }
+    }
+
+    /// The digest after the last kept entry.
+    #[must_use]
+    pub fn digest(&self) -> u32 {
+        self.digest
     }
 
     /// Sets a row.
@@ -51,6 +83,7 @@ impl<'a> Txn<'a> {
 
     /// Keeps what the entry at work wrote.
     pub fn keep(&mut self) {
+        self.digest = fold(self.digest, &self.current);
         for (table, rows) in std::mem::take(&mut self.current) {
             self.kept.entry(table).or_default().extend(rows);
         }

@@ -126,6 +126,7 @@ impl Cluster {
             heartbeat_ms: manner.heartbeat_ms,
             election_ms: manner.election_ms,
             memory_bytes: 32 << 20,
+            compare_every: LONG,
             pace: Pace::default(),
         };
         let clock = Arc::new(SkippingClock::default());
