@@ -24,6 +24,7 @@ use crate::raft::engine::{
 };
 use crate::raft::flusher::FlushCounts;
 use crate::raft::machine::View;
+use crate::raft::network::Network;
 use crate::raft::service::RaftService;
 use crate::raft::state::{State, read_applied};
 use crate::raft::{Proposal, Raft, TypeConfig};
@@ -46,6 +47,11 @@ pub enum Consistency {
     Linearizable,
     /// The same as long as the servers' monotonic clocks run at the same rate: no round.
     Lease,
+    /// As fresh as `Linearizable`, on a follower too: the leader tells it how far it must be.
+    AnyServer,
+    /// On a follower too: shows everything acknowledged longer ago than this. No round while one of
+    /// these last ones is recent enough.
+    Stale(Duration),
 }
 
 /// Why a proposal or a read was not answered.
@@ -85,6 +91,8 @@ pub struct ReadView {
     pub store: Snapshot,
     /// The last entry that the snapshot has applied.
     pub applied: LogIndex,
+    /// On the boot clock: it shows everything acknowledged before. `None`: that is not known.
+    pub as_of: Option<Duration>,
     /// Keeps the database's files while the snapshot is read.
     _state: Arc<State>,
 }
@@ -135,6 +143,7 @@ pub struct Node {
 struct Shared {
     id: NodeId,
     raft: Raft,
+    network: Network,
     view: View,
     clock: Arc<dyn Clock>,
     admission: Admission,
@@ -243,7 +252,7 @@ impl Node {
             NodeError::Fatal
         })?;
         let applied = LogIndex(applied.applied.map_or(0, |id| id.index));
-        Ok(ReadView { store, applied, _state: state })
+        Ok(ReadView { store, applied, as_of: None, _state: state })
     }
 
     /// True while this server leads, as far as it knows.

@@ -56,6 +56,7 @@ async fn list(client: &Client, args: &LsArgs, json: bool, directory: &FsPath) ->
         let options = ListingOptions {
             start_after: args.start_after.as_ref().filter(|_| first).map(|n| n.as_bytes().to_vec()),
             limit: args.limit,
+            ..ListingOptions::default()
         };
         first = false;
         let mut below = Vec::new();

@@ -1,12 +1,17 @@
 //! Attributes and policies of what is there.
 
+use std::time::Duration;
+
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{self, StatRequest};
-use cairn_types::{Inode, Policy, Timestamp};
+use cairn_types::limits::STATS_MAX;
+use cairn_types::{FsError, Inode, Policy, Timestamp};
+use tonic::Status;
 
 use crate::answer::inode_of;
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
+use crate::freshness::{Aged, Freshness};
 use crate::read;
 use crate::target::At;
 
@@ -35,13 +40,82 @@ impl Client {
         action: &'static str,
         at: &At,
         no_follow: bool,
+        freshness: Freshness,
     ) -> Result<v1::StatReply> {
-        let target = at.wire(action, no_follow)?;
-        let request = StatRequest { group: 0, target: Some(target), consistency: 0 };
-        self.ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
+        let target = Some(at.wire(action, no_follow)?);
+        let (consistency, max_age_ms) = freshness.wire(&self.reach().options);
+        let request = StatRequest { group: 0, target, consistency, max_age_ms };
+        self.ask_imported(action, &at.to_string(), (freshness, request), |mut meta, request| async move {
             meta.stat(request).await
         })
         .await
+    }
+
+    /// As [`stat`](Self::stat), by any metadata server and as things were at most `max_age` (1 ms at
+    /// least) ago: the answer says how old it may be. Servers answer without asking the leader while
+    /// they have heard from it as recently. A growing file's size is the last recorded one.
+    ///
+    /// # Errors
+    /// As [`stat`](Self::stat); `Unavailable` when no server can tell that its state is so recent.
+    pub async fn stat_within(&self, at: impl Into<At>, max_age: Duration) -> Result<Aged<Inode>> {
+        let at = at.into();
+        let reply = self.stat_wire("stat", &at, false, Freshness::Within(max_age)).await?;
+        let value = inode_of("stat", &at.to_string(), reply.inode.as_ref())?;
+        Ok(Aged { value, age_ms: reply.age_ms })
+    }
+
+    /// As [`stat`](Self::stat) of many, 1,024 to a call: each with its own outcome, in their order.
+    /// Those of one call are from one point in time, but for the sizes of growing files.
+    ///
+    /// # Errors
+    /// When a whole call failed: `Unavailable`, or `Invalid` for a path that is none.
+    pub async fn stat_all<A: Into<At>>(
+        &self,
+        targets: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<Result<Inode>>> {
+        let targets: Vec<At> = targets.into_iter().map(Into::into).collect();
+        let mut found = Vec::with_capacity(targets.len());
+        for some in targets.chunks(STATS_MAX) {
+            let outcomes = self.stat_some(some).await?;
+            for (at, outcome) in some.iter().zip(outcomes) {
+                found.push(self.stat_outcome(at, outcome).await);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn stat_some(&self, targets: &[At]) -> Result<Vec<v1::StatOutcome>> {
+        let subject = || targets.first().map(At::to_string).unwrap_or_default();
+        let (consistency, max_age_ms) = Freshness::Newest.wire(&self.reach().options);
+        let wire = targets.iter().map(|at| at.wire("stat", false)).collect::<Result<Vec<_>>>()?;
+        let request = v1::StatAllRequest { group: 0, targets: wire, consistency, max_age_ms };
+        let asked = (Freshness::Newest, request);
+        let reply = self
+            .ask_imported("stat", &subject(), asked, |mut meta, request| async move {
+                meta.stat_all(request).await
+            })
+            .await?;
+        if reply.outcomes.len() != targets.len() {
+            return Err(Error::new("stat", subject(), Cause::MalformedAnswer("outcomes")));
+        }
+        Ok(reply.outcomes)
+    }
+
+    async fn stat_outcome(&self, at: &At, outcome: v1::StatOutcome) -> Result<Inode> {
+        let reply = match outcome.outcome {
+            Some(v1::stat_outcome::Outcome::Reply(reply)) => reply,
+            Some(v1::stat_outcome::Outcome::Refusal(refusal)) => {
+                let error = Error::new("stat", at, Cause::from(Status::from(refusal)));
+                // A directory that is to be read from its bucket first.
+                return match error.fs() {
+                    Some(FsError::Importing { .. }) => self.stat_at(at, false).await,
+                    _ => Err(error),
+                };
+            }
+            None => return Err(Error::new("stat", at, Cause::MalformedAnswer("outcome"))),
+        };
+        let inode = inode_of("stat", &at.to_string(), reply.inode.as_ref())?;
+        if inode.tail.is_some() { self.stat_at(&At::Inode(inode.ino), true).await } else { Ok(inode) }
     }
 
     /// Attributes; a symlink that is the last component is followed. Linearizable. For a growing
@@ -62,7 +136,7 @@ impl Client {
     }
 
     pub(crate) async fn stat_at(&self, at: &At, no_follow: bool) -> Result<Inode> {
-        let reply = self.stat_wire("stat", at, no_follow).await?;
+        let reply = self.stat_wire("stat", at, no_follow, Freshness::Newest).await?;
         let mut inode = inode_of("stat", &at.to_string(), reply.inode.as_ref())?;
         if inode.tail.is_some() {
             let target = At::Inode(inode.ino).wire("stat", true)?;
@@ -116,7 +190,7 @@ impl Client {
     /// Those of [`stat`](Self::stat).
     pub async fn policy(&self, at: impl Into<At>) -> Result<Policy> {
         let at = at.into();
-        let reply = self.stat_wire("read the policy", &at, false).await?;
+        let reply = self.stat_wire("read the policy", &at, false, Freshness::Newest).await?;
         let policy = reply.policy.unwrap_or_default();
         Policy::try_from(&policy).map_err(|e| Error::new("read the policy", &at, e))
     }

@@ -1,6 +1,7 @@
 //! [`Listing`]: a directory's entries, in order, as a stream.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use cairn_proto::v1::{self, ListRequest};
 use cairn_types::{Inode, Name};
@@ -9,6 +10,7 @@ use tonic::Streaming;
 
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
+use crate::freshness::Freshness;
 use crate::target::At;
 
 /// Times in a row that a broken stream is taken up again without an entry in between.
@@ -21,6 +23,9 @@ pub struct ListingOptions {
     pub start_after: Option<Vec<u8>>,
     /// At most so many entries; 0 for all.
     pub limit: u64,
+    /// Any metadata server may answer, from a state that is at most so old (1 ms at least);
+    /// [`Listing::age_ms`] tells how old. `None`: everything acknowledged before is there.
+    pub max_age: Option<Duration>,
 }
 
 /// One entry of a listing.
@@ -45,6 +50,8 @@ pub struct Listing {
     left: Option<u64>,
     batches: Option<Streaming<v1::ListBatch>>,
     ready: VecDeque<v1::ListEntry>,
+    freshness: Freshness,
+    age_ms: u64,
     snapshots: u64,
     snapshot_index: u64,
     failures: usize,
@@ -60,6 +67,8 @@ impl Listing {
             left: (options.limit > 0).then_some(options.limit),
             batches: None,
             ready: VecDeque::new(),
+            freshness: options.max_age.map_or(Freshness::Newest, Freshness::Within),
+            age_ms: 0,
             snapshots: 0,
             snapshot_index: 0,
             failures: 0,
@@ -71,6 +80,13 @@ impl Listing {
     #[must_use]
     pub fn snapshots(&self) -> u64 {
         self.snapshots
+    }
+
+    /// The listing shows every change that was acknowledged longer than this before it began, in
+    /// milliseconds; of its latest point in time. 0 unless [`ListingOptions::max_age`] was given.
+    #[must_use]
+    pub fn age_ms(&self) -> u64 {
+        self.age_ms
     }
 
     /// The next entry, or `None` at the end.
@@ -109,7 +125,7 @@ impl Listing {
         match batches.message().await {
             Ok(Some(batch)) => {
                 self.failures = 0;
-                self.snapshot_index = batch.snapshot_index;
+                (self.snapshot_index, self.age_ms) = (batch.snapshot_index, batch.age_ms);
                 if let Some(last) = batch.entries.last() {
                     self.start_after = last.name.to_vec();
                 }
@@ -136,15 +152,18 @@ impl Listing {
     }
 
     async fn open(&self) -> Result<Streaming<v1::ListBatch>> {
+        let (consistency, max_age_ms) = self.freshness.wire(&self.client.reach().options);
         let request = ListRequest {
             group: 0,
             target: Some(self.target.wire("list", false)?),
             start_after: self.start_after.clone().into(),
             limit: self.left.unwrap_or(0),
-            consistency: 0,
+            consistency,
+            max_age_ms,
         };
+        let asked = (self.freshness, request);
         self.client
-            .ask_imported("list", &self.target.to_string(), request, |mut meta, mut request| async move {
+            .ask_imported("list", &self.target.to_string(), asked, |mut meta, mut request| async move {
                 // The stream outlives the deadline of the call that opens it.
                 request.metadata_mut().remove("grpc-timeout");
                 meta.list(request).await

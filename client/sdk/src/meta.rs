@@ -1,5 +1,6 @@
 //! [`Leader`]: calls to the metadata leader, found and found again.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use crate::options::ConnectOptions;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long a server has to answer a read that others can answer too.
+const READER_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a server that did not is left out.
+const REST: Duration = Duration::from_secs(5);
 
 /// The metadata servers, of which one leads. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +35,10 @@ pub(crate) struct Leader {
 struct Known {
     current: String,
     addresses: Vec<String>,
+    /// Counts the reads that any server may answer.
+    turn: usize,
+    /// Servers that did not answer one, and until when they are left out.
+    resting: HashMap<String, Instant>,
 }
 
 /// How a failed attempt goes on.
@@ -52,7 +61,8 @@ impl Leader {
     ) -> Result<Self, Error> {
         let addresses = options.meta.clone();
         let current = addresses.first().cloned().unwrap_or_default();
-        let leader = Self { connections, options, known: Arc::new(Mutex::new(Known { current, addresses })) };
+        let known = Known { current, addresses, turn: 0, resting: HashMap::new() };
+        let leader = Self { connections, options, known: Arc::new(Mutex::new(known)) };
         let deadline = Instant::now() + leader.options.retry_budget;
         let mut pause = BACKOFF_FIRST;
         loop {
@@ -183,15 +193,79 @@ impl Leader {
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
         let (message, send) = (&message, &send);
-        let attempt = |address: String, limit: Duration| async move {
-            let client = self.connections.meta(&address)?;
-            let request = self.connections.request(message.clone(), limit);
-            match tokio::time::timeout(limit, send(client, request)).await {
-                Ok(answer) => Ok(answer?.into_inner()),
-                Err(_) => Err(ServiceError::Deadline.into()),
-            }
-        };
+        let attempt =
+            |address: String, limit: Duration| async move { self.ask(&address, limit, message, send).await };
         self.retry(budget, action, subject, attempt).await
+    }
+
+    /// Asks one server once.
+    async fn ask<M, R, F, Fut>(
+        &self,
+        address: &str,
+        limit: Duration,
+        message: &M,
+        send: &F,
+    ) -> Result<R, Cause>
+    where
+        M: Clone,
+        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = self.connections.meta(address)?;
+        let request = self.connections.request(message.clone(), limit);
+        match tokio::time::timeout(limit, send(client, request)).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(ServiceError::Deadline.into()),
+        }
+    }
+
+    /// As [`call`](Self::call), of a read that every server can answer: asks the servers in turn, and
+    /// goes on as `call` does when the one whose turn it is does not answer.
+    pub(crate) async fn call_any<M, R, F, Fut>(
+        &self,
+        action: &'static str,
+        subject: &str,
+        message: M,
+        send: F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let address = self.next_reader();
+        let limit = self.options.rpc_deadline.min(READER_DEADLINE);
+        let cause = match self.ask(&address, limit, &message, &send).await {
+            Ok(answer) => return Ok(answer),
+            Err(cause) => cause,
+        };
+        if matches!(next_step(&cause), Next::Stop) {
+            return Err(stopped(action, subject, cause, false));
+        }
+        tracing::debug!(action, subject, address, %cause, "a server did not answer a read: asking the leader");
+        self.rest(address);
+        self.call(action, subject, message, send).await
+    }
+
+    /// The server whose turn it is to answer a read.
+    fn next_reader(&self) -> String {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        known.resting.retain(|_, until| *until > now);
+        let awake: Vec<&String> =
+            known.addresses.iter().filter(|a| !known.resting.contains_key(*a)).collect();
+        let address = match awake.len() {
+            0 => known.current.clone(),
+            count => awake[known.turn % count].clone(),
+        };
+        known.turn = known.turn.wrapping_add(1);
+        address
+    }
+
+    /// Leaves a server out of the turns for a while.
+    fn rest(&self, address: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.resting.insert(address, Instant::now() + REST);
     }
 
     /// As [`call`](Self::call): `attempt` asks the server at an address, for at most so long.

@@ -21,6 +21,9 @@ pub struct ConnectOptions {
     pub append_deadline: Duration,
     /// Bytes of appends and writes under way, at most, for each open chunk. Default 8 MiB.
     pub in_flight_bytes_max: usize,
+    /// Reads of the namespace go to all metadata servers in turn, not to the leader alone: as fresh,
+    /// some 100 µs later at a follower, and the leader has less to do. Default false.
+    pub spread_reads: bool,
     /// A name for the servers' logs.
     pub name: String,
 }
@@ -35,6 +38,7 @@ impl ConnectOptions {
             retry_budget: Duration::from_millis(RETRY_BUDGET_MS),
             append_deadline: Duration::from_millis(600),
             in_flight_bytes_max: 8 << 20,
+            spread_reads: false,
             name: format!("sdk-{}", std::process::id()),
         }
     }

@@ -15,6 +15,7 @@ use crate::answer::{extents_of, inode_of};
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
 use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
+use crate::freshness::Freshness;
 
 /// Bytes in one read request, at most.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -90,10 +91,10 @@ impl View {
                 target: Some(target.clone()),
                 offset,
                 length: u64::MAX >> 1,
-                consistency: 0,
+                consistency: Freshness::Newest.wire(&client.reach().options).0,
             };
             let reply = client
-                .ask_imported("open", subject, request, |mut meta, request| async move {
+                .ask_imported("open", subject, (Freshness::Newest, request), |mut meta, request| async move {
                     meta.extents(request).await
                 })
                 .await?;

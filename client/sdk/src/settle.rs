@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
+use crate::freshness::Freshness;
 use crate::growth;
 use crate::target::At;
 
@@ -84,7 +85,7 @@ impl Client {
         &self,
         action: &'static str,
         subject: &str,
-        message: M,
+        (freshness, message): (Freshness, M),
         send: F,
     ) -> Result<R>
     where
@@ -92,8 +93,14 @@ impl Client {
         F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
         Fut: Future<Output = std::result::Result<Response<R>, Status>>,
     {
+        let leader = &self.reach().leader;
+        let anywhere = freshness.is_anywhere(&self.reach().options);
         loop {
-            match self.reach().leader.call(action, subject, message.clone(), &send).await {
+            let asked = match anywhere {
+                true => leader.call_any(action, subject, message.clone(), &send).await,
+                false => leader.call(action, subject, message.clone(), &send).await,
+            };
+            match asked {
                 Ok(reply) => return Ok(reply),
                 Err(error) => match error.fs() {
                     Some(FsError::Importing { intent }) => self.wait_intent(*intent).await?,

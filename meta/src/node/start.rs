@@ -266,6 +266,7 @@ impl Started {
             shared: Arc::new(Shared {
                 id: settings.id,
                 raft: raft.clone(),
+                network: network.clone(),
                 view: view.clone(),
                 clock,
                 admission: Admission::default(),

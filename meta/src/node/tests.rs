@@ -2,6 +2,7 @@
 
 mod diverged;
 mod joining;
+mod reads;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

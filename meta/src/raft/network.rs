@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::v1::raft_client::RaftClient;
-use cairn_proto::v1::{DigestsRequest, RaftMessage, SnapshotManifest};
+use cairn_proto::v1::{DigestsRequest, RaftMessage, ReadIndexRequest, SnapshotManifest};
 use cairn_proto::{ServiceError, WireError, handshake};
 use cairn_types::ClusterId;
 use futures::{FutureExt, Stream};
@@ -107,6 +107,24 @@ impl Network {
             .connect_lazy();
         channels.insert((to, address.to_owned(), lane), channel.clone());
         Ok(channel)
+    }
+
+    /// The entry that this server must have applied to answer what it was asked before this call, as
+    /// the leader `to` says, within `limit`.
+    ///
+    /// # Errors
+    /// The leader's refusal, among others that it leads no more; `DEADLINE_EXCEEDED`.
+    pub async fn read_index(&self, to: u64, address: &str, limit: Duration) -> Result<u64, Status> {
+        let node = BasicNode { addr: address.to_owned() };
+        let peer = self.peer(to, &node, Lane::Heartbeat);
+        let mut request = peer.stamped(ReadIndexRequest { group: 0, from: self.from, to });
+        request.set_timeout(limit);
+        let client = peer.client.clone();
+        let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
+        match tokio::time::timeout(limit, client.read_index(request)).await {
+            Ok(reply) => Ok(reply?.into_inner().index),
+            Err(_) => Err(ServiceError::Deadline.into()),
+        }
     }
 
     /// The digests that a member remembers, within `limit`; `None` when it does not answer.

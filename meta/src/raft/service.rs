@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
 use cairn_proto::v1::{
-    DigestMark, DigestsReply, DigestsRequest, RaftMessage, SnapshotManifest, SnapshotPiece, StandingReply,
-    StandingRequest, snapshot_piece,
+    DigestMark, DigestsReply, DigestsRequest, RaftMessage, ReadIndexReply, ReadIndexRequest,
+    SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
 };
 use cairn_proto::{BadMessage, ServiceError, handshake};
+use cairn_types::limits::RPC_DEADLINE_MS;
 use cairn_types::{Clock, ClusterId};
 use futures::{Stream, StreamExt};
-use openraft::errors::{Fatal, RaftError};
+use openraft::ReadPolicy;
+use openraft::errors::{Fatal, LinearizableReadError, RaftError};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -31,6 +33,9 @@ use super::snapshot::Snapshot;
 use super::snapshot_wire::{self, ReceiveError};
 use super::standing::Standing;
 use super::types::{Raft, TypeConfig};
+
+/// How long a round to a majority may take on a follower's behalf.
+const READ_INDEX: Duration = Duration::from_millis(RPC_DEADLINE_MS);
 
 /// The Raft service of one server.
 #[derive(Clone)]
@@ -284,6 +289,28 @@ impl RaftRpc for RaftService {
         let marks =
             marks.iter().map(|m| DigestMark { since: m.since, index: m.index, digest: m.digest }).collect();
         Ok(Response::new(DigestsReply { marks }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexReply>, Status> {
+        self.admit(request.metadata())?;
+        let ReadIndexRequest { group, from, to } = request.into_inner();
+        self.check_addresses(group, from, to)?;
+        let round = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        let index = tokio::time::timeout(READ_INDEX, round).await.map_err(|_| ServiceError::Deadline)?;
+        match index {
+            Ok(id) => Ok(Response::new(ReadIndexReply { index: id.index() })),
+            Err(RaftError::Fatal(fatal)) => Err(stopped(fatal)),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                let leader_address = forward.leader_node.map(|node| node.addr).unwrap_or_default();
+                Err(ServiceError::NotLeader { leader_address }.into())
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ServiceError::Deadline.into())
+            }
+        }
     }
 
     async fn snapshot(

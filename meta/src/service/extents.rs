@@ -20,7 +20,7 @@ pub async fn extents(
 ) -> Result<v1::ExtentsReply, WireError> {
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
-    let view = ctx.node.read(consistency(request.consistency)?).await?;
+    let view = ctx.node.read(consistency(request.consistency, 0)?).await?;
     imported(ctx, &view, &target, false).await?;
     let rows: &dyn Rows = &*view.store;
     let range = read::extents(rows, &target, request.offset, request.length).map_err(super::refusal)?;

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::call::malformed;
-use super::stat::{consistency, imported};
+use super::stat::{age_ms, consistency, imported};
 use super::{Context, decode};
 use crate::namespace::read::{self, Listed};
 use crate::node::ReadView;
@@ -41,14 +41,17 @@ pub async fn list(
         return Err(malformed("start_after"));
     }
     let target = decode::target(request.target)?;
-    let view = ctx.node.read(consistency(request.consistency)?).await?;
+    let consistency = consistency(request.consistency, request.max_age_ms)?;
+    let view = ctx.node.read(consistency).await?;
+    let age_ms = age_ms(ctx, &view, consistency);
     imported(ctx, &view, &target, true).await?;
     let directory = read::resolve(&*view.store, &target).map_err(super::refusal)?;
     if !directory.is_dir() {
         return Err(FsError::NotDirectory.into());
     }
     let limit = if request.limit == 0 { u64::MAX } else { request.limit };
-    let cursor = Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit };
+    let cursor =
+        Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit, age_ms };
     let (tx, rx) = mpsc::channel(BATCHES_MAX);
     tokio::spawn(async move {
         let stream = send(cursor, &tx);
@@ -65,6 +68,7 @@ struct Cursor {
     directory: InodeId,
     after: Vec<u8>,
     left: u64,
+    age_ms: u64,
 }
 
 async fn send(mut cursor: Cursor, sink: &mpsc::Sender<Result<v1::ListBatch, Status>>) {
@@ -117,7 +121,7 @@ impl Cursor {
             self.after = entry.name.to_vec();
         }
         self.left = self.left.saturating_sub(entries.len() as u64);
-        Ok(v1::ListBatch { snapshot_index: self.view.applied.0, entries, last })
+        Ok(v1::ListBatch { snapshot_index: self.view.applied.0, entries, last, age_ms: self.age_ms })
     }
 }
 

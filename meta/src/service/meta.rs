@@ -92,6 +92,10 @@ impl Meta for MetaService {
         self.0.call("Stat", r, async |ctx, m, d| stat::stat(&ctx, m, d).await).await
     }
 
+    async fn stat_all(&self, r: Request<v1::StatAllRequest>) -> Answered<v1::StatAllReply> {
+        self.0.call("StatAll", r, async |ctx, m, d| stat::stat_all(&ctx, m, d).await).await
+    }
+
     async fn extents(&self, r: Request<v1::ExtentsRequest>) -> Answered<v1::ExtentsReply> {
         self.0.call("Extents", r, async |ctx, m, d| extents::extents(&ctx, m, d).await).await
     }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::limits::STATS_MAX;
 use cairn_types::{ChunkId, FsError, IntentId};
+use tonic::Status;
 
 use super::call::malformed;
 use super::{Context, decode};
@@ -17,12 +19,25 @@ use crate::node::{Consistency, ReadView};
 ///
 /// # Errors
 /// `Malformed` for what this build does not know.
-pub fn consistency(wire: i32) -> Result<Consistency, WireError> {
+pub fn consistency(wire: i32, max_age_ms: u64) -> Result<Consistency, WireError> {
     match v1::Consistency::try_from(wire) {
         Ok(v1::Consistency::Linearizable) => Ok(Consistency::Linearizable),
         Ok(v1::Consistency::Lease) => Ok(Consistency::Lease),
+        Ok(v1::Consistency::AnyServer) => Ok(Consistency::AnyServer),
+        Ok(v1::Consistency::Stale) if max_age_ms > 0 => {
+            Ok(Consistency::Stale(Duration::from_millis(max_age_ms)))
+        }
+        Ok(v1::Consistency::Stale) => Err(malformed("max_age_ms")),
         Err(_) => Err(malformed("consistency")),
     }
+}
+
+/// How long ago at most a change was acknowledged that `view` does not show, in milliseconds, rounded
+/// up; 0 unless a stale state was asked for.
+pub fn age_ms(ctx: &Context, view: &ReadView, consistency: Consistency) -> u64 {
+    let (Consistency::Stale(_), Some(as_of)) = (consistency, view.as_of) else { return 0 };
+    let age = ctx.clock.boottime().saturating_sub(as_of);
+    u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// Checks that what lies on the way to `target` has been read from S3, and that of the directory
@@ -72,14 +87,49 @@ pub async fn stat(
 ) -> Result<v1::StatReply, WireError> {
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
-    let view = ctx.node.read(consistency(request.consistency)?).await?;
-    imported(ctx, &view, &target, false).await?;
-    let stat = read::stat(&*view.store, &target).map_err(super::refusal)?;
+    let consistency = consistency(request.consistency, request.max_age_ms)?;
+    let view = ctx.node.read(consistency).await?;
+    let reply = one(ctx, &view, &target).await?;
+    Ok(v1::StatReply { age_ms: age_ms(ctx, &view, consistency), ..reply })
+}
+
+/// As [`stat`] of several targets, from one point in time, each with its own outcome.
+pub async fn stat_all(
+    ctx: &Context,
+    request: v1::StatAllRequest,
+    _deadline: Duration,
+) -> Result<v1::StatAllReply, WireError> {
+    decode::group(request.group)?;
+    if !(1..=STATS_MAX).contains(&request.targets.len()) {
+        return Err(malformed("targets"));
+    }
+    let consistency = consistency(request.consistency, request.max_age_ms)?;
+    let view = ctx.node.read(consistency).await?;
+    let mut outcomes = Vec::with_capacity(request.targets.len());
+    for target in request.targets {
+        let outcome = match decode::target(Some(target)) {
+            Ok(target) => one(ctx, &view, &target).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match outcome {
+            Ok(reply) => v1::stat_outcome::Outcome::Reply(reply),
+            Err(error) => v1::stat_outcome::Outcome::Refusal(Status::from(error).into()),
+        };
+        outcomes.push(v1::StatOutcome { outcome: Some(outcome) });
+    }
+    let age_ms = age_ms(ctx, &view, consistency);
+    Ok(v1::StatAllReply { outcomes, log_index: view.applied.0, age_ms })
+}
+
+async fn one(ctx: &Context, view: &ReadView, target: &Target) -> Result<v1::StatReply, WireError> {
+    imported(ctx, view, target, false).await?;
+    let stat = read::stat(&*view.store, target).map_err(super::refusal)?;
     Ok(v1::StatReply {
         inode: Some(v1::Inode::from(&stat.inode)),
         log_index: view.applied.0,
         tail: stat.tail.map(|t| ctx.wire_chunk(&*view.store, &t)).transpose()?,
         policy: Some(v1::Policy::from(&stat.policy)),
+        age_ms: 0,
     })
 }
 

@@ -101,7 +101,7 @@ impl Wire {
     /// # Errors
     /// What the leader answers.
     pub async fn stat(&self, path: &str) -> Result<v1::StatReply, ClusterError> {
-        let request = StatRequest { group: 0, target: Some(target(path)), consistency: 0 };
+        let request = StatRequest { group: 0, target: Some(target(path)), consistency: 0, max_age_ms: 0 };
         Ok(self.leader().await?.stat(self.request(request)).await?.into_inner())
     }
 
