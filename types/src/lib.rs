@@ -17,7 +17,7 @@ pub mod path;
 pub mod policy;
 pub mod random;
 
-pub use attr::{FileKind, Inode, TailRef, Timestamp};
+pub use attr::{DeviceNumber, FileKind, Inode, TailRef, Timestamp};
 pub use chunk::{Chain, ReplicaHealth, WriterMark};
 pub use clock::{Clock, SystemClock};
 pub use error::FsError;

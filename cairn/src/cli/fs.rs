@@ -98,6 +98,10 @@ pub enum FsCommand {
         #[arg(short = 's', long)]
         symbolic: bool,
     },
+    /// Make a fifo, a socket or a device
+    Mknod(MknodArgs),
+    /// Show and change extended attributes
+    Xattr(XattrArgs),
     /// Add up sizes
     Du {
         /// Paths
@@ -195,6 +199,74 @@ pub struct AppendArgs {
     /// Only if the file ends here
     #[arg(long, value_name = "OFFSET", conflicts_with = "lines")]
     pub expect: Option<u64>,
+}
+
+/// `cairn fs mknod`.
+#[derive(Debug, Args)]
+pub struct MknodArgs {
+    /// The new name
+    pub path: OsString,
+    /// p: a fifo, s: a socket, c: a character device, b: a block device
+    #[arg(value_parser = ["p", "s", "c", "b"])]
+    pub kind: String,
+    /// A device's major number, 0–4095
+    #[arg(requires = "minor")]
+    pub major: Option<u32>,
+    /// A device's minor number, 0–1048575
+    pub minor: Option<u32>,
+    /// Permission bits, octal
+    #[arg(short = 'm', long, default_value = "644", value_parser = parse_mode)]
+    pub mode: u32,
+}
+
+/// `cairn fs xattr`.
+#[derive(Debug, Args)]
+pub struct XattrArgs {
+    /// A symlink itself, not what it leads to
+    #[arg(short = 'P', long, global = true)]
+    pub no_follow: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: XattrCommand,
+}
+
+/// What to do with extended attributes.
+#[derive(Debug, Subcommand)]
+pub enum XattrCommand {
+    /// List names
+    Ls {
+        /// The path
+        path: OsString,
+    },
+    /// Write a value to standard output as it is; with --json as hexadecimal digits
+    Get {
+        /// The path
+        path: OsString,
+        /// The attribute: user.…, trusted.… or security.…
+        name: OsString,
+    },
+    /// Set a value (64 KiB at most)
+    Set {
+        /// The path
+        path: OsString,
+        /// The attribute: user.…, trusted.… or security.…
+        name: OsString,
+        /// The value; without it standard input is read
+        value: Option<OsString>,
+        /// Refuse one that exists
+        #[arg(long, conflicts_with = "replace")]
+        create: bool,
+        /// Refuse one that does not exist
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Remove an attribute
+    Rm {
+        /// The path
+        path: OsString,
+        /// The attribute
+        name: OsString,
+    },
 }
 
 /// `cairn fs policy`.

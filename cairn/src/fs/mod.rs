@@ -7,6 +7,7 @@ mod du;
 mod get;
 mod ls;
 mod make;
+mod mknod;
 mod mv;
 mod policy;
 mod put;
@@ -17,6 +18,7 @@ mod tail;
 mod tally;
 mod transfer;
 mod tree;
+mod xattr;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -73,6 +75,8 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
             make::directories(client, &paths, parents, mode, json).await
         }
         FsCommand::Ln { to, path, symbolic } => make::link(client, &to, &path, symbolic, json).await,
+        FsCommand::Mknod(args) => mknod::run(client, &args, json).await,
+        FsCommand::Xattr(args) => xattr::run(client, args, json).await,
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,

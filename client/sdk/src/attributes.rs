@@ -25,6 +25,11 @@ pub struct AttrChange {
     pub mtime: Option<Timestamp>,
     /// Time of the last access.
     pub atime: Option<Timestamp>,
+    /// The time of the last change of content becomes the cluster's own at the change (UTIME_NOW);
+    /// `mtime` must be `None` then.
+    pub mtime_now: bool,
+    /// The same for the time of the last access.
+    pub atime_now: bool,
     /// Refuse with `VersionMismatch` unless the inode is at this version.
     pub expected_version: Option<u64>,
 }
@@ -90,6 +95,8 @@ impl Client {
             mtime_ns: change.mtime.map(|t| t.0),
             atime_ns: change.atime.map(|t| t.0),
             expected_version: change.expected_version,
+            mtime_now: change.mtime_now,
+            atime_now: change.atime_now,
         };
         let reply = self.change("set attributes", &at, Operation::SetAttr(set)).await?;
         inode_of("set attributes", &at.to_string(), reply.inode.as_ref())

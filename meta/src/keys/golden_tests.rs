@@ -40,6 +40,12 @@ golden! {
     nodes: nodes::key(InodeId(1), b"name"), nodes::NodeRow::Inode(inode()).to_bytes();
     nodes_link: nodes::key(InodeId(1), b"l"),
         nodes::NodeRow::Link { ino: InodeId(7), kind: FileKind::Symlink }.to_bytes();
+    nodes_device: nodes::key(InodeId(1), b"d"),
+        nodes::NodeRow::Link { ino: InodeId(7), kind: samples::device() }.to_bytes();
+    nodes_fifo: nodes::key(InodeId(1), b"p"),
+        nodes::NodeRow::Link { ino: InodeId(7), kind: FileKind::Fifo }.to_bytes();
+    xattrs: xattrs::key(InodeId(7), b"user.n"), xattrs::XattrRow { value: b"v".to_vec() }.to_bytes();
+    xattrs_totals: xattrs::totals_key(InodeId(7)), xattrs::XattrTotals { count: 1, bytes: 300 }.to_bytes();
     places: places::key(InodeId(7)), places::Place { parent: InodeId(1), name: b"name".to_vec() }.to_bytes();
     links: links::key(InodeId(7), InodeId(1), b"l"), PRESENT.to_vec();
     orphans: orphans::key(InodeId(7)), orphans::Orphan { inode: inode() }.to_bytes();

@@ -8,6 +8,8 @@
 //! places    ino                     → parent, name of the primary link
 //! links     ino, parent, name       → (further hard link)
 //! orphans   ino                     → inode, unlinked, whose rows are not all gone
+//! xattrs    ino, name               → value of an extended attribute
+//! xattrs    ino, ""                 → how many they are, their bytes
 //! extents   content, file offset    → length, source
 //! contents  ino                     → its contents, when they are not its own number alone
 //! detached  content                 → from where on its extents are no file's
@@ -59,6 +61,7 @@ mod round_trip_tests;
 pub(crate) mod samples;
 pub mod sessions;
 pub mod writers;
+pub mod xattrs;
 
 use bincode::{Decode, Encode};
 use cairn_types::codec;

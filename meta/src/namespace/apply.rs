@@ -6,10 +6,10 @@ use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, Se
 use super::bounds::Bounds;
 use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
-use super::operation::Operation;
+use super::operation::{Operation, TimeChange};
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    cluster, commit, create, import, intent, link, mkdir, mknod, mount, node, open, pack, purge, rename,
+    replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -235,9 +235,21 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         }
         Operation::SetAttr { target, mode, uid, gid, size, mtime, atime, expected_version } => {
             let (mode, uid, gid) = (*mode, *uid, *gid);
+            let (mtime, atime) = (mtime.map(TimeChange::At), atime.map(TimeChange::At));
+            let changes = set_attr::Changes { mode, uid, gid, size: *size, mtime, atime };
+            set_attr::set_attr(state, target, &changes, *expected_version)
+        }
+        Operation::SetAttrNow { target, mode, uid, gid, size, mtime, atime, expected_version } => {
+            let (mode, uid, gid) = (*mode, *uid, *gid);
             let changes = set_attr::Changes { mode, uid, gid, size: *size, mtime: *mtime, atime: *atime };
             set_attr::set_attr(state, target, &changes, *expected_version)
         }
+        Operation::Mknod { target, kind, mode, uid, gid } => {
+            let birth = Birth { kind: *kind, mode: *mode, uid: *uid, gid: *gid };
+            mknod::mknod(state, target, &birth)
+        }
+        Operation::SetXattr { target, name, value, mode } => xattr::set(state, target, name, value, *mode),
+        Operation::RemoveXattr { target, name } => xattr::remove(state, target, name),
         Operation::SetPolicy { target, policy } => set_policy::set_policy(state, target, *policy),
         Operation::MountAdd { target, source } => mount::add(state, target, source),
         Operation::MountRemove { target } => mount::remove(state, target),

@@ -1,5 +1,7 @@
 //! Pure reads of a point in time: what clients ask for. [`jobs`](super::jobs) has the leader's.
 
+mod xattrs;
+
 use std::collections::BTreeSet;
 
 use cairn_types::limits::LIST_BATCH_MAX;
@@ -22,6 +24,8 @@ use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{Record, RowFault};
 use crate::store::{KeyRange, Rows, Table};
+
+pub use xattrs::{xattr, xattr_names};
 
 /// Extents in one answer, at most.
 pub const EXTENTS_MAX: usize = 1024;

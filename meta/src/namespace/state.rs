@@ -100,8 +100,13 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes a changed inode at its primary link, with a new version and ctime.
     pub fn change_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
-        inode.version += 1;
         inode.ctime = self.now();
+        self.note_inode(inode)
+    }
+
+    /// Writes an inode of which nothing changed that POSIX knows: a new version, the same ctime.
+    pub fn note_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
+        inode.version += 1;
         let Some((place, _)) = walk::inode(&*self.txn, inode.ino)? else { return refuse(FsError::Stale) };
         self.put_at(&place, inode);
         Ok(())

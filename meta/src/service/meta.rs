@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::call::admit;
 use super::{
     Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
+    xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -98,6 +99,14 @@ impl Meta for MetaService {
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Answered<Self::ListStream> {
         self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
+    }
+
+    async fn get_xattr(&self, r: Request<v1::GetXattrRequest>) -> Answered<v1::GetXattrReply> {
+        self.0.call("GetXattr", r, async |ctx, m, _| xattrs::get(&ctx, m).await).await
+    }
+
+    async fn list_xattrs(&self, r: Request<v1::ListXattrsRequest>) -> Answered<v1::ListXattrsReply> {
+        self.0.call("ListXattrs", r, async |ctx, m, _| xattrs::list(&ctx, m).await).await
     }
 
     async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {

@@ -18,6 +18,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod xattrs;
 
 use std::sync::Arc;
 

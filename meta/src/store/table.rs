@@ -32,6 +32,8 @@ tables! {
     Links => "links",
     /// ino → an unlinked inode whose rows are not all gone.
     Orphans => "orphans",
+    /// (ino, name) → an extended attribute's value; (ino, "") → what they come to.
+    Xattrs => "xattrs",
     /// (content, file offset) → length and source.
     Extents => "extents",
     /// ino → the contents of a file that was cut.

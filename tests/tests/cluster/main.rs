@@ -19,6 +19,7 @@ mod handles;
 mod hung_nodes;
 mod metadata_failover;
 mod mounts;
+mod posix;
 mod removed_nodes;
 mod restart;
 mod servers;

@@ -169,6 +169,18 @@ impl Meta for FakeMeta {
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         unserved()
     }
+    async fn get_xattr(
+        &self,
+        _: Request<v1::GetXattrRequest>,
+    ) -> Result<Response<v1::GetXattrReply>, Status> {
+        unserved()
+    }
+    async fn list_xattrs(
+        &self,
+        _: Request<v1::ListXattrsRequest>,
+    ) -> Result<Response<v1::ListXattrsReply>, Status> {
+        unserved()
+    }
     async fn accept_loss(
         &self,
         _: Request<v1::AcceptLossRequest>,

@@ -17,8 +17,8 @@ pub fn commit(
     let mut inode = state.inode(ino)?;
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     writable(&inode)?;
     let beyond = inode.tail.is_some_and(|tail| extents.iter().any(|e| e.end() > tail.base));
@@ -31,6 +31,7 @@ pub fn commit(
     if !extents.is_empty() {
         state.lay_committed(session, &mut inode, extents)?;
         inode.mtime = state.now();
+        state.take_privileges(&mut inode)?;
         state.change_inode(&mut inode)?;
     }
     Ok(Answer { inode: Some(inode), ..Answer::default() })

@@ -32,7 +32,7 @@ pub fn create(
         End::Dentry(Dentry { parent, .. }) if !parent.is_dir() => return refuse(FsError::NotDirectory),
         End::Dentry(Dentry { parent, name, found: None }) => {
             writable(&parent)?;
-            let mut inode = state.new_inode(birth, parent.mount);
+            let mut inode = state.born_in(&parent, birth);
             state.hang(parent.ino, &name, &inode)?;
             if !content.extents.is_empty() {
                 state.lay_committed(session, &mut inode, content.extents)?;
@@ -61,6 +61,7 @@ fn reopen(
         // As open(2) with O_NOFOLLOW.
         FileKind::Symlink => return refuse(FsError::TooManySymlinks),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     if !content.truncate {
         // Extents of a file that was not made would be dropped in silence.
@@ -71,6 +72,7 @@ fn reopen(
     state.resize(&mut inode, 0)?;
     state.lay_committed(session, &mut inode, content.extents)?;
     inode.mtime = state.now();
+    state.take_privileges(&mut inode)?;
     state.change_inode(&mut inode)?;
     Ok(inode)
 }

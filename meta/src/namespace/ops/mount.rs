@@ -86,6 +86,7 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     let fresh = Inode { policy, btime: old.btime, ..state.new_inode(&birth, None) };
     state.put_at(&place, &fresh);
     state.put(places::key(fresh.ino), &place);
+    state.move_xattrs(old.ino, fresh.ino)?;
     state.delete(Table::Places, places::key(old.ino));
     state.put(orphans::key(old.ino), &Orphan { inode: old });
     state.delete(Table::Mounts, mounts::key(record.mount));

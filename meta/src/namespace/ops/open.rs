@@ -25,8 +25,8 @@ fn appendable(state: &State<'_, '_>, ino: InodeId) -> Outcome<Inode> {
     let inode = state.inode(ino)?;
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     writable(&inode)?;
     Ok(inode)
@@ -121,7 +121,7 @@ fn open_new(
     let owner = ChunkOwner::Tail { ino: inode.ino, base: inode.size };
     let record = state.open_chunk(owner, policy, placement, inode.generation, marks)?;
     inode.tail = Some(TailRef { chunk: record.chunk, base: inode.size });
-    state.change_inode(inode)?;
+    state.note_inode(inode)?;
     Ok(record)
 }
 
@@ -130,7 +130,7 @@ pub fn exclusive(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
     let mut inode = appendable(state, ino)?;
     inode.generation = inode.generation.next();
     let chunk = state.seal_tail(&inode)?;
-    state.change_inode(&mut inode)?;
+    state.note_inode(&mut inode)?;
     let generation = Some(inode.generation);
     Ok(Answer { inode: Some(inode), chunk, generation, ..Answer::default() })
 }

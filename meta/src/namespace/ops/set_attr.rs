@@ -4,7 +4,7 @@ use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FileKind, FsError, Inode, Timestamp};
 
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::operation::Target;
+use crate::namespace::operation::{Target, TimeChange};
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 
@@ -19,9 +19,9 @@ pub struct Changes {
     /// Length.
     pub size: Option<u64>,
     /// Last change of content.
-    pub mtime: Option<Timestamp>,
+    pub mtime: Option<TimeChange>,
     /// Last access.
-    pub atime: Option<Timestamp>,
+    pub atime: Option<TimeChange>,
 }
 
 impl Changes {
@@ -55,20 +55,32 @@ pub fn set_attr(
     if let Some(size) = changes.size {
         set_size(state, &mut inode, size)?;
     }
+    if changes.uid.is_some() || changes.gid.is_some() || changes.size.is_some() {
+        // Before the mode that is asked for, which then stands as it is.
+        state.take_privileges(&mut inode)?;
+    }
     inode.mode = changes.mode.unwrap_or(inode.mode);
     inode.uid = changes.uid.unwrap_or(inode.uid);
     inode.gid = changes.gid.unwrap_or(inode.gid);
-    inode.mtime = changes.mtime.unwrap_or(inode.mtime);
-    inode.atime = changes.atime.unwrap_or(inode.atime);
+    inode.mtime = time(state, changes.mtime, inode.mtime);
+    inode.atime = time(state, changes.atime, inode.atime);
     state.change_inode(&mut inode)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
+}
+
+fn time(state: &State<'_, '_>, change: Option<TimeChange>, was: Timestamp) -> Timestamp {
+    match change {
+        Some(TimeChange::At(time)) => time,
+        Some(TimeChange::Now) => state.now(),
+        None => was,
+    }
 }
 
 fn set_size(state: &mut State<'_, '_>, inode: &mut Inode, size: u64) -> Outcome<()> {
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     if size > FILE_BYTES_MAX {
         return refuse(FsError::FileTooLarge);

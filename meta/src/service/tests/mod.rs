@@ -8,6 +8,7 @@ mod import;
 mod loss;
 mod names;
 mod persist;
+mod posix;
 mod removal;
 mod seal;
 mod sessions;
