@@ -148,6 +148,7 @@ fn errno_of(name: &str) -> Option<i32> {
         ("ENOBUFS", Errno::NOBUFS),
         ("E2BIG", Errno::TOOBIG),
         ("EOPNOTSUPP", Errno::OPNOTSUPP),
+        ("ENODATA", Errno::NODATA),
         ("EIO", Errno::IO),
         ("ENOSPC", Errno::NOSPC),
         ("EHOSTDOWN", Errno::HOSTDOWN),

@@ -102,6 +102,8 @@ pub enum FsCommand {
     Mknod(MknodArgs),
     /// Show and change extended attributes
     Xattr(XattrArgs),
+    /// Show capacity, use and free room
+    Df,
     /// Add up sizes
     Du {
         /// Paths

@@ -3,6 +3,7 @@
 mod append;
 mod cat;
 mod copy;
+mod df;
 mod du;
 mod get;
 mod ls;
@@ -77,6 +78,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Ln { to, path, symbolic } => make::link(client, &to, &path, symbolic, json).await,
         FsCommand::Mknod(args) => mknod::run(client, &args, json).await,
         FsCommand::Xattr(args) => xattr::run(client, args, json).await,
+        FsCommand::Df => df::run(client, json).await,
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,

@@ -61,5 +61,5 @@ pub use removal::Removal;
 pub use target::At;
 pub use xattrs::XattrMode;
 
-pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatFsReply, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

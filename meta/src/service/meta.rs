@@ -11,8 +11,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
-    xattrs,
+    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs, status,
+    wait, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -139,6 +139,10 @@ impl Meta for MetaService {
 
     async fn status(&self, r: Request<v1::StatusRequest>) -> Answered<v1::StatusReply> {
         self.0.call("Status", r, async |ctx, _, _| status::status(&ctx)).await
+    }
+
+    async fn stat_fs(&self, r: Request<v1::StatFsRequest>) -> Answered<v1::StatFsReply> {
+        self.0.call("StatFs", r, async |ctx, _, _| statfs::statfs(&ctx)).await
     }
 
     async fn transfer_leader(

@@ -14,6 +14,7 @@ mod report;
 mod seal;
 mod session;
 mod stat;
+mod statfs;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -214,6 +214,9 @@ impl Meta for FakeMeta {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         unserved()
     }
+    async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsReply>, Status> {
+        unserved()
+    }
     async fn transfer_leader(
         &self,
         _: Request<v1::TransferLeaderRequest>,
