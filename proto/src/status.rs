@@ -31,7 +31,9 @@ fn fs_code(error: &FsError) -> Code {
     match error {
         FsError::NotFound | FsError::NoSuchMount | FsError::NoSuchAttribute => Code::NotFound,
         FsError::Exists => Code::AlreadyExists,
-        FsError::ReadOnlyMount { .. } | FsError::NotPermitted => Code::PermissionDenied,
+        FsError::ReadOnlyMount { .. } | FsError::NotPermitted | FsError::PermissionDenied => {
+            Code::PermissionDenied
+        }
         FsError::NameTooLong
         | FsError::InvalidName
         | FsError::InvalidPath
@@ -108,6 +110,7 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         E::AttributeTooLarge => ("AttributeTooLarge", vec![]),
         E::TooManyAttributes => ("TooManyAttributes", vec![]),
         E::NotPermitted => ("NotPermitted", vec![]),
+        E::PermissionDenied => ("PermissionDenied", vec![]),
     }
 }
 
@@ -162,6 +165,7 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "AttributeTooLarge" => E::AttributeTooLarge,
         "TooManyAttributes" => E::TooManyAttributes,
         "NotPermitted" => E::NotPermitted,
+        "PermissionDenied" => E::PermissionDenied,
         _ => return None,
     })
 }

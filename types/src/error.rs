@@ -195,6 +195,9 @@ pub enum FsError {
     /// The operation is for the owner, or for user 0, or for another kind of inode.
     #[error("operation not permitted")]
     NotPermitted,
+    /// The mode or the ACL does not allow it.
+    #[error("permission denied")]
+    PermissionDenied,
 }
 
 impl FsError {
@@ -233,6 +236,7 @@ impl FsError {
             }
             Self::SessionExpired | Self::StaleSequence { .. } => Errno::TIMEDOUT,
             Self::TooManyReplies | Self::TooManyWriters => Errno::NOBUFS,
+            Self::PermissionDenied => Errno::ACCESS,
             Self::TooLarge | Self::AttributeTooLarge => Errno::TOOBIG,
             Self::NoSuchAttribute => Errno::NODATA,
             Self::NotSupported => Errno::OPNOTSUPP,

@@ -8,6 +8,7 @@ pub mod attr;
 pub mod chunk;
 pub mod clock;
 pub mod codec;
+pub mod credentials;
 pub mod error;
 pub mod extent;
 pub mod ids;
@@ -20,6 +21,7 @@ pub mod random;
 pub use attr::{DeviceNumber, FileKind, Inode, TailRef, Timestamp};
 pub use chunk::{Chain, ReplicaHealth, WriterMark};
 pub use clock::{Clock, SystemClock};
+pub use credentials::Credentials;
 pub use error::FsError;
 pub use extent::{Extent, ExtentSource, ObjectKey};
 pub use ids::{

@@ -48,6 +48,10 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Extended attributes of one inode, at most: their names fit in one list as Linux has it (64 KiB).
 pub const XATTRS_MAX: u32 = 256;
+/// Entries in one ACL, at most.
+pub const ACL_ENTRIES_MAX: usize = 1024;
+/// Groups of a session's credentials beside the first, at most.
+pub const GROUPS_MAX: usize = 1024;
 /// Hard links to one file, at most.
 pub const LINKS_MAX: u32 = 65_000;
 /// The protocol version spoken by this build. Peers of another major refuse each other.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use cairn_sdk::types::Credentials;
 use clap::{Args, Subcommand};
 
 /// `cairn fs`.
@@ -10,6 +11,10 @@ pub struct FsArgs {
     /// Print results as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Be checked as this user: uid:gid[,gid…]; without it nothing is checked
+    #[arg(long = "as", global = true, value_name = "UID:GID", value_parser = parse_credentials)]
+    pub credentials: Option<Credentials>,
 
     /// What to do.
     #[command(subcommand)]
@@ -294,6 +299,15 @@ pub struct PolicyArgs {
     /// Inherit from the directory above again
     #[arg(long)]
     pub inherit: bool,
+}
+
+fn parse_credentials(text: &str) -> Result<Credentials, String> {
+    let known = text.split_once(':').and_then(|(uid, gids)| {
+        let gids = gids.split(',').map(|gid| gid.parse().ok()).collect::<Option<Vec<u32>>>()?;
+        let (gid, groups) = gids.split_first()?;
+        Some(Credentials { uid: uid.parse().ok()?, gid: *gid, groups: groups.to_vec() })
+    });
+    known.filter(Credentials::is_valid).ok_or_else(|| "a user is uid:gid, or uid:gid,gid,…".to_owned())
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {

@@ -42,7 +42,8 @@ impl Client {
         no_follow: bool,
     ) -> Result<v1::StatReply> {
         let target = at.wire(action, no_follow)?;
-        let request = StatRequest { group: 0, target: Some(target), consistency: 0 };
+        let request =
+            |session| StatRequest { group: 0, target: Some(target.clone()), consistency: 0, session };
         self.ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
             meta.stat(request).await
         })

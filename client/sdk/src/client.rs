@@ -38,10 +38,13 @@ impl Client {
         let options = Arc::new(options);
         let connections = Connections::new(Duration::from_secs(1));
         let leader = Leader::connect(connections.clone(), Arc::clone(&options)).await?;
-        let session = Session::open(leader.clone(), &options.name).await?;
+        let session = Session::open(leader.clone(), &options.name, options.credentials.clone()).await?;
+        let owner = match &options.credentials {
+            Some(who) => (who.uid, who.gid),
+            None => (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        };
         let reach = Reach { connections, leader, session, options };
         let chunks = SharedChunks::new(reach.clone());
-        let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         Ok(Self { reach, chunks, suspects: Suspects::default(), owner, memory: Arc::default() })
     }
 

@@ -136,12 +136,14 @@ impl Listing {
     }
 
     async fn open(&self) -> Result<Streaming<v1::ListBatch>> {
-        let request = ListRequest {
+        let target = self.target.wire("list", false)?;
+        let request = |session| ListRequest {
             group: 0,
-            target: Some(self.target.wire("list", false)?),
+            target: Some(target.clone()),
             start_after: self.start_after.clone().into(),
             limit: self.left.unwrap_or(0),
             consistency: 0,
+            session,
         };
         self.client
             .ask_imported("list", &self.target.to_string(), request, |mut meta, mut request| async move {

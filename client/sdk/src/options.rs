@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cairn_types::ClusterId;
 use cairn_types::limits::{RETRY_BUDGET_MS, RPC_DEADLINE_MS};
+use cairn_types::{ClusterId, Credentials};
 
 /// How a client reaches its cluster, and its bounds.
 #[derive(Clone, Debug)]
@@ -21,6 +21,9 @@ pub struct ConnectOptions {
     pub append_deadline: Duration,
     /// Bytes of appends and writes under way, at most, for each open chunk. Default 8 MiB.
     pub in_flight_bytes_max: usize,
+    /// Who this client says it is: what it asks for is then checked as POSIX says, by modes and ACLs,
+    /// and what it makes is its own. Nothing proves it. Default `None`: nothing is checked.
+    pub credentials: Option<Credentials>,
     /// A name for the servers' logs.
     pub name: String,
 }
@@ -35,6 +38,7 @@ impl ConnectOptions {
             retry_budget: Duration::from_millis(RETRY_BUDGET_MS),
             append_deadline: Duration::from_millis(600),
             in_flight_bytes_max: 8 << 20,
+            credentials: None,
             name: format!("sdk-{}", std::process::id()),
         }
     }

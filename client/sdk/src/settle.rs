@@ -79,12 +79,13 @@ impl Client {
         }
     }
 
-    /// A read of the metadata that waits for an import when one is needed.
+    /// A read of the metadata, in the name of the session that it is given, that waits for an import
+    /// when one is needed. An expired session is replaced.
     pub(crate) async fn ask_imported<M, R, F, Fut>(
         &self,
         action: &'static str,
         subject: &str,
-        message: M,
+        message: impl Fn(u64) -> M,
         send: F,
     ) -> Result<R>
     where
@@ -93,9 +94,13 @@ impl Client {
         Fut: Future<Output = std::result::Result<Response<R>, Status>>,
     {
         loop {
-            match self.reach().leader.call(action, subject, message.clone(), &send).await {
+            let session = self.reach().session.reader();
+            match self.reach().leader.call(action, subject, message(session.0), &send).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => match error.fs() {
+                    Some(FsError::SessionExpired) if session.0 != 0 && !self.reach().session.has_ended() => {
+                        self.reach().session.replace(session).await?;
+                    }
                     Some(FsError::Importing { intent }) => self.wait_intent(*intent).await?,
                     _ => return Err(error),
                 },

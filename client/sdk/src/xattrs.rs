@@ -63,9 +63,14 @@ impl Client {
         name: impl AsRef<[u8]>,
     ) -> Result<Vec<u8>> {
         let (action, at) = ("read the attribute", at.into());
-        let target = Some(at.wire(action, no_follow)?);
-        let name = name.as_ref().to_vec().into();
-        let request = v1::GetXattrRequest { group: 0, target, name, consistency: 0 };
+        let target = at.wire(action, no_follow)?;
+        let request = |session| v1::GetXattrRequest {
+            group: 0,
+            target: Some(target.clone()),
+            name: name.as_ref().to_vec().into(),
+            consistency: 0,
+            session,
+        };
         let reply = self
             .ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
                 meta.get_xattr(request).await
@@ -80,8 +85,13 @@ impl Client {
     /// Those of [`stat`](Self::stat).
     pub async fn list_xattrs(&self, at: impl Into<At>, no_follow: bool) -> Result<Vec<Vec<u8>>> {
         let (action, at) = ("list the attributes", at.into());
-        let target = Some(at.wire(action, no_follow)?);
-        let request = v1::ListXattrsRequest { group: 0, target, consistency: 0 };
+        let target = at.wire(action, no_follow)?;
+        let request = |session| v1::ListXattrsRequest {
+            group: 0,
+            target: Some(target.clone()),
+            consistency: 0,
+            session,
+        };
         let reply = self
             .ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
                 meta.list_xattrs(request).await

@@ -91,6 +91,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::RemoveNode { node, incarnation: Incarnation(6) },
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
+        Command::OpenSessionAs { client: "c".into(), credentials: samples::credentials() },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -125,6 +126,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::RemoveNode { .. } => "remove_node",
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
+        Command::OpenSessionAs { .. } => "open_session_as",
     }
 }
 

@@ -71,7 +71,8 @@ golden! {
     removed: removed::key(DiskId([0xd1; 16])), samples::removed().to_bytes();
     sessions: sessions::key(SessionId(1)), sessions::SessionRecord {
         session: SessionId(1), client: "c".into(), opened: Timestamp(1), acknowledged_below: Sequence(3),
-        replies: 2, closing: true }.to_bytes();
+        replies: 2, closing: true, checked: true }.to_bytes();
+    credentials: credentials::key(SessionId(1)), samples::credentials().to_bytes();
     replies: sessions::reply_key(SessionId(1), Sequence(4)),
         reply::to_bytes(&Ok(Answer { inode: Some(inode()), node: Some(NodeId(300)), ..Answer::default() }));
     replies_refused: sessions::reply_key(SessionId(1), Sequence(5)),

@@ -23,6 +23,7 @@
 //! disks     disk                    → data node
 //! removed   disk                    → data node that will never return
 //! sessions  session                 → client, acknowledged sequence
+//! credentials session               → user and groups, of a session that is checked
 //! replies   session, sequence       → kept reply
 //! writers   ino, writer             → last decided sequence
 //! writing   writer, ino             → (the same, turned round)
@@ -35,6 +36,7 @@
 pub mod chunks;
 pub mod contents;
 pub mod counters;
+pub mod credentials;
 pub mod disks;
 #[cfg(test)]
 mod entry_golden_tests;

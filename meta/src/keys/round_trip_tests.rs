@@ -74,8 +74,10 @@ proptest! {
         });
         back(&sessions::SessionRecord {
             session: SessionId(n[0]), client: text.clone(), opened: time, acknowledged_below: Sequence(n[1]),
-            replies: 9, closing: flag,
+            replies: 9, closing: flag, checked: !flag,
         });
+        let groups = n.map(|n| n as u32).to_vec();
+        back(&cairn_types::Credentials { uid: n[0] as u32, gid: n[1] as u32, groups });
         back(&packs::PackRecord {
             pack: PackId(n[0]), key: text.clone(), etag: text.clone(), bytes: n[1], live_chunks: 3, live_bytes: n[2],
             created: time, deletion: flag.then_some(IntentId(n[3])),

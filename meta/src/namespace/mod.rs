@@ -4,10 +4,11 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks, set_ids, xattrs → state → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks, disks, permissions, acl, set_ids, xattrs → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
+mod acl;
 pub mod apply;
 mod bounds;
 mod chunks;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod jobs;
 pub mod operation;
 mod ops;
+mod permissions;
 pub mod read;
 pub mod reply;
 mod set_ids;

@@ -1,7 +1,8 @@
 //! The set-user-ID and set-group-ID bits: what a directory hands on, and what a change takes away.
 
-use cairn_types::{FileKind, Inode};
+use cairn_types::{Credentials, FileKind, Inode};
 
+use super::error::Outcome;
 use super::state::{Birth, State};
 use super::xattrs::CAPABILITY;
 use crate::keys::RowFault;
@@ -9,7 +10,7 @@ use crate::keys::RowFault;
 /// Runs as the file's owner.
 const SET_USER_ID: u32 = 0o4000;
 /// Runs as the file's group; of a directory: what is made there gets its group.
-const SET_GROUP_ID: u32 = 0o2000;
+pub(super) const SET_GROUP_ID: u32 = 0o2000;
 /// The group may execute it.
 const GROUP_EXECUTES: u32 = 0o010;
 
@@ -24,14 +25,41 @@ pub(super) fn taken(mode: u32) -> u32 {
 impl State<'_, '_> {
     /// A new inode under `parent`, not yet in any table. Under a set-group-ID directory it gets that
     /// directory's group, and a directory the bit too.
-    pub fn born_in(&mut self, parent: &Inode, birth: &Birth) -> Inode {
-        let (mut mode, mut gid) = (birth.mode, birth.gid);
-        if parent.mode & SET_GROUP_ID != 0 {
-            gid = parent.gid;
-            mode |= if birth.kind == FileKind::Directory { SET_GROUP_ID } else { 0 };
+    ///
+    /// It is the caller's, where there is one that may not give it to others, and has what the
+    /// directory's default ACL says.
+    ///
+    /// # Errors
+    /// [`FsError::PermissionDenied`](cairn_types::FsError::PermissionDenied) when the caller may make
+    /// nothing there.
+    pub fn born_in(&mut self, parent: &Inode, birth: &Birth) -> Outcome<Inode> {
+        self.may_make_in(parent)?;
+        let mut birth = *birth;
+        if let Some(who) = self.limited() {
+            (birth.uid, birth.gid) = (who.uid, who.gid);
         }
-        let birth = Birth { kind: birth.kind, mode, uid: birth.uid, gid };
-        self.new_inode(&birth, parent.mount)
+        if parent.mode & SET_GROUP_ID != 0 {
+            birth.gid = parent.gid;
+            if birth.kind == FileKind::Directory {
+                birth.mode |= SET_GROUP_ID;
+            } else if birth.mode & GROUP_EXECUTES != 0 && self.limited().is_some_and(|w| !w.is_in(parent.gid))
+            {
+                birth.mode &= !SET_GROUP_ID;
+            }
+        }
+        let mut inode = self.new_inode(&birth, parent.mount);
+        self.inherit_acl(parent, &mut inode)?;
+        Ok(inode)
+    }
+
+    /// As [`State::take_privileges`] for a change of content: user 0 leaves the set-ID bits.
+    pub fn content_changed(&mut self, inode: &mut Inode) -> Result<(), RowFault> {
+        let mode = inode.mode;
+        self.take_privileges(inode)?;
+        if self.caller.as_ref().is_some_and(Credentials::is_superuser) {
+            inode.mode = mode;
+        }
+        Ok(())
     }
 
     /// Takes from a file what would let others run it with rights that were given to its old owner

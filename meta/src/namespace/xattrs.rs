@@ -4,6 +4,7 @@
 use cairn_types::limits::{XATTR_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTRS_MAX};
 use cairn_types::{FsError, Inode, InodeId};
 
+use super::acl;
 use super::error::Outcome;
 use super::state::State;
 use crate::keys::xattrs::{self, XattrRow, XattrTotals};
@@ -22,6 +23,8 @@ pub enum XattrSpace {
     Trusted,
     /// `security.`: of security modules.
     Security,
+    /// `system.posix_acl_access` and `system.posix_acl_default`.
+    Acl,
 }
 
 /// The space of an attribute's name.
@@ -41,6 +44,9 @@ pub fn space(name: &[u8]) -> Result<XattrSpace, FsError> {
         (b"trusted.", XattrSpace::Trusted),
         (b"security.", XattrSpace::Security),
     ];
+    if name == acl::ACCESS || name == acl::DEFAULT {
+        return Ok(XattrSpace::Acl);
+    }
     for (prefix, space) in spaces {
         if let Some(rest) = name.strip_prefix(prefix) {
             return if rest.is_empty() { Err(FsError::InvalidName) } else { Ok(space) };
@@ -138,6 +144,8 @@ mod tests {
     fn a_name_tells_its_space_or_is_refused() {
         assert_eq!(space(b"user.a"), Ok(XattrSpace::User));
         assert_eq!(space(b"trusted.a"), Ok(XattrSpace::Trusted));
+        assert_eq!(space(acl::ACCESS), Ok(XattrSpace::Acl));
+        assert_eq!(space(acl::DEFAULT), Ok(XattrSpace::Acl));
         assert_eq!(space(CAPABILITY), Ok(XattrSpace::Security));
         let empty: [&[u8]; 4] = [b"", b"user.", b"security.", b"user.a\0"];
         assert!(empty.iter().all(|name| space(name) == Err(FsError::InvalidName)));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{ChunkId, FsError, IntentId};
+use cairn_types::{ChunkId, Credentials, FsError, IntentId, SessionId};
 
 use super::call::malformed;
 use super::{Context, decode};
@@ -23,6 +23,14 @@ pub fn consistency(wire: i32) -> Result<Consistency, WireError> {
         Ok(v1::Consistency::Lease) => Ok(Consistency::Lease),
         Err(_) => Err(malformed("consistency")),
     }
+}
+
+/// Who reads, where the request names a session that said so.
+///
+/// # Errors
+/// `SessionExpired`.
+pub fn caller(view: &ReadView, session: u64) -> Result<Option<Credentials>, WireError> {
+    read::caller(&*view.store, SessionId(session)).map_err(super::refusal)
 }
 
 /// Checks that what lies on the way to `target` has been read from S3, and that of the directory
@@ -73,8 +81,9 @@ pub async fn stat(
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
     let view = ctx.node.read(consistency(request.consistency)?).await?;
+    let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, false).await?;
-    let stat = read::stat(&*view.store, &target).map_err(super::refusal)?;
+    let stat = read::stat_as(&*view.store, caller.as_ref(), &target).map_err(super::refusal)?;
     Ok(v1::StatReply {
         inode: Some(v1::Inode::from(&stat.inode)),
         log_index: view.applied.0,

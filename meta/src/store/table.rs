@@ -60,6 +60,8 @@ tables! {
     Removed => "removed",
     /// session → its state.
     Sessions => "sessions",
+    /// session → who it is, where its requests are checked.
+    Credentials => "credentials",
     /// (session, sequence) → kept reply.
     Replies => "replies",
     /// (ino, writer) → the writer's last decided mark.

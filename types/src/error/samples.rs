@@ -60,7 +60,8 @@ impl FsError {
             E::NoSuchAttribute => E::AttributeTooLarge,
             E::AttributeTooLarge => E::TooManyAttributes,
             E::TooManyAttributes => E::NotPermitted,
-            E::NotPermitted => return None,
+            E::NotPermitted => E::PermissionDenied,
+            E::PermissionDenied => return None,
         })
     }
 }

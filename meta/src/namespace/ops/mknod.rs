@@ -19,7 +19,7 @@ pub fn mknod(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outco
         return refuse(FsError::Exists);
     }
     writable(&dentry.parent)?;
-    let inode = state.born_in(&dentry.parent, birth);
+    let inode = state.born_in(&dentry.parent, birth)?;
     state.hang(dentry.parent.ino, &dentry.name, &inode)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

@@ -10,7 +10,8 @@ use crate::keys;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::operation::Placement;
+use crate::namespace::operation::{Placement, Target};
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 use crate::namespace::walk;
@@ -29,6 +30,7 @@ fn appendable(state: &State<'_, '_>, ino: InodeId) -> Outcome<Inode> {
         _ => return refuse(FsError::NotFile),
     }
     writable(&inode)?;
+    state.may(&Target::ino(ino), &inode, WRITE)?;
     Ok(inode)
 }
 

@@ -72,3 +72,49 @@ async fn special_files_are_made_and_found_with_their_numbers_over_the_wire() {
     let malformed = ServiceError::Malformed { field: "inode.kind".into() };
     assert_eq!(unknown, Err(WireError::Service(malformed)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_with_credentials_is_checked_and_so_are_reads_that_name_it() {
+    let cluster = Cluster::start().await;
+    let free = cluster.session().await;
+    let private = v1::Mkdir { target: at("/private"), mode: 0o700, uid: 5, gid: 5, parents: false };
+    free.mutate(Operation::Mkdir(private)).await.expect("made");
+    free.create("/private/f").await;
+    let denied = || WireError::Fs(FsError::PermissionDenied);
+    let credentials = |uid| Some(v1::Credentials { uid, gid: 5, groups: vec![7] });
+    let (other, owner) = (cluster.session_as(credentials(6)).await, cluster.session_as(credentials(5)).await);
+    assert_eq!(other.mutate(create("/private/g")).await, Err(denied()));
+    let made = owner.mutate(create("/private/g")).await.expect("made").inode.expect("an inode");
+    assert_eq!((made.uid, made.gid), (5, 5));
+    let stat = async |session| {
+        let message = v1::StatRequest { target: at("/private/f"), session, ..Default::default() };
+        let reply = cluster.meta.clone().stat(cluster.request(message)).await;
+        reply.map(drop).map_err(WireError::from)
+    };
+    assert_eq!(stat(other.id).await, Err(denied()));
+    assert_eq!(stat(owner.id).await, Ok(()));
+    assert_eq!((stat(free.id).await, stat(0).await), (Ok(()), Ok(())), "nothing is checked");
+    assert_eq!(stat(u64::MAX).await, Err(WireError::Fs(FsError::SessionExpired)));
+    let list = v1::ListRequest { target: at("/private"), session: other.id, ..Default::default() };
+    let refused = cluster.meta.clone().list(cluster.request(list)).await.map(drop);
+    assert_eq!(refused.map_err(WireError::from), Err(denied()));
+    let extents = v1::ExtentsRequest { target: at("/private/f"), session: other.id, ..Default::default() };
+    let refused = cluster.meta.clone().extents(cluster.request(extents)).await.map(drop);
+    assert_eq!(refused.map_err(WireError::from), Err(denied()));
+    let many = v1::Credentials { uid: 1, gid: 1, groups: vec![1; 1025] };
+    let open = v1::OpenSessionRequest { client: "c".into(), credentials: Some(many) };
+    let refused = cluster.meta.clone().open_session(cluster.request(open)).await.map(drop);
+    let malformed = ServiceError::Malformed { field: "credentials.groups".into() };
+    assert_eq!(refused.map_err(WireError::from), Err(WireError::Service(malformed)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_room_is_told_with_the_inodes() {
+    let cluster = Cluster::start().await;
+    let session = cluster.session().await;
+    session.create("/f").await;
+    let request = cluster.request(v1::StatFsRequest {});
+    let room = cluster.meta.clone().stat_fs(request).await.expect("an answer").into_inner();
+    assert_eq!((room.inodes, room.replicas, room.data_nodes), (2, 3, 0));
+    assert_eq!((room.capacity_bytes, room.free_bytes), (0, 0), "no data node has registered");
+}
