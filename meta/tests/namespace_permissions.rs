@@ -384,16 +384,16 @@ fn trusted_and_security_attributes_are_user_0_s() {
         w.ask(&root, set(name)).unwrap();
     }
     w.ask(&owner, set("user.a")).unwrap();
-    let rows = &w.d.store;
-    let names = |who| refused(read::xattr_names_as(rows, Some(who), &Target::path("/f"))).unwrap();
+    let at = Target::path("/f");
+    let names = |who| refused(read::xattr_names_as(&w.d.store, Some(who), &at)).unwrap();
     assert_eq!(names(&owner), [b"security.a".to_vec(), b"user.a".to_vec()]);
     assert_eq!(names(&root).len(), 3);
     let get =
-        |who, name: &str| refused(read::xattr_as(rows, Some(who), &Target::path("/f"), name.as_bytes()));
-    assert_eq!(get(&owner, "trusted.a"), Err(FsError::NoSuchAttribute));
-    assert_eq!(get(&owner, "security.a"), Ok(b"1".to_vec()));
+        |w: &World, who, name: &str| refused(read::xattr_as(&w.d.store, Some(who), &at, name.as_bytes()));
+    assert_eq!(get(&w, &owner, "trusted.a"), Err(FsError::NoSuchAttribute));
+    assert_eq!(get(&w, &owner, "security.a"), Ok(b"1".to_vec()));
     w.set("/f", 0o200, OWNER, GROUP);
-    assert_eq!(get(&owner, "user.a"), Err(FsError::PermissionDenied));
+    assert_eq!(get(&w, &owner, "user.a"), Err(FsError::PermissionDenied));
 }
 
 #[test]
