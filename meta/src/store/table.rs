@@ -32,8 +32,6 @@ tables! {
     Links => "links",
     /// ino → an unlinked inode whose rows are not all gone.
     Orphans => "orphans",
-    /// (ino, name) → an extended attribute's value; (ino, "") → what they come to.
-    Xattrs => "xattrs",
     /// (content, file offset) → length and source.
     Extents => "extents",
     /// ino → the contents of a file that was cut.
@@ -60,8 +58,6 @@ tables! {
     Removed => "removed",
     /// session → its state.
     Sessions => "sessions",
-    /// session → who it is, where its requests are checked.
-    Credentials => "credentials",
     /// (session, sequence) → kept reply.
     Replies => "replies",
     /// (ino, writer) → the writer's last decided mark.
@@ -74,4 +70,8 @@ tables! {
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",
+    /// (ino, name) → an extended attribute's value; (ino, "") → what they come to.
+    Xattrs => "xattrs",
+    /// session → who it is, where its requests are checked.
+    Credentials => "credentials",
 }
