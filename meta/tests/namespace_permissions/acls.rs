@@ -2,6 +2,7 @@
 
 use cairn_meta::namespace::{NamespaceError, Operation, Target, XattrMode, read};
 use cairn_types::{Credentials, FsError};
+use proptest::prelude::*;
 
 use super::{GROUP, OWNER, World, attrs, create, refused, who};
 
@@ -163,4 +164,62 @@ fn an_acl_grants_what_it_says_and_no_more_than_its_mask() {
     assert!(!w.reads(&who(5, 9, &[])) && !w.reads(&who(7, 30, &[])), "the mask");
     assert!(w.reads(&who(OWNER, 9, &[])) && w.reads(&who(7, 9, &[])), "is not for the owner and others");
     w.d.check();
+}
+
+/// What acl(5) says of an access, for the entries in their order: who owns it, who is named, whose
+/// groups are, and the rest.
+fn oracle(entries: &[(u16, u32, u16)], owner: (u32, u32), caller: &Credentials, want: u16) -> bool {
+    let of = |tag: u16| entries.iter().filter(move |e| e.0 == tag);
+    let mask = of(MASK).map(|e| e.2).next().unwrap_or(7);
+    if caller.uid == owner.0 {
+        return of(USER_OBJ).all(|e| e.2 & want == want);
+    }
+    if let Some(named) = of(USER).find(|e| e.1 == caller.uid) {
+        return named.2 & mask & want == want;
+    }
+    let mine = |gid: u32| caller.gid == gid || caller.groups.contains(&gid);
+    let members: Vec<u16> = of(GROUP_OBJ)
+        .filter(|_| mine(owner.1))
+        .chain(of(IN_GROUP).filter(|e| mine(e.1)))
+        .map(|e| e.2 & mask)
+        .collect();
+    match members.is_empty() {
+        true => of(OTHER).all(|e| e.2 & want == want),
+        false => members.iter().any(|bits| bits & want == want),
+    }
+}
+
+fn entries() -> impl Strategy<Value = Vec<(u16, u32, u16)>> {
+    let bits = || 0u16..8;
+    let users = proptest::collection::btree_map(1u32..4, bits(), 0..3);
+    let groups = proptest::collection::btree_map(20u32..24, bits(), 0..3);
+    // A mask of nothing is the mode's business: no entry is asked then.
+    (bits(), users, bits(), groups, 1u16..8, bits()).prop_map(|(owner, users, group, groups, mask, other)| {
+        let mut entries = vec![(USER_OBJ, OBJ, owner)];
+        entries.extend(users.into_iter().map(|(uid, bits)| (USER, uid, bits)));
+        entries.push((GROUP_OBJ, OBJ, group));
+        entries.extend(groups.into_iter().map(|(gid, bits)| (IN_GROUP, gid, bits)));
+        if entries.len() > 2 {
+            entries.push((MASK, OBJ, mask));
+        }
+        entries.push((OTHER, OBJ, other));
+        entries
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every caller gets what the entries say, to read and to write.
+    #[test]
+    fn acls_grant_what_the_manual_says(entries in entries(), uid in 1u32..6, gid in 20u32..25, further in 20u32..25) {
+        let mut w = World::new();
+        w.file("/f", 0o777, 1, 20);
+        w.d.done(set("/f", ACCESS, &acl(&entries)));
+        let caller = who(uid, gid, &[further]);
+        prop_assert_eq!(w.reads(&caller), oracle(&entries, (1, 20), &caller, 4));
+        let cut = w.ask(&caller, attrs("/f", |a| a.size = Some(1)));
+        prop_assert_eq!(cut.is_ok(), oracle(&entries, (1, 20), &caller, 2));
+        w.d.check();
+    }
 }
