@@ -69,6 +69,10 @@ pub fn mode_text(inode: &Inode) -> String {
         FileKind::Directory => 'd',
         FileKind::Symlink => 'l',
         FileKind::File => '-',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+        FileKind::CharacterDevice(_) => 'c',
+        FileKind::BlockDevice(_) => 'b',
     };
     let mut text = String::from(kind);
     for shift in [6u32, 3, 0] {
@@ -89,6 +93,15 @@ pub fn mode_text(inode: &Inode) -> String {
         });
     }
     text
+}
+
+/// What `ls -l` shows in the column of sizes: a device's number in its place.
+#[must_use]
+pub fn size_text(inode: &Inode) -> String {
+    match inode.kind.device() {
+        Some(device) => format!("{}, {}", device.major, device.minor),
+        None => inode.size.to_string(),
+    }
 }
 
 /// A time as `2026-11-22T10:00:00Z` (RFC 3339, UTC).
@@ -119,7 +132,8 @@ pub fn inode_json(path: &[u8], inode: &Inode, growing: bool) -> Value {
     json!({
         "path": String::from_utf8_lossy(path),
         "ino": inode.ino.0,
-        "kind": inode.kind,
+        "kind": inode.kind.word(),
+        "device": inode.kind.device(),
         "mode": format!("{:o}", inode.mode),
         "uid": inode.uid,
         "gid": inode.gid,

@@ -417,7 +417,11 @@ impl World {
             Operation::ReleaseChunk { chunk } => model.release(chunk.0, session),
             Operation::MountAdd { target, .. } => model.mount_add(at(target)),
             Operation::MountRemove { target } => model.mount_remove(at(target)),
-            Operation::RenewGrant { .. } => unreachable!(),
+            Operation::RenewGrant { .. }
+            | Operation::Mknod { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
+            | Operation::SetAttrNow { .. } => unreachable!("namespace_posix.rs has those"),
         }
     }
 }

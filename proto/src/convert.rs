@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use cairn_types::{
-    Ack, ChunkId, Extent, ExtentSource, FileKind, FsError, Generation, Inode, InodeId, MountId, ObjectKey,
-    Persist, Policy, ReplicaHealth, Sequence, TailRef, Timestamp, WriterId, WriterMark,
+    Ack, ChunkId, DeviceNumber, Extent, ExtentSource, FileKind, FsError, Generation, Inode, InodeId, MountId,
+    ObjectKey, Persist, Policy, ReplicaHealth, Sequence, TailRef, Timestamp, WriterId, WriterMark,
 };
 
 use crate::status::ServiceError;
@@ -68,11 +68,7 @@ impl TryFrom<&v1::Policy> for Policy {
 
 impl From<&Inode> for v1::Inode {
     fn from(i: &Inode) -> Self {
-        let kind = match i.kind {
-            FileKind::File => v1::FileKind::File,
-            FileKind::Directory => v1::FileKind::Directory,
-            FileKind::Symlink => v1::FileKind::Symlink,
-        };
+        let (kind, device) = kind_and_device(i.kind);
         Self {
             ino: i.ino.0,
             kind: kind.into(),
@@ -91,20 +87,51 @@ impl From<&Inode> for v1::Inode {
             target: i.target.clone().map(Bytes::from),
             policy: i.policy.as_ref().map(v1::Policy::from),
             mount: i.mount.map(|m| m.0),
+            device,
         }
     }
+}
+
+/// A kind of inode, as the wire has it.
+#[must_use]
+pub fn kind_and_device(kind: FileKind) -> (v1::FileKind, Option<v1::DeviceNumber>) {
+    let device = kind.device().map(|d| v1::DeviceNumber { major: d.major, minor: d.minor });
+    let kind = match kind {
+        FileKind::File => v1::FileKind::File,
+        FileKind::Directory => v1::FileKind::Directory,
+        FileKind::Symlink => v1::FileKind::Symlink,
+        FileKind::Fifo => v1::FileKind::Fifo,
+        FileKind::Socket => v1::FileKind::Socket,
+        FileKind::CharacterDevice(_) => v1::FileKind::CharacterDevice,
+        FileKind::BlockDevice(_) => v1::FileKind::BlockDevice,
+    };
+    (kind, device)
+}
+
+/// Reads what [`kind_and_device`] wrote.
+///
+/// # Errors
+/// [`BadMessage`] for an unknown kind, a device without its number, and a number without a device.
+pub fn file_kind(kind: i32, device: Option<v1::DeviceNumber>) -> Result<FileKind, BadMessage> {
+    let device = device.map(|d| DeviceNumber { major: d.major, minor: d.minor });
+    Ok(match (v1::FileKind::try_from(kind), device) {
+        (Ok(v1::FileKind::File), None) => FileKind::File,
+        (Ok(v1::FileKind::Directory), None) => FileKind::Directory,
+        (Ok(v1::FileKind::Symlink), None) => FileKind::Symlink,
+        (Ok(v1::FileKind::Fifo), None) => FileKind::Fifo,
+        (Ok(v1::FileKind::Socket), None) => FileKind::Socket,
+        (Ok(v1::FileKind::CharacterDevice), Some(device)) => FileKind::CharacterDevice(device),
+        (Ok(v1::FileKind::BlockDevice), Some(device)) => FileKind::BlockDevice(device),
+        (Ok(v1::FileKind::Unspecified) | Err(_), _) => return Err(BadMessage("inode.kind")),
+        _ => return Err(BadMessage("inode.device")),
+    })
 }
 
 impl TryFrom<&v1::Inode> for Inode {
     type Error = BadMessage;
 
     fn try_from(i: &v1::Inode) -> Result<Self, BadMessage> {
-        let kind = match v1::FileKind::try_from(i.kind) {
-            Ok(v1::FileKind::File) => FileKind::File,
-            Ok(v1::FileKind::Directory) => FileKind::Directory,
-            Ok(v1::FileKind::Symlink) => FileKind::Symlink,
-            _ => return Err(BadMessage("inode.kind")),
-        };
+        let kind = file_kind(i.kind, i.device)?;
         let policy =
             i.policy.as_ref().map(Policy::try_from).transpose().map_err(|_| BadMessage("inode.policy"))?;
         Ok(Self {
@@ -202,6 +229,28 @@ pub fn replica_health(number: u32) -> Result<ReplicaHealth, BadMessage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_survives_the_wire_with_its_device_and_no_other_has_one() {
+        let device = DeviceNumber { major: 8, minor: 1 };
+        let kinds = [
+            FileKind::File,
+            FileKind::Directory,
+            FileKind::Symlink,
+            FileKind::Fifo,
+            FileKind::Socket,
+            FileKind::CharacterDevice(device),
+            FileKind::BlockDevice(device),
+        ];
+        for kind in kinds {
+            let (wire, number) = kind_and_device(kind);
+            assert_eq!(file_kind(wire.into(), number), Ok(kind));
+            let other = if number.is_some() { None } else { Some(v1::DeviceNumber { major: 8, minor: 1 }) };
+            assert_eq!(file_kind(wire.into(), other), Err(BadMessage("inode.device")));
+        }
+        assert_eq!(file_kind(0, None), Err(BadMessage("inode.kind")));
+        assert_eq!(file_kind(99, None), Err(BadMessage("inode.kind")));
+    }
 
     #[test]
     fn a_health_survives_the_wire_and_an_unknown_one_is_refused() {

@@ -29,9 +29,11 @@ pub enum WireError {
 /// The gRPC code of each namespace error: the only such table in the project.
 fn fs_code(error: &FsError) -> Code {
     match error {
-        FsError::NotFound | FsError::NoSuchMount => Code::NotFound,
+        FsError::NotFound | FsError::NoSuchMount | FsError::NoSuchAttribute => Code::NotFound,
         FsError::Exists => Code::AlreadyExists,
-        FsError::ReadOnlyMount { .. } => Code::PermissionDenied,
+        FsError::ReadOnlyMount { .. } | FsError::NotPermitted | FsError::PermissionDenied => {
+            Code::PermissionDenied
+        }
         FsError::NameTooLong
         | FsError::InvalidName
         | FsError::InvalidPath
@@ -39,13 +41,16 @@ fn fs_code(error: &FsError) -> Code {
         | FsError::InvalidTarget
         | FsError::InvalidRequest
         | FsError::FileTooLarge
+        | FsError::AttributeTooLarge
         | FsError::TooLarge => Code::InvalidArgument,
         FsError::LengthMismatch { .. } | FsError::VersionMismatch { .. } | FsError::Fenced { .. } => {
             Code::Aborted
         }
-        FsError::TooManyReplies | FsError::TooManyWriters | FsError::NoSpace | FsError::LagBound { .. } => {
-            Code::ResourceExhausted
-        }
+        FsError::TooManyReplies
+        | FsError::TooManyWriters
+        | FsError::TooManyAttributes
+        | FsError::NoSpace
+        | FsError::LagBound { .. } => Code::ResourceExhausted,
         FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
         FsError::NotSupported => Code::Unimplemented,
         FsError::Damaged => Code::DataLoss,
@@ -101,6 +106,11 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         }
         E::LagBound { lag_bytes, bound_bytes } => ("LagBound", vec![*lag_bytes, *bound_bytes]),
         E::NodeRemoved { node } => ("NodeRemoved", vec![node.0]),
+        E::NoSuchAttribute => ("NoSuchAttribute", vec![]),
+        E::AttributeTooLarge => ("AttributeTooLarge", vec![]),
+        E::TooManyAttributes => ("TooManyAttributes", vec![]),
+        E::NotPermitted => ("NotPermitted", vec![]),
+        E::PermissionDenied => ("PermissionDenied", vec![]),
     }
 }
 
@@ -151,6 +161,11 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "TooFewNodes" => E::TooFewNodes { available: small(0)?, needed: small(1)? },
         "LagBound" => E::LagBound { lag_bytes: at(0)?, bound_bytes: at(1)? },
         "NodeRemoved" => E::NodeRemoved { node: NodeId(at(0)?) },
+        "NoSuchAttribute" => E::NoSuchAttribute,
+        "AttributeTooLarge" => E::AttributeTooLarge,
+        "TooManyAttributes" => E::TooManyAttributes,
+        "NotPermitted" => E::NotPermitted,
+        "PermissionDenied" => E::PermissionDenied,
         _ => return None,
     })
 }

@@ -148,6 +148,8 @@ fn errno_of(name: &str) -> Option<i32> {
         ("ENOBUFS", Errno::NOBUFS),
         ("E2BIG", Errno::TOOBIG),
         ("EOPNOTSUPP", Errno::OPNOTSUPP),
+        ("EACCES", Errno::ACCESS),
+        ("ENODATA", Errno::NODATA),
         ("EIO", Errno::IO),
         ("ENOSPC", Errno::NOSPC),
         ("EHOSTDOWN", Errno::HOSTDOWN),

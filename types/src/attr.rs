@@ -1,4 +1,4 @@
-//! [`Inode`]: a file's, directory's or symlink's attributes.
+//! [`Inode`]: the attributes of a file, a directory, or whatever else has a name.
 
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,56 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe: a name and attributes; what goes through it is between processes of one machine.
+    Fifo,
+    /// A socket's name; its ends are processes of one machine.
+    Socket,
+    /// A character device.
+    CharacterDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+}
+
+/// Which device a special file stands for (POSIX `st_rdev`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+pub struct DeviceNumber {
+    /// The driver: 0–4,095.
+    pub major: u32,
+    /// The device: 0–1,048,575.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// True for what Linux can express.
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        self.major < 1 << 12 && self.minor < 1 << 20
+    }
+}
+
+impl FileKind {
+    /// The device that it stands for, if it is one.
+    #[must_use]
+    pub fn device(self) -> Option<DeviceNumber> {
+        match self {
+            Self::CharacterDevice(device) | Self::BlockDevice(device) => Some(device),
+            _ => None,
+        }
+    }
+
+    /// One word for people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Symlink => "symlink",
+            Self::Fifo => "fifo",
+            Self::Socket => "socket",
+            Self::CharacterDevice(_) => "character-device",
+            Self::BlockDevice(_) => "block-device",
+        }
+    }
 }
 
 /// The open chunk that an appended file grows into.

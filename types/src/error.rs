@@ -183,6 +183,21 @@ pub enum FsError {
         /// The node that the disk was.
         node: NodeId,
     },
+    /// The inode has no extended attribute of that name.
+    #[error("no such extended attribute")]
+    NoSuchAttribute,
+    /// An extended attribute's value is over its limit.
+    #[error("an extended attribute's value has 65,536 bytes at most")]
+    AttributeTooLarge,
+    /// The inode's extended attributes would be too many, or too large together.
+    #[error("an inode has 256 extended attributes and 65,536 bytes in their values at most")]
+    TooManyAttributes,
+    /// The operation is for the owner, or for user 0, or for another kind of inode.
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// The mode or the ACL does not allow it.
+    #[error("permission denied")]
+    PermissionDenied,
 }
 
 impl FsError {
@@ -202,7 +217,7 @@ impl FsError {
             Self::ReadOnlyMount { .. } => Errno::ROFS,
             Self::IsMountRoot | Self::IsRoot => Errno::BUSY,
             // POSIX: link() on a directory without the privilege is EPERM.
-            Self::LinkDirectory => Errno::PERM,
+            Self::LinkDirectory | Self::NotPermitted => Errno::PERM,
             Self::TooManyLinks => Errno::MLINK,
             Self::FileTooLarge => Errno::FBIG,
             Self::InvalidName
@@ -221,10 +236,12 @@ impl FsError {
             }
             Self::SessionExpired | Self::StaleSequence { .. } => Errno::TIMEDOUT,
             Self::TooManyReplies | Self::TooManyWriters => Errno::NOBUFS,
-            Self::TooLarge => Errno::TOOBIG,
+            Self::PermissionDenied => Errno::ACCESS,
+            Self::TooLarge | Self::AttributeTooLarge => Errno::TOOBIG,
+            Self::NoSuchAttribute => Errno::NODATA,
             Self::NotSupported => Errno::OPNOTSUPP,
             Self::Damaged => Errno::IO,
-            Self::NoSpace | Self::LagBound { .. } => Errno::NOSPC,
+            Self::NoSpace | Self::LagBound { .. } | Self::TooManyAttributes => Errno::NOSPC,
             Self::TooFewNodes { .. } => Errno::HOSTDOWN,
         };
         errno.raw_os_error()

@@ -8,6 +8,7 @@ pub mod attr;
 pub mod chunk;
 pub mod clock;
 pub mod codec;
+pub mod credentials;
 pub mod error;
 pub mod extent;
 pub mod ids;
@@ -17,9 +18,10 @@ pub mod path;
 pub mod policy;
 pub mod random;
 
-pub use attr::{FileKind, Inode, TailRef, Timestamp};
+pub use attr::{DeviceNumber, FileKind, Inode, TailRef, Timestamp};
 pub use chunk::{Chain, ReplicaHealth, WriterMark};
 pub use clock::{Clock, SystemClock};
+pub use credentials::Credentials;
 pub use error::FsError;
 pub use extent::{Extent, ExtentSource, ObjectKey};
 pub use ids::{

@@ -44,6 +44,16 @@ pub const GRANT_BYTES_FIRST: u64 = 1 << 20;
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Bytes in an S3 key, at most.
 pub const S3_KEY_BYTES_MAX: usize = 1024;
+/// Bytes in an extended attribute's name, at most (Linux's own limit).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Bytes in the values of all extended attributes of an inode, and so in one of them, at most.
+pub const XATTR_BYTES_MAX: usize = 64 << 10;
+/// Extended attributes of one inode, at most: their names fit in one list as Linux has it (64 KiB).
+pub const XATTRS_MAX: u32 = 256;
+/// Entries in one ACL, at most.
+pub const ACL_ENTRIES_MAX: usize = 1024;
+/// Groups of a session's credentials beside the first, at most.
+pub const GROUPS_MAX: usize = 1024;
 /// Hard links to one file, at most.
 pub const LINKS_MAX: u32 = 65_000;
 /// The protocol version spoken by this build. Peers of another major refuse each other.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use cairn_sdk::types::Credentials;
 use clap::{Args, Subcommand};
 
 /// `cairn fs`.
@@ -10,6 +11,10 @@ pub struct FsArgs {
     /// Print results as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Be checked as this user: uid:gid[,gid…]; without it nothing is checked
+    #[arg(long = "as", global = true, value_name = "UID:GID", value_parser = parse_credentials)]
+    pub credentials: Option<Credentials>,
 
     /// What to do.
     #[command(subcommand)]
@@ -98,6 +103,12 @@ pub enum FsCommand {
         #[arg(short = 's', long)]
         symbolic: bool,
     },
+    /// Make a fifo, a socket or a device
+    Mknod(MknodArgs),
+    /// Show and change extended attributes
+    Xattr(XattrArgs),
+    /// Show capacity, use and free room
+    Df,
     /// Add up sizes
     Du {
         /// Paths
@@ -197,6 +208,74 @@ pub struct AppendArgs {
     pub expect: Option<u64>,
 }
 
+/// `cairn fs mknod`.
+#[derive(Debug, Args)]
+pub struct MknodArgs {
+    /// The new name
+    pub path: OsString,
+    /// p: a fifo, s: a socket, c: a character device, b: a block device
+    #[arg(value_parser = ["p", "s", "c", "b"])]
+    pub kind: String,
+    /// A device's major number, 0–4095
+    #[arg(requires = "minor")]
+    pub major: Option<u32>,
+    /// A device's minor number, 0–1048575
+    pub minor: Option<u32>,
+    /// Permission bits, octal
+    #[arg(short = 'm', long, default_value = "644", value_parser = parse_mode)]
+    pub mode: u32,
+}
+
+/// `cairn fs xattr`.
+#[derive(Debug, Args)]
+pub struct XattrArgs {
+    /// A symlink itself, not what it leads to
+    #[arg(short = 'P', long, global = true)]
+    pub no_follow: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: XattrCommand,
+}
+
+/// What to do with extended attributes.
+#[derive(Debug, Subcommand)]
+pub enum XattrCommand {
+    /// List names
+    Ls {
+        /// The path
+        path: OsString,
+    },
+    /// Write a value to standard output as it is; with --json as hexadecimal digits
+    Get {
+        /// The path
+        path: OsString,
+        /// The attribute: user.…, trusted.… or security.…
+        name: OsString,
+    },
+    /// Set a value (64 KiB at most)
+    Set {
+        /// The path
+        path: OsString,
+        /// The attribute: user.…, trusted.… or security.…
+        name: OsString,
+        /// The value; without it standard input is read
+        value: Option<OsString>,
+        /// Refuse one that exists
+        #[arg(long, conflicts_with = "replace")]
+        create: bool,
+        /// Refuse one that does not exist
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Remove an attribute
+    Rm {
+        /// The path
+        path: OsString,
+        /// The attribute
+        name: OsString,
+    },
+}
+
 /// `cairn fs policy`.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
@@ -220,6 +299,15 @@ pub struct PolicyArgs {
     /// Inherit from the directory above again
     #[arg(long)]
     pub inherit: bool,
+}
+
+fn parse_credentials(text: &str) -> Result<Credentials, String> {
+    let known = text.split_once(':').and_then(|(uid, gids)| {
+        let gids = gids.split(',').map(|gid| gid.parse().ok()).collect::<Option<Vec<u32>>>()?;
+        let (gid, groups) = gids.split_first()?;
+        Some(Credentials { uid: uid.parse().ok()?, gid: *gid, groups: groups.to_vec() })
+    });
+    known.filter(Credentials::is_valid).ok_or_else(|| "a user is uid:gid, or uid:gid,gid,…".to_owned())
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {

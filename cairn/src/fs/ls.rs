@@ -10,7 +10,7 @@ use super::remote;
 use super::tally::Tally;
 use crate::cli::LsArgs;
 use crate::exit::CliError;
-use crate::output::{inode_json, line, mode_text, object, time_text};
+use crate::output::{inode_json, line, mode_text, object, size_text, time_text};
 
 pub async fn run(client: &Client, args: LsArgs, json: bool) -> Result<(), CliError> {
     let several = args.paths.len() > 1 || args.recursive;
@@ -88,7 +88,7 @@ fn show(args: &LsArgs, name: &[u8], inode: &Inode, growing: bool) -> Result<(), 
         inode.nlink,
         inode.uid,
         inode.gid,
-        inode.size,
+        size_text(inode),
         time_text(inode.mtime),
     )
     .into_bytes();

@@ -3,10 +3,12 @@
 mod append;
 mod cat;
 mod copy;
+mod df;
 mod du;
 mod get;
 mod ls;
 mod make;
+mod mknod;
 mod mv;
 mod policy;
 mod put;
@@ -17,6 +19,7 @@ mod tail;
 mod tally;
 mod transfer;
 mod tree;
+mod xattr;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -25,7 +28,7 @@ use std::time::Duration;
 
 pub use cat::copy_out;
 
-use cairn_sdk::types::{FsError, FsPath, Name};
+use cairn_sdk::types::{Credentials, FsError, FsPath, Name};
 use cairn_sdk::{Client, ConnectOptions};
 
 use crate::cli::{Connect, FsArgs, FsCommand};
@@ -33,12 +36,18 @@ use crate::exit::CliError;
 
 /// Connects to the cluster that the command line names.
 pub async fn connect(connect: &Connect) -> Result<Client, CliError> {
+    connect_as(connect, None).await
+}
+
+/// As [`connect`], by a user that is checked.
+async fn connect_as(connect: &Connect, credentials: Option<Credentials>) -> Result<Client, CliError> {
     let mut options = ConnectOptions::new(connect.connect.clone());
     options.retry_budget = Duration::from_secs(connect.retry_seconds.max(1));
     if let Some(id) = &connect.cluster_id {
         let id = id.parse().map_err(|e| CliError::Usage(format!("--cluster-id {id}: {e}")))?;
         options.cluster_id = Some(id);
     }
+    options.credentials = credentials;
     options.name = format!("cairn-cli-{}", std::process::id());
     Ok(Client::connect(options).await?)
 }
@@ -46,7 +55,7 @@ pub async fn connect(connect: &Connect) -> Result<Client, CliError> {
 /// Runs one command and ends the session, whatever came of the command.
 pub async fn run(at: &Connect, args: FsArgs) -> Result<(), CliError> {
     check(&args)?;
-    let client = connect(at).await?;
+    let client = connect_as(at, args.credentials.clone()).await?;
     let outcome = dispatch(&client, args).await;
     crate::output::flush()?;
     let closed = client.close().await;
@@ -55,7 +64,7 @@ pub async fn run(at: &Connect, args: FsArgs) -> Result<(), CliError> {
 }
 
 async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
-    let FsArgs { json, command } = args;
+    let FsArgs { json, command, .. } = args;
     match command {
         FsCommand::Ls(args) => ls::run(client, args, json).await,
         FsCommand::Stat { paths, no_follow } => stat::run(client, &paths, json, no_follow).await,
@@ -73,6 +82,9 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
             make::directories(client, &paths, parents, mode, json).await
         }
         FsCommand::Ln { to, path, symbolic } => make::link(client, &to, &path, symbolic, json).await,
+        FsCommand::Mknod(args) => mknod::run(client, &args, json).await,
+        FsCommand::Xattr(args) => xattr::run(client, args, json).await,
+        FsCommand::Df => df::run(client, json).await,
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,

@@ -35,6 +35,10 @@ fn show(path: &FsPath, inode: &Inode) -> Result<(), CliError> {
     if let Some(target) = &inode.target {
         line(format!("    to: {}", String::from_utf8_lossy(target)))?;
     }
+    line(format!("  kind: {}", inode.kind.word()))?;
+    if let Some(device) = inode.kind.device() {
+        line(format!("device: {}, {}", device.major, device.minor))?;
+    }
     let growing = if inode.tail.is_some() { " (growing)" } else { "" };
     line(format!("  size: {}{growing}", inode.size))?;
     line(format!(

@@ -30,6 +30,11 @@ pub struct AttrChange {
     pub mtime: Option<Timestamp>,
     /// Time of the last access.
     pub atime: Option<Timestamp>,
+    /// The time of the last change of content becomes the cluster's own at the change (UTIME_NOW);
+    /// `mtime` must be `None` then.
+    pub mtime_now: bool,
+    /// The same for the time of the last access.
+    pub atime_now: bool,
     /// Refuse with `VersionMismatch` unless the inode is at this version.
     pub expected_version: Option<u64>,
 }
@@ -42,9 +47,10 @@ impl Client {
         no_follow: bool,
         freshness: Freshness,
     ) -> Result<v1::StatReply> {
-        let target = Some(at.wire(action, no_follow)?);
+        let target = at.wire(action, no_follow)?;
         let (consistency, max_age_ms) = freshness.wire(&self.reach().options);
-        let request = StatRequest { group: 0, target, consistency, max_age_ms };
+        let request =
+            |session| StatRequest { group: 0, target: Some(target.clone()), consistency, max_age_ms, session };
         self.ask_imported(action, &at.to_string(), (freshness, request), |mut meta, request| async move {
             meta.stat(request).await
         })
@@ -88,7 +94,13 @@ impl Client {
         let subject = || targets.first().map(At::to_string).unwrap_or_default();
         let (consistency, max_age_ms) = Freshness::Newest.wire(&self.reach().options);
         let wire = targets.iter().map(|at| at.wire("stat", false)).collect::<Result<Vec<_>>>()?;
-        let request = v1::StatAllRequest { group: 0, targets: wire, consistency, max_age_ms };
+        let request = |session| v1::StatAllRequest {
+            group: 0,
+            targets: wire.clone(),
+            consistency,
+            max_age_ms,
+            session,
+        };
         let asked = (Freshness::Newest, request);
         let reply = self
             .ask_imported("stat", &subject(), asked, |mut meta, request| async move {
@@ -164,6 +176,8 @@ impl Client {
             mtime_ns: change.mtime.map(|t| t.0),
             atime_ns: change.atime.map(|t| t.0),
             expected_version: change.expected_version,
+            mtime_now: change.mtime_now,
+            atime_now: change.atime_now,
         };
         let reply = self.change("set attributes", &at, Operation::SetAttr(set)).await?;
         inode_of("set attributes", &at.to_string(), reply.inode.as_ref())

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_proto::v1::{self, StatusReply, StatusRequest};
+use cairn_proto::v1::{self, StatFsReply, StatFsRequest, StatusReply, StatusRequest};
 use cairn_types::{ClusterId, NodeId, SessionId};
 
 use crate::chunk_writer::SharedChunks;
@@ -38,10 +38,13 @@ impl Client {
         let options = Arc::new(options);
         let connections = Connections::new(Duration::from_secs(1));
         let leader = Leader::connect(connections.clone(), Arc::clone(&options)).await?;
-        let session = Session::open(leader.clone(), &options.name).await?;
+        let session = Session::open(leader.clone(), &options.name, options.credentials.clone()).await?;
+        let owner = match &options.credentials {
+            Some(who) => (who.uid, who.gid),
+            None => (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        };
         let reach = Reach { connections, leader, session, options };
         let chunks = SharedChunks::new(reach.clone());
-        let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         Ok(Self { reach, chunks, suspects: Suspects::default(), owner, memory: Arc::default() })
     }
 
@@ -116,6 +119,21 @@ impl Client {
             .leader
             .call("ask for the status", "", StatusRequest {}, |mut meta, request| async move {
                 meta.status(request).await
+            })
+            .await
+    }
+
+    /// How much room there is, as statvfs(3) asks: the capacity of the data nodes that live divided
+    /// by the replicas of the root's policy; used is what may not be evicted, since S3 has not got
+    /// it. What a leader has not yet heard of since its election it knows from registrations.
+    ///
+    /// # Errors
+    /// `Unavailable` when no leader answers.
+    pub async fn statfs(&self) -> Result<StatFsReply> {
+        self.reach()
+            .leader
+            .call("ask for the room", "", StatFsRequest {}, |mut meta, request| async move {
+                meta.stat_fs(request).await
             })
             .await
     }

@@ -45,6 +45,7 @@ mod settle;
 mod suspects;
 mod target;
 mod wire_stream;
+mod xattrs;
 
 pub use append::{Acknowledgement, Appender};
 pub use attributes::AttrChange;
@@ -60,6 +61,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use xattrs::XattrMode;
 
-pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatFsReply, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

@@ -153,13 +153,15 @@ impl Listing {
 
     async fn open(&self) -> Result<Streaming<v1::ListBatch>> {
         let (consistency, max_age_ms) = self.freshness.wire(&self.client.reach().options);
-        let request = ListRequest {
+        let target = self.target.wire("list", false)?;
+        let request = |session| ListRequest {
             group: 0,
-            target: Some(self.target.wire("list", false)?),
+            target: Some(target.clone()),
             start_after: self.start_after.clone().into(),
             limit: self.left.unwrap_or(0),
             consistency,
             max_age_ms,
+            session,
         };
         let asked = (self.freshness, request);
         self.client

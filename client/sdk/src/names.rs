@@ -1,8 +1,8 @@
 //! Names: directories, symlinks, links, and what moves, removes and lists them.
 
-use cairn_proto::v1;
 use cairn_proto::v1::mutate_request::Operation;
-use cairn_types::{FsError, Inode};
+use cairn_proto::{convert, v1};
+use cairn_types::{FileKind, FsError, Inode};
 
 use crate::answer::inode_of;
 use crate::client::Client;
@@ -46,6 +46,23 @@ impl Client {
         let mkdir = v1::Mkdir { target, mode, uid: self.uid(), gid: self.gid(), parents };
         let reply = self.change("mkdir", at, Operation::Mkdir(mkdir)).await?;
         inode_of("mkdir", &at.to_string(), reply.inode.as_ref())
+    }
+
+    /// Makes a fifo, a socket or a device. It is a name with attributes: what opens it by a mount of
+    /// this namespace meets the kernel's fifo, socket or device of its own machine. It is durable, on
+    /// a majority of the metadata servers, when this returns.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a file, a directory, a symlink, and a device number out of its range;
+    /// those of [`mkdir`](Self::mkdir).
+    pub async fn mknod(&self, at: impl Into<At>, kind: FileKind, mode: u32) -> Result<Inode> {
+        let at = at.into();
+        let target = Some(at.wire("mknod", true)?);
+        let (kind, device) = convert::kind_and_device(kind);
+        let (kind, uid, gid) = (kind.into(), self.uid(), self.gid());
+        let mknod = v1::Mknod { target, kind, device, mode, uid, gid };
+        let reply = self.change("mknod", &at, Operation::Mknod(mknod)).await?;
+        inode_of("mknod", &at.to_string(), reply.inode.as_ref())
     }
 
     /// Makes a symlink at `at` that leads to `to`, which need not exist. It is durable, on a

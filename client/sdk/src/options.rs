@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cairn_types::ClusterId;
 use cairn_types::limits::{RETRY_BUDGET_MS, RPC_DEADLINE_MS};
+use cairn_types::{ClusterId, Credentials};
 
 /// How a client reaches its cluster, and its bounds.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct ConnectOptions {
     /// Reads of the namespace go to all metadata servers in turn, not to the leader alone: as fresh,
     /// some 100 µs later at a follower, and the leader has less to do. Default false.
     pub spread_reads: bool,
+    /// Who this client says it is: what it asks for is then checked as POSIX says, by modes and ACLs,
+    /// and what it makes is its own. Nothing proves it. Default `None`: nothing is checked.
+    pub credentials: Option<Credentials>,
     /// A name for the servers' logs.
     pub name: String,
 }
@@ -39,6 +42,7 @@ impl ConnectOptions {
             append_deadline: Duration::from_millis(600),
             in_flight_bytes_max: 8 << 20,
             spread_reads: false,
+            credentials: None,
             name: format!("sdk-{}", std::process::id()),
         }
     }

@@ -86,12 +86,13 @@ impl View {
         let mut offset = 0;
         let mut view: Option<Self> = None;
         loop {
-            let request = ExtentsRequest {
+            let request = |session| ExtentsRequest {
                 group: 0,
                 target: Some(target.clone()),
                 offset,
                 length: u64::MAX >> 1,
                 consistency: Freshness::Newest.wire(&client.reach().options).0,
+                session,
             };
             let reply = client
                 .ask_imported("open", subject, (Freshness::Newest, request), |mut meta, request| async move {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cairn_proto::v1;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{
     CloseSessionRequest, KeepAliveRequest, MutateReply, MutateRequest, OpenSessionRequest,
 };
-use cairn_types::{FsError, SessionId, WriterId};
+use cairn_types::{Credentials, FsError, SessionId, WriterId};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,6 +26,8 @@ pub(crate) struct Session {
     leader: Leader,
     gather: Gather,
     name: Arc<str>,
+    // Who the client says it is: every session that takes an expired one's place says so too.
+    credentials: Option<Arc<Credentials>>,
     slots: Arc<Semaphore>,
     // Guards: sequences are given out in order, each once, for the session in force.
     numbers: Arc<Mutex<Numbers>>,
@@ -70,13 +73,15 @@ impl Drop for Given<'_> {
 
 impl Session {
     /// Opens a session and starts renewing it, until its last handle is dropped.
-    pub(crate) async fn open(leader: Leader, name: &str) -> Result<Self> {
-        let (id, lease) = open_on(&leader, name).await?;
+    pub(crate) async fn open(leader: Leader, name: &str, credentials: Option<Credentials>) -> Result<Self> {
+        let credentials = credentials.map(Arc::new);
+        let (id, lease) = open_on(&leader, name, credentials.as_deref()).await?;
         let numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
         let session = Self {
             gather: Gather::start(leader.connections(), CHANGES_MAX),
             leader,
             name: name.into(),
+            credentials,
             slots: Arc::new(Semaphore::new(CHANGES_MAX)),
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
@@ -95,6 +100,11 @@ impl Session {
     /// The session in force.
     pub(crate) fn id(&self) -> SessionId {
         self.numbers().session
+    }
+
+    /// The session that reads name: the one in force where the client said who it is, else none.
+    pub(crate) fn reader(&self) -> SessionId {
+        if self.credentials.is_some() { self.id() } else { SessionId(0) }
     }
 
     /// A writer id that no one else has.
@@ -186,12 +196,12 @@ impl Session {
     }
 
     /// Opens a new session in the place of `expired`, unless somebody has done so.
-    async fn replace(&self, expired: SessionId) -> Result<()> {
+    pub(crate) async fn replace(&self, expired: SessionId) -> Result<()> {
         let _one = self.opening.lock().await;
         if self.id() != expired {
             return Ok(());
         }
-        let (id, lease) = open_on(&self.leader, &self.name).await?;
+        let (id, lease) = open_on(&self.leader, &self.name, self.credentials.as_deref()).await?;
         let mut numbers = self.numbers();
         *numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
         Ok(())
@@ -234,8 +244,13 @@ impl Session {
     }
 }
 
-async fn open_on(leader: &Leader, name: &str) -> Result<(SessionId, Duration)> {
-    let request = OpenSessionRequest { client: name.to_owned() };
+async fn open_on(
+    leader: &Leader,
+    name: &str,
+    credentials: Option<&Credentials>,
+) -> Result<(SessionId, Duration)> {
+    let wire = |c: &Credentials| v1::Credentials { uid: c.uid, gid: c.gid, groups: c.groups.clone() };
+    let request = OpenSessionRequest { client: name.to_owned(), credentials: credentials.map(wire) };
     let reply = leader
         .call("open a session", "", request, |mut client, request| async move {
             client.open_session(request).await

@@ -80,12 +80,13 @@ impl Client {
         }
     }
 
-    /// A read of the metadata that waits for an import when one is needed.
+    /// A read of the metadata, in the name of the session that it is given, that waits for an import
+    /// when one is needed. An expired session is replaced.
     pub(crate) async fn ask_imported<M, R, F, Fut>(
         &self,
         action: &'static str,
         subject: &str,
-        (freshness, message): (Freshness, M),
+        (freshness, message): (Freshness, impl Fn(u64) -> M),
         send: F,
     ) -> Result<R>
     where
@@ -96,13 +97,17 @@ impl Client {
         let leader = &self.reach().leader;
         let anywhere = freshness.is_anywhere(&self.reach().options);
         loop {
+            let session = self.reach().session.reader();
             let asked = match anywhere {
-                true => leader.call_any(action, subject, message.clone(), &send).await,
-                false => leader.call(action, subject, message.clone(), &send).await,
+                true => leader.call_any(action, subject, message(session.0), &send).await,
+                false => leader.call(action, subject, message(session.0), &send).await,
             };
             match asked {
                 Ok(reply) => return Ok(reply),
                 Err(error) => match error.fs() {
+                    Some(FsError::SessionExpired) if session.0 != 0 && !self.reach().session.has_ended() => {
+                        self.reach().session.replace(session).await?;
+                    }
                     Some(FsError::Importing { intent }) => self.wait_intent(*intent).await?,
                     _ => return Err(error),
                 },

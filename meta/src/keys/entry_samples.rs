@@ -9,9 +9,9 @@ use cairn_types::{
 use super::chunks::PlacedReplica;
 use super::contents::ContentId;
 use super::mounts::MountSource;
-use super::samples::{mark, object, policy};
+use super::samples::{self, mark, object, policy};
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
-use crate::namespace::{Command, Operation, Placement, Target};
+use crate::namespace::{Command, Operation, Placement, Target, TimeChange, XattrMode};
 
 fn request(operation: Operation) -> Command {
     let (session, sequence) = (SessionId(1), Sequence(2));
@@ -91,6 +91,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::RemoveNode { node, incarnation: Incarnation(6) },
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
+        Command::OpenSessionAs { client: "c".into(), credentials: samples::credentials() },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -125,6 +126,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::RemoveNode { .. } => "remove_node",
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
+        Command::OpenSessionAs { .. } => "open_session_as",
     }
 }
 
@@ -183,7 +185,32 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::MountRemove { target },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
     ];
-    all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
+    let all = all.into_iter().chain(of_attributes());
+    all.map(|operation| (operation_name(&operation), request(operation))).collect()
+}
+
+fn of_attributes() -> Vec<Operation> {
+    let (mode, uid, gid) = (0o644, 1000, 100);
+    vec![
+        Operation::Mknod { target: Target::path("/a"), kind: samples::device(), mode, uid, gid },
+        Operation::SetXattr {
+            target: Target::path("/a"),
+            name: b"user.n".to_vec(),
+            value: b"v".to_vec(),
+            mode: XattrMode::Replace,
+        },
+        Operation::RemoveXattr { target: Target::path("/a"), name: b"user.n".to_vec() },
+        Operation::SetAttrNow {
+            target: Target::path("/a"),
+            mode: Some(mode),
+            uid: None,
+            gid: Some(gid),
+            size: Some(300),
+            mtime: Some(TimeChange::At(Timestamp(-1))),
+            atime: Some(TimeChange::Now),
+            expected_version: Some(5),
+        },
+    ]
 }
 
 fn operation_name(operation: &Operation) -> &'static str {
@@ -205,5 +232,9 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::MountAdd { .. } => "mount_add",
         Operation::MountRemove { .. } => "mount_remove",
         Operation::RenewGrant { .. } => "renew_grant",
+        Operation::Mknod { .. } => "mknod",
+        Operation::SetXattr { .. } => "set_xattr",
+        Operation::RemoveXattr { .. } => "remove_xattr",
+        Operation::SetAttrNow { .. } => "set_attr_now",
     }
 }

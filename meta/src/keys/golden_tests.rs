@@ -40,6 +40,12 @@ golden! {
     nodes: nodes::key(InodeId(1), b"name"), nodes::NodeRow::Inode(inode()).to_bytes();
     nodes_link: nodes::key(InodeId(1), b"l"),
         nodes::NodeRow::Link { ino: InodeId(7), kind: FileKind::Symlink }.to_bytes();
+    nodes_device: nodes::key(InodeId(1), b"d"),
+        nodes::NodeRow::Link { ino: InodeId(7), kind: samples::device() }.to_bytes();
+    nodes_fifo: nodes::key(InodeId(1), b"p"),
+        nodes::NodeRow::Link { ino: InodeId(7), kind: FileKind::Fifo }.to_bytes();
+    xattrs: xattrs::key(InodeId(7), b"user.n"), xattrs::XattrRow { value: b"v".to_vec() }.to_bytes();
+    xattrs_totals: xattrs::totals_key(InodeId(7)), xattrs::XattrTotals { count: 1, bytes: 300 }.to_bytes();
     places: places::key(InodeId(7)), places::Place { parent: InodeId(1), name: b"name".to_vec() }.to_bytes();
     links: links::key(InodeId(7), InodeId(1), b"l"), PRESENT.to_vec();
     orphans: orphans::key(InodeId(7)), orphans::Orphan { inode: inode() }.to_bytes();
@@ -65,7 +71,8 @@ golden! {
     removed: removed::key(DiskId([0xd1; 16])), samples::removed().to_bytes();
     sessions: sessions::key(SessionId(1)), sessions::SessionRecord {
         session: SessionId(1), client: "c".into(), opened: Timestamp(1), acknowledged_below: Sequence(3),
-        replies: 2, closing: true }.to_bytes();
+        replies: 2, closing: true, checked: true }.to_bytes();
+    credentials: credentials::key(SessionId(1)), samples::credentials().to_bytes();
     replies: sessions::reply_key(SessionId(1), Sequence(4)),
         reply::to_bytes(&Ok(Answer { inode: Some(inode()), node: Some(NodeId(300)), ..Answer::default() }));
     replies_refused: sessions::reply_key(SessionId(1), Sequence(5)),

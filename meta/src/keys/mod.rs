@@ -8,6 +8,8 @@
 //! places    ino                     → parent, name of the primary link
 //! links     ino, parent, name       → (further hard link)
 //! orphans   ino                     → inode, unlinked, whose rows are not all gone
+//! xattrs    ino, name               → value of an extended attribute
+//! xattrs    ino, ""                 → how many they are, their bytes
 //! extents   content, file offset    → length, source
 //! contents  ino                     → its contents, when they are not its own number alone
 //! detached  content                 → from where on its extents are no file's
@@ -21,6 +23,7 @@
 //! disks     disk                    → data node
 //! removed   disk                    → data node that will never return
 //! sessions  session                 → client, acknowledged sequence
+//! credentials session               → user and groups, of a session that is checked
 //! replies   session, sequence       → kept reply
 //! writers   ino, writer             → last decided sequence
 //! writing   writer, ino             → (the same, turned round)
@@ -33,6 +36,7 @@
 pub mod chunks;
 pub mod contents;
 pub mod counters;
+pub mod credentials;
 pub mod disks;
 #[cfg(test)]
 mod entry_golden_tests;
@@ -59,6 +63,7 @@ mod round_trip_tests;
 pub(crate) mod samples;
 pub mod sessions;
 pub mod writers;
+pub mod xattrs;
 
 use bincode::{Decode, Encode};
 use cairn_types::codec;

@@ -1,8 +1,8 @@
 //! What is written is read back; what is cut or garbled is refused and never a panic.
 
 use cairn_types::{
-    ChunkId, Epoch, ExtentSource, InodeId, IntentId, MountId, Name, NodeId, PackId, Sequence, SessionId,
-    Timestamp, WriterId,
+    ChunkId, Epoch, ExtentSource, FileKind, Inode, InodeId, IntentId, MountId, Name, NodeId, PackId,
+    Sequence, SessionId, Timestamp, WriterId,
 };
 use proptest::prelude::*;
 
@@ -38,6 +38,11 @@ proptest! {
         inode.mount = inode.mount.filter(|_| flags[2]);
         back(&orphans::Orphan { inode: inode.clone() });
         back(&NodeRow::Link { ino: inode.ino, kind: inode.kind });
+        let device = cairn_types::DeviceNumber { major: mode, minor: mode };
+        for kind in [FileKind::Fifo, FileKind::Socket, FileKind::CharacterDevice(device), samples::device()] {
+            back(&NodeRow::Link { ino: inode.ino, kind });
+            back(&NodeRow::Inode(Inode { kind, ..inode.clone() }));
+        }
         back(&NodeRow::Inode(inode));
     }
 
@@ -58,6 +63,8 @@ proptest! {
     fn small_records(n: [u64; 4], bytes: Vec<u8>, text: String, flag: bool, time: i64) {
         let time = Timestamp(time);
         back(&places::Place { parent: InodeId(n[0]), name: bytes.clone() });
+        back(&xattrs::XattrRow { value: bytes.clone() });
+        back(&xattrs::XattrTotals { count: 7, bytes: n[0] });
         back(&extents::ExtentRow { length: n[0], source: ExtentSource::Chunk { chunk: ChunkId(n[1]), offset: n[2] } });
         back(&extents::ExtentRow { length: n[0], source: samples::object() });
         back(&objects::ObjectRow { ino: InodeId(n[0]), etag: text.clone(), size: n[1] });
@@ -67,8 +74,10 @@ proptest! {
         });
         back(&sessions::SessionRecord {
             session: SessionId(n[0]), client: text.clone(), opened: time, acknowledged_below: Sequence(n[1]),
-            replies: 9, closing: flag,
+            replies: 9, closing: flag, checked: !flag,
         });
+        let groups = n.map(|n| n as u32).to_vec();
+        back(&cairn_types::Credentials { uid: n[0] as u32, gid: n[1] as u32, groups });
         back(&packs::PackRecord {
             pack: PackId(n[0]), key: text.clone(), etag: text.clone(), bytes: n[1], live_chunks: 3, live_bytes: n[2],
             created: time, deletion: flag.then_some(IntentId(n[3])),

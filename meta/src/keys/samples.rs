@@ -1,9 +1,9 @@
 //! One row of each table, for the golden bytes.
 
 use cairn_types::{
-    Ack, Chain, ChunkId, ClusterId, DiskId, Epoch, ExtentSource, FileKind, Generation, Incarnation, Inode,
-    InodeId, IntentId, LogIndex, MountId, NodeId, ObjectKey, PackId, Persist, Policy, Sequence, SessionId,
-    TailRef, Timestamp, WriterId, WriterMark,
+    Ack, Chain, ChunkId, ClusterId, Credentials, DeviceNumber, DiskId, Epoch, ExtentSource, FileKind,
+    Generation, Incarnation, Inode, InodeId, IntentId, LogIndex, MountId, NodeId, ObjectKey, PackId, Persist,
+    Policy, Sequence, SessionId, TailRef, Timestamp, WriterId, WriterMark,
 };
 
 use super::chunks::{Activation, ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica, Sealed};
@@ -44,6 +44,14 @@ pub fn inode() -> Inode {
         policy: Some(policy()),
         mount: Some(MountId(2)),
     }
+}
+
+pub fn credentials() -> Credentials {
+    Credentials { uid: 1000, gid: 100, groups: vec![4, 70_000] }
+}
+
+pub fn device() -> FileKind {
+    FileKind::BlockDevice(DeviceNumber { major: 259, minor: 3 })
 }
 
 pub fn object() -> ExtentSource {

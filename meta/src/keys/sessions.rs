@@ -1,7 +1,7 @@
 //! `sessions`: session → [`SessionRecord`], and `replies`: (session, sequence) → kept reply.
 
 use bincode::{Decode, Encode};
-use cairn_types::{Sequence, SessionId, Timestamp};
+use cairn_types::{Sequence, SessionId, Timestamp, codec};
 
 use super::{Record, RowFault};
 use crate::store::{KeyRange, Table};
@@ -21,10 +21,34 @@ pub struct SessionRecord {
     pub replies: u32,
     /// It is over; its last rows are being removed.
     pub closing: bool,
+    /// Its requests are checked by its row in `credentials`.
+    pub checked: bool,
+}
+
+/// Format 1: no session was checked.
+#[derive(Encode, Decode)]
+struct Unchecked {
+    session: SessionId,
+    client: String,
+    opened: Timestamp,
+    acknowledged_below: Sequence,
+    replies: u32,
+    closing: bool,
 }
 
 impl Record for SessionRecord {
     const TABLE: Table = Table::Sessions;
+    const FORMAT: u8 = 2;
+
+    fn from_bytes(key: &[u8], bytes: &[u8]) -> Result<Self, RowFault> {
+        let damaged = |_| RowFault::Damaged { table: Self::TABLE, key: key.to_vec() };
+        if bytes.first() != Some(&1) {
+            return codec::decode(Self::FORMAT, bytes).map_err(damaged);
+        }
+        let Unchecked { session, client, opened, acknowledged_below, replies, closing } =
+            codec::decode(1, bytes).map_err(damaged)?;
+        Ok(Self { session, client, opened, acknowledged_below, replies, closing, checked: false })
+    }
 }
 
 /// The key of a session.
@@ -58,4 +82,27 @@ pub fn replies_between(session: SessionId, from: Sequence, below: Sequence) -> K
 /// [`RowFault::Damaged`] when the key is too short.
 pub fn reply_sequence(key: &[u8]) -> Result<Sequence, RowFault> {
     Ok(Sequence(super::u64_at(Table::Replies, key, 8)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_format_1_is_read_and_is_not_checked() {
+        // The line `sessions` of golden.txt, as it was in format 1.
+        let bytes = [1, 1, 1, b'c', 2, 3, 2, 1];
+        let record = SessionRecord::from_bytes(b"k", &bytes).unwrap();
+        let expected = SessionRecord {
+            session: SessionId(1),
+            client: "c".into(),
+            opened: Timestamp(1),
+            acknowledged_below: Sequence(3),
+            replies: 2,
+            closing: true,
+            checked: false,
+        };
+        assert_eq!(record, expected);
+        assert!(SessionRecord::from_bytes(b"k", &bytes[..7]).is_err());
+    }
 }

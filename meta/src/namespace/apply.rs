@@ -6,10 +6,10 @@ use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, Se
 use super::bounds::Bounds;
 use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
-use super::operation::Operation;
+use super::operation::{Operation, TimeChange};
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    cluster, commit, create, import, intent, link, mkdir, mknod, mount, node, open, pack, purge, rename,
+    replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -73,26 +73,30 @@ fn request(
     acknowledged_below: Sequence,
     operation: &Operation,
 ) -> Result<Reply, RowFault> {
-    match admit(state, id, sequence, acknowledged_below) {
+    let checked = match admit(state, id, sequence, acknowledged_below) {
         Err(NamespaceError::Refused(error)) => return Ok(Err(error)),
         Err(NamespaceError::Fault(fault)) => return Err(fault),
-        Ok(()) => {}
-    }
+        Ok(checked) => checked,
+    };
     if let Some(reply) = session::kept_reply(state, id, sequence)? {
         return Ok(reply);
+    }
+    if checked {
+        state.caller = Some(session::credentials(state, id)?);
     }
     let outcome = operate(state, id, operation);
     let reply = settle(state, outcome)?;
     finish(state, (id, sequence), acknowledged_below, reply)
 }
 
-/// Checks that the request may run, or that its reply may still be kept.
+/// Checks that the request may run, or that its reply may still be kept. Answers whether what it asks
+/// for is checked by the session's credentials.
 fn admit(
     state: &State<'_, '_>,
     id: SessionId,
     sequence: Sequence,
     acknowledged_below: Sequence,
-) -> Outcome<()> {
+) -> Outcome<bool> {
     let record = session::living(state, id)?;
     if sequence < record.acknowledged_below {
         return refuse(FsError::StaleSequence { sequence });
@@ -102,11 +106,11 @@ fn admit(
     }
     let room = (record.replies as usize) < REPLIES_PER_SESSION_MAX;
     if room || session::kept_reply(state, id, sequence)?.is_some() {
-        return Ok(());
+        return Ok(record.checked);
     }
     let freed = sessions::replies_between(id, record.acknowledged_below, acknowledged_below);
     let makes_room = !state.txn.scan(Table::Replies, &freed, 1)?.is_empty();
-    if makes_room { Ok(()) } else { refuse(FsError::TooManyReplies) }
+    if makes_room { Ok(record.checked) } else { refuse(FsError::TooManyReplies) }
 }
 
 /// Drops acknowledged replies and keeps this one.
@@ -130,7 +134,8 @@ fn finish(
 fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
     match command {
         Command::InitCluster { cluster, policy } => cluster::init(state, *cluster, *policy),
-        Command::OpenSession { client } => session::open(state, client),
+        Command::OpenSession { client } => session::open(state, client, None),
+        Command::OpenSessionAs { client, credentials } => session::open(state, client, Some(credentials)),
         Command::CloseSession { session } | Command::ExpireSession { session } => {
             session::end(state, *session)
         }
@@ -235,9 +240,21 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         }
         Operation::SetAttr { target, mode, uid, gid, size, mtime, atime, expected_version } => {
             let (mode, uid, gid) = (*mode, *uid, *gid);
+            let (mtime, atime) = (mtime.map(TimeChange::At), atime.map(TimeChange::At));
+            let changes = set_attr::Changes { mode, uid, gid, size: *size, mtime, atime };
+            set_attr::set_attr(state, target, &changes, *expected_version)
+        }
+        Operation::SetAttrNow { target, mode, uid, gid, size, mtime, atime, expected_version } => {
+            let (mode, uid, gid) = (*mode, *uid, *gid);
             let changes = set_attr::Changes { mode, uid, gid, size: *size, mtime: *mtime, atime: *atime };
             set_attr::set_attr(state, target, &changes, *expected_version)
         }
+        Operation::Mknod { target, kind, mode, uid, gid } => {
+            let birth = Birth { kind: *kind, mode: *mode, uid: *uid, gid: *gid };
+            mknod::mknod(state, target, &birth)
+        }
+        Operation::SetXattr { target, name, value, mode } => xattr::set(state, target, name, value, *mode),
+        Operation::RemoveXattr { target, name } => xattr::remove(state, target, name),
         Operation::SetPolicy { target, policy } => set_policy::set_policy(state, target, *policy),
         Operation::MountAdd { target, source } => mount::add(state, target, source),
         Operation::MountRemove { target } => mount::remove(state, target),

@@ -3,8 +3,8 @@
 use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
 use cairn_types::{
-    Chain, ChunkId, ClusterId, DiskId, Epoch, Incarnation, InodeId, IntentId, NodeId, PackId, Policy,
-    Sequence, SessionId, Timestamp, WriterMark,
+    Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, Incarnation, InodeId, IntentId, NodeId, PackId,
+    Policy, Sequence, SessionId, Timestamp, WriterMark,
 };
 
 use super::operation::Operation;
@@ -292,6 +292,14 @@ pub enum Command {
     EndRemoval {
         /// The node.
         node: NodeId,
+    },
+    /// As `OpenSession`, of a client that says who it is: the session's requests are checked.
+    /// Answers `session`.
+    OpenSessionAs {
+        /// What the client calls itself.
+        client: String,
+        /// Who it is.
+        credentials: Credentials,
     },
 }
 

@@ -4,10 +4,11 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks → state → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks, disks, permissions, acl, set_ids, xattrs → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
+mod acl;
 pub mod apply;
 mod bounds;
 mod chunks;
@@ -19,17 +20,21 @@ pub mod error;
 pub mod jobs;
 pub mod operation;
 mod ops;
+mod permissions;
 pub mod read;
 pub mod reply;
+mod set_ids;
 mod state;
 mod tree;
 mod walk;
+mod xattrs;
 
 pub use apply::{apply, apply_within};
 pub use bounds::Bounds;
 pub use command::{Command, Entry};
 pub use error::NamespaceError;
-pub use operation::{Operation, Placement, Target};
+pub use operation::{Operation, Placement, Target, TimeChange, XattrMode};
 pub use ops::replica::STRIKE_MAX;
 pub use ops::session::clipped;
 pub use reply::{Answer, Reply};
+pub use xattrs::{XattrSpace, space as xattr_space};

@@ -1,7 +1,9 @@
 //! [`Operation`]: what a client asks for, as [`Command::Request`](super::Command::Request) carries it.
 
 use bincode::{Decode, Encode};
-use cairn_types::{ChunkId, Epoch, Extent, Generation, InodeId, NodeId, Policy, Timestamp, WriterId};
+use cairn_types::{
+    ChunkId, Epoch, Extent, FileKind, Generation, InodeId, NodeId, Policy, Timestamp, WriterId,
+};
 
 use crate::keys::chunks::PlacedReplica;
 use crate::keys::mounts::MountSource;
@@ -51,6 +53,27 @@ pub struct Placement {
     pub replicas: Vec<PlacedReplica>,
     /// The member that orders appends.
     pub primary: NodeId,
+}
+
+/// What a time becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum TimeChange {
+    /// This one.
+    At(Timestamp),
+    /// The state's time when the entry is applied (UTIME_NOW).
+    Now,
+}
+
+/// What SetXattr does about an attribute that exists, or does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum XattrMode {
+    /// Makes it or replaces it.
+    #[default]
+    Any,
+    /// Refuses one that exists.
+    Create,
+    /// Refuses one that does not.
+    Replace,
 }
 
 /// What a client asks for. The same verbs as `MutateRequest` in proto/proto/meta.proto.
@@ -209,5 +232,55 @@ pub enum Operation {
         epoch: Epoch,
         /// The new grant.
         grant_bytes: u64,
+    },
+    /// Makes a fifo, a socket or a device. Answers `inode`.
+    Mknod {
+        /// Where.
+        target: Target,
+        /// What, with its device number.
+        kind: FileKind,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Sets an extended attribute. Answers `inode`.
+    SetXattr {
+        /// Of which inode.
+        target: Target,
+        /// Its name, space included.
+        name: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+        /// What to do about one that exists, or does not.
+        mode: XattrMode,
+    },
+    /// Removes an extended attribute. Answers `inode`.
+    RemoveXattr {
+        /// Of which inode.
+        target: Target,
+        /// Its name, space included.
+        name: Vec<u8>,
+    },
+    /// As `SetAttr`, with times that are the state's own. Answers `inode`.
+    SetAttrNow {
+        /// Of which inode.
+        target: Target,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// Owner.
+        uid: Option<u32>,
+        /// Group.
+        gid: Option<u32>,
+        /// Length; `TailOpen` while a tail is open.
+        size: Option<u64>,
+        /// Last change of content.
+        mtime: Option<TimeChange>,
+        /// Last access.
+        atime: Option<TimeChange>,
+        /// Refuse unless this is the inode's version.
+        expected_version: Option<u64>,
     },
 }

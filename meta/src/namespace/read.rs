@@ -1,10 +1,13 @@
 //! Pure reads of a point in time: what clients ask for. [`jobs`](super::jobs) has the leader's.
 
+mod callers;
+mod xattrs;
+
 use std::collections::BTreeSet;
 
 use cairn_types::limits::LIST_BATCH_MAX;
 use cairn_types::{
-    ChunkId, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, Policy, Timestamp,
+    ChunkId, Credentials, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, Policy, Timestamp,
 };
 
 use super::error::{NamespaceError, Outcome, refuse};
@@ -22,6 +25,9 @@ use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{Record, RowFault};
 use crate::store::{KeyRange, Rows, Table};
+
+pub use self::callers::{caller, may_list, may_read};
+pub use self::xattrs::{xattr, xattr_as, xattr_names, xattr_names_as};
 
 /// Extents in one answer, at most.
 pub const EXTENTS_MAX: usize = 1024;
@@ -110,7 +116,15 @@ pub fn granted(rows: &dyn Rows) -> Result<u64, RowFault> {
 /// # Errors
 /// [`FsError`] as path resolution has them.
 pub fn resolve(rows: &dyn Rows, target: &Target) -> Outcome<Inode> {
-    Ok(walk::walk(rows, target, last_link(target), &mut |_| {})?.inode()?)
+    resolve_as(rows, None, target)
+}
+
+/// As [`resolve`], by a caller that is checked.
+///
+/// # Errors
+/// As [`resolve`]; `PermissionDenied`.
+pub fn resolve_as(rows: &dyn Rows, caller: Option<&Credentials>, target: &Target) -> Outcome<Inode> {
+    Ok(walk::walk(rows, target, last_link(target), caller, &mut |_| {})?.inode()?)
 }
 
 /// The inode, the policy in force and the open tail.
@@ -118,7 +132,15 @@ pub fn resolve(rows: &dyn Rows, target: &Target) -> Outcome<Inode> {
 /// # Errors
 /// As [`resolve`].
 pub fn stat(rows: &dyn Rows, target: &Target) -> Outcome<Stat> {
-    let walked = walk::walk(rows, target, last_link(target), &mut |_| {})?;
+    stat_as(rows, None, target)
+}
+
+/// As [`stat`], by a caller that is checked.
+///
+/// # Errors
+/// As [`stat`]; `PermissionDenied`.
+pub fn stat_as(rows: &dyn Rows, caller: Option<&Credentials>, target: &Target) -> Outcome<Stat> {
+    let walked = walk::walk(rows, target, last_link(target), caller, &mut |_| {})?;
     // The way down from an inode that is not the root may lie under a policy further up.
     let known = walked.policy;
     let inode = walked.inode()?;
@@ -138,13 +160,27 @@ pub fn stat(rows: &dyn Rows, target: &Target) -> Outcome<Stat> {
 /// # Errors
 /// As [`resolve`]; `IsDirectory`, `NotFile`.
 pub fn extents(rows: &dyn Rows, target: &Target, offset: u64, length: u64) -> Outcome<FileRange> {
-    let stat = stat(rows, target)?;
+    extents_as(rows, None, target, (offset, length))
+}
+
+/// As [`extents`], by a caller that is checked.
+///
+/// # Errors
+/// As [`extents`]; `PermissionDenied`.
+pub fn extents_as(
+    rows: &dyn Rows,
+    caller: Option<&Credentials>,
+    target: &Target,
+    (offset, length): (u64, u64),
+) -> Outcome<FileRange> {
+    let stat = stat_as(rows, caller, target)?;
     if stat.inode.is_dir() {
         return refuse(FsError::IsDirectory);
     }
     if !stat.inode.is_file() {
         return refuse(FsError::NotFile);
     }
+    may_read(rows, caller, target, &stat.inode)?;
     let mut list = Vec::new();
     for span in contents::of(rows, stat.inode.ino)?.spans(offset, offset.saturating_add(length)) {
         if list.len() > EXTENTS_MAX {
@@ -284,7 +320,7 @@ pub fn import_needed(
             entered.push(dir.ino);
         }
     };
-    match walk::walk(rows, target, last_link(target), &mut enter) {
+    match walk::walk(rows, target, last_link(target), None, &mut enter) {
         Ok(walked) => {
             if let Ok(inode) = walked.inode()
                 && contents

@@ -2,7 +2,8 @@
 
 use cairn_types::limits::ROWS_PER_ENTRY_MAX;
 use cairn_types::{
-    FileKind, FsError, Generation, Inode, InodeId, IntentId, LogIndex, MountId, NodeId, SessionId, Timestamp,
+    Credentials, FileKind, FsError, Generation, Inode, InodeId, IntentId, LogIndex, MountId, NodeId,
+    SessionId, Timestamp,
 };
 
 use super::bounds::Bounds;
@@ -17,6 +18,7 @@ use crate::keys::{self, Record, RowFault};
 use crate::store::{Table, Txn};
 
 /// What a new inode starts with.
+#[derive(Clone, Copy)]
 pub(super) struct Birth {
     pub kind: FileKind,
     pub mode: u32,
@@ -30,6 +32,8 @@ pub(super) struct State<'t, 'a> {
     pub cluster: ClusterRecord,
     pub index: LogIndex,
     pub bounds: Bounds,
+    /// Who asks, where the session said so: what it asks for is checked.
+    pub caller: Option<Credentials>,
     stored: ClusterRecord,
 }
 
@@ -44,7 +48,7 @@ impl<'t, 'a> State<'t, 'a> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, bounds, stored })
+        Ok(Self { txn, cluster, index, bounds, caller: None, stored })
     }
 
     /// Keeps what the entry did.
@@ -100,8 +104,13 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes a changed inode at its primary link, with a new version and ctime.
     pub fn change_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
-        inode.version += 1;
         inode.ctime = self.now();
+        self.note_inode(inode)
+    }
+
+    /// Writes an inode of which nothing changed that POSIX knows: a new version, the same ctime.
+    pub fn note_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
+        inode.version += 1;
         let Some((place, _)) = walk::inode(&*self.txn, inode.ino)? else { return refuse(FsError::Stale) };
         self.put_at(&place, inode);
         Ok(())
@@ -140,7 +149,7 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Resolves a target.
     pub fn walk(&self, target: &Target, last: LastLink) -> Outcome<Walk> {
-        walk::walk(&*self.txn, target, last, &mut |_| {})
+        walk::walk(&*self.txn, target, last, self.caller.as_ref(), &mut |_| {})
     }
 
     /// Resolves a target to its inode, following a last symlink unless it says otherwise.

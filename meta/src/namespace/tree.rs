@@ -88,10 +88,11 @@ impl State<'_, '_> {
         Ok(())
     }
 
-    /// Removes a file or symlink that no name leads to. Its tail begins its seal.
+    /// Removes what is no directory and no name leads to. Its tail begins its seal.
     pub fn drop_file(&mut self, inode: &Inode) -> Outcome<()> {
         self.seal_tail(inode)?;
         self.delete(Table::Places, places::key(inode.ino));
+        self.drop_xattrs(inode.ino)?;
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
         if inode.kind != FileKind::File {
             return Ok(());
@@ -105,18 +106,20 @@ impl State<'_, '_> {
 
     /// Removes an empty directory and its name.
     pub fn drop_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) -> Outcome<()> {
-        self.take_directory(parent, name, dir);
+        self.take_directory(parent, name, dir)?;
         self.touch_directory(parent, -1)
     }
 
     /// As [`State::drop_directory`], the directory above left to the caller.
-    pub fn take_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) {
+    pub fn take_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) -> Result<(), RowFault> {
         self.delete(Table::Nodes, nodes::key(parent, name));
         self.delete(Table::Places, places::key(dir.ino));
+        self.drop_xattrs(dir.ino)?;
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
         if dir.mount.is_some() {
             self.delete(Table::Imports, keys::imports::key(dir.ino));
         }
+        Ok(())
     }
 
     /// Removes some extents under a file's own number and as many writers; true when none are left.

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use cairn_types::limits::{PATH_BYTES_MAX, SYMLINKS_MAX};
-use cairn_types::{FileKind, FsError, Inode, InodeId, Name, Policy};
+use cairn_types::{Credentials, FileKind, FsError, Inode, InodeId, Name, Policy};
 
 use super::error::{Outcome, refuse};
 use super::operation::Target;
+use super::permissions;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, RowFault};
@@ -168,15 +169,18 @@ pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
     refuse(FsError::TooLarge)
 }
 
-/// Resolves a target. `enter` is told each directory before a name is looked up in it.
+/// Resolves a target. `enter` is told each directory before a name is looked up in it; a `caller`
+/// must be allowed to search it.
 ///
 /// # Errors
+/// [`FsError::PermissionDenied`] for a directory that the caller may not search;
 /// [`FsError`] as POSIX path resolution has them; [`FsError::InvalidPath`] for `..` or NUL in the
 /// target's own path; [`FsError::Stale`] when its inode is gone.
 pub fn walk(
     rows: &dyn Rows,
     target: &Target,
     last: LastLink,
+    caller: Option<&Credentials>,
     enter: &mut dyn FnMut(&Inode),
 ) -> Outcome<Walk> {
     let parts = own_components(&target.path)?;
@@ -187,6 +191,9 @@ pub fn walk(
     while let Some(part) = left.pop_front() {
         if !at.is_dir() {
             return refuse(FsError::NotDirectory);
+        }
+        if let Some(caller) = caller {
+            permissions::check(rows, caller, &at, permissions::SEARCH)?;
         }
         if part == b".." {
             at = parent_of(rows, &at)?;

@@ -1,10 +1,11 @@
 //! Wire messages → commands. What comes in is checked here for its form; what it means is
 //! checked by the state machine.
 
+mod attributes;
+
 use cairn_proto::{WireError, v1};
 use cairn_types::{
-    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, Timestamp,
-    WriterId,
+    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, WriterId,
 };
 
 use super::call::malformed;
@@ -112,7 +113,10 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         | Wire::Unlink(_)
         | Wire::Rmdir(_)
         | Wire::Rename(_) => naming(wire)?,
-        Wire::SetAttr(m) => set_attr(m)?,
+        Wire::SetAttr(m) => attributes::set_attr(m)?,
+        Wire::Mknod(m) => attributes::mknod(m)?,
+        Wire::SetXattr(m) => attributes::set_xattr(m)?,
+        Wire::RemoveXattr(m) => attributes::remove_xattr(m)?,
         Wire::SetPolicy(m) => Operation::SetPolicy {
             target: target(m.target)?,
             policy: m.policy.as_ref().map(Policy::try_from).transpose()?,
@@ -186,19 +190,6 @@ fn naming(wire: v1::mutate_request::Operation) -> Result<Operation, WireError> {
             }
         }
         _ => return Err(malformed("operation")),
-    })
-}
-
-fn set_attr(m: v1::SetAttr) -> Result<Operation, WireError> {
-    Ok(Operation::SetAttr {
-        target: target(m.target)?,
-        mode: m.mode.map(mode).transpose()?,
-        uid: m.uid,
-        gid: m.gid,
-        size: m.size,
-        mtime: m.mtime_ns.map(Timestamp),
-        atime: m.atime_ns.map(Timestamp),
-        expected_version: m.expected_version,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_proto::{WireError, v1};
 
-use super::stat::{consistency, imported};
+use super::stat::{caller, consistency, imported};
 use super::{Context, decode};
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::mounts::MountRecord;
@@ -21,9 +21,11 @@ pub async fn extents(
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
     let view = ctx.node.read(consistency(request.consistency, 0)?).await?;
+    let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, false).await?;
     let rows: &dyn Rows = &*view.store;
-    let range = read::extents(rows, &target, request.offset, request.length).map_err(super::refusal)?;
+    let range = read::extents_as(rows, caller.as_ref(), &target, (request.offset, request.length))
+        .map_err(super::refusal)?;
     let mut chunks: Vec<&ChunkRecord> = range.chunks.iter().collect();
     if let Some(tail) = &range.stat.tail
         && chunks.iter().all(|c| c.chunk != tail.chunk)

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::call::malformed;
-use super::stat::{age_ms, consistency, imported};
+use super::stat::{age_ms, caller, consistency, imported};
 use super::{Context, decode};
 use crate::namespace::read::{self, Listed};
 use crate::node::ReadView;
@@ -44,11 +44,13 @@ pub async fn list(
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
     let age_ms = age_ms(ctx, &view, consistency);
+    let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, true).await?;
-    let directory = read::resolve(&*view.store, &target).map_err(super::refusal)?;
+    let directory = read::resolve_as(&*view.store, caller.as_ref(), &target).map_err(super::refusal)?;
     if !directory.is_dir() {
         return Err(FsError::NotDirectory.into());
     }
+    read::may_list(&*view.store, caller.as_ref(), &directory).map_err(super::refusal)?;
     let limit = if request.limit == 0 { u64::MAX } else { request.limit };
     let cursor =
         Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit, age_ms };

@@ -11,7 +11,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
+    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs, status,
+    wait, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -104,6 +105,14 @@ impl Meta for MetaService {
         self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
     }
 
+    async fn get_xattr(&self, r: Request<v1::GetXattrRequest>) -> Answered<v1::GetXattrReply> {
+        self.0.call("GetXattr", r, async |ctx, m, _| xattrs::get(&ctx, m).await).await
+    }
+
+    async fn list_xattrs(&self, r: Request<v1::ListXattrsRequest>) -> Answered<v1::ListXattrsReply> {
+        self.0.call("ListXattrs", r, async |ctx, m, _| xattrs::list(&ctx, m).await).await
+    }
+
     async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {
         self.0.call("GetChunk", r, async |ctx, m, _| stat::chunk(&ctx, m).await).await
     }
@@ -134,6 +143,10 @@ impl Meta for MetaService {
 
     async fn status(&self, r: Request<v1::StatusRequest>) -> Answered<v1::StatusReply> {
         self.0.call("Status", r, async |ctx, _, _| status::status(&ctx)).await
+    }
+
+    async fn stat_fs(&self, r: Request<v1::StatFsRequest>) -> Answered<v1::StatFsReply> {
+        self.0.call("StatFs", r, async |ctx, _, _| statfs::statfs(&ctx)).await
     }
 
     async fn transfer_leader(

@@ -14,10 +14,12 @@ mod report;
 mod seal;
 mod session;
 mod stat;
+mod statfs;
 mod status;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod xattrs;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::PROTOCOL_VERSION;
-use cairn_types::{FsError, Sequence, SessionId};
+use cairn_types::{Credentials, FsError, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;
@@ -49,11 +49,24 @@ pub async fn open(
     if read::cluster(&*tenure.local()?.store).map_err(super::fault)?.counts.sessions >= SESSIONS_MAX {
         return Err(ServiceError::Overloaded.into());
     }
-    let command = Command::OpenSession { client: request.client };
+    let client = request.client;
+    let command = match credentials(request.credentials)? {
+        Some(credentials) => Command::OpenSessionAs { client, credentials },
+        None => Command::OpenSession { client },
+    };
     let (_, reply) = ctx.node.propose(command, deadline).await?;
     let session = reply?.session.ok_or(ServiceError::Internal)?;
     tenure.leases.grant(session);
     Ok(v1::OpenSessionReply { session: session.0, lease_ms: lease_ms(&tenure) })
+}
+
+/// Who the client says it is.
+fn credentials(wire: Option<v1::Credentials>) -> Result<Option<Credentials>, WireError> {
+    let credentials = wire.map(|c| Credentials { uid: c.uid, gid: c.gid, groups: c.groups });
+    match credentials {
+        Some(credentials) if !credentials.is_valid() => Err(malformed("credentials.groups")),
+        credentials => Ok(credentials),
+    }
 }
 
 /// What a client is promised.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::STATS_MAX;
-use cairn_types::{ChunkId, FsError, IntentId};
+use cairn_types::{ChunkId, Credentials, FsError, IntentId, SessionId};
 use tonic::Status;
 
 use super::call::malformed;
@@ -38,6 +38,14 @@ pub fn age_ms(ctx: &Context, view: &ReadView, consistency: Consistency) -> u64 {
     let (Consistency::Stale(_), Some(as_of)) = (consistency, view.as_of) else { return 0 };
     let age = ctx.clock.boottime().saturating_sub(as_of);
     u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+/// Who reads, where the request names a session that said so.
+///
+/// # Errors
+/// `SessionExpired`.
+pub fn caller(view: &ReadView, session: u64) -> Result<Option<Credentials>, WireError> {
+    read::caller(&*view.store, SessionId(session)).map_err(super::refusal)
 }
 
 /// Checks that what lies on the way to `target` has been read from S3, and that of the directory
@@ -89,7 +97,8 @@ pub async fn stat(
     let target = decode::target(request.target)?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
-    let reply = one(ctx, &view, &target).await?;
+    let caller = caller(&view, request.session)?;
+    let reply = one(ctx, &view, caller.as_ref(), &target).await?;
     Ok(v1::StatReply { age_ms: age_ms(ctx, &view, consistency), ..reply })
 }
 
@@ -105,10 +114,11 @@ pub async fn stat_all(
     }
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
+    let caller = caller(&view, request.session)?;
     let mut outcomes = Vec::with_capacity(request.targets.len());
     for target in request.targets {
         let outcome = match decode::target(Some(target)) {
-            Ok(target) => one(ctx, &view, &target).await,
+            Ok(target) => one(ctx, &view, caller.as_ref(), &target).await,
             Err(error) => Err(error),
         };
         let outcome = match outcome {
@@ -121,9 +131,14 @@ pub async fn stat_all(
     Ok(v1::StatAllReply { outcomes, log_index: view.applied.0, age_ms })
 }
 
-async fn one(ctx: &Context, view: &ReadView, target: &Target) -> Result<v1::StatReply, WireError> {
+async fn one(
+    ctx: &Context,
+    view: &ReadView,
+    caller: Option<&Credentials>,
+    target: &Target,
+) -> Result<v1::StatReply, WireError> {
     imported(ctx, view, target, false).await?;
-    let stat = read::stat(&*view.store, target).map_err(super::refusal)?;
+    let stat = read::stat_as(&*view.store, caller, target).map_err(super::refusal)?;
     Ok(v1::StatReply {
         inode: Some(v1::Inode::from(&stat.inode)),
         log_index: view.applied.0,

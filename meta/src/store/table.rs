@@ -70,4 +70,8 @@ tables! {
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",
+    /// (ino, name) → an extended attribute's value; (ino, "") → what they come to.
+    Xattrs => "xattrs",
+    /// session → who it is, where its requests are checked.
+    Credentials => "credentials",
 }

@@ -18,6 +18,7 @@ use cairn_meta::keys::places::Place;
 use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
+use cairn_meta::keys::xattrs::{XattrRow, XattrTotals};
 use cairn_meta::keys::{self, Record, held, links, writers};
 use cairn_meta::store::{KeyRange, Rows, Table};
 use cairn_types::{ExtentSource, FileKind, Inode, InodeId, Persist};
@@ -37,6 +38,7 @@ fn number(key: &[u8], at: usize) -> u64 {
 /// Panics, saying which rows contradict each other.
 pub fn check(rows: &dyn Rows) {
     let inodes = check_names(rows);
+    check_xattrs(rows, &inodes);
     check_extents(rows, &inodes);
     check_chunks(rows, &inodes);
     check_holders(rows);
@@ -90,6 +92,29 @@ fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
     // An orphan is as it was when it went: its tail is sealed without it.
     inodes.extend(orphans.into_iter().map(|(ino, inode)| (ino, Inode { tail: None, ..inode })));
     inodes
+}
+
+/// Attributes are of inodes that have a name, and the totals are what they come to.
+fn check_xattrs(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
+    let places = raw(rows, Table::Places);
+    let mut found: BTreeMap<Vec<u8>, XattrTotals> = BTreeMap::new();
+    let mut told: BTreeMap<Vec<u8>, XattrTotals> = BTreeMap::new();
+    for (key, bytes) in rows.scan(Table::Xattrs, &KeyRange::default(), usize::MAX).unwrap() {
+        let ino = key[..8].to_vec();
+        assert!(
+            places.contains(&ino) && inodes.contains_key(&InodeId(number(&key, 0))),
+            "attributes of {ino:?}"
+        );
+        if key.len() == 8 {
+            told.insert(ino, XattrTotals::from_bytes(&key, &bytes).unwrap());
+        } else {
+            let totals = found.entry(ino).or_default();
+            totals.count += 1;
+            totals.bytes += XattrRow::from_bytes(&key, &bytes).unwrap().value.len() as u64;
+        }
+    }
+    assert_eq!(told, found, "totals of attributes");
+    assert!(found.values().all(|totals| totals.count <= 256 && totals.bytes <= 65_536));
 }
 
 fn under_orphan(ino: InodeId, places: &BTreeMap<InodeId, Place>, orphans: &BTreeMap<InodeId, Inode>) -> bool {

@@ -206,7 +206,9 @@ impl Model {
 
     fn hang(&mut self, kind: FileKind, mode: u32, dir: u64, name: Vec<u8>) -> Result<u64, FsError> {
         self.native(dir)?;
-        let ino = self.make(kind, mode, dir);
+        // A set-group-ID directory hands the bit on to directories; every group here is 0.
+        let handed_on = if kind == FileKind::Directory { self.see(dir).mode & 0o2000 } else { 0 };
+        let ino = self.make(kind, mode | handed_on, dir);
         self.nodes.get_mut(&dir).unwrap().children.insert(name, ino);
         self.names_changed(dir, i32::from(kind == FileKind::Directory));
         Ok(ino)
@@ -261,6 +263,7 @@ impl Model {
             FileKind::File if !truncate && extents.is_empty() => return told(self.see(ino).clone()),
             FileKind::File if !truncate => return Err(FsError::Exists),
             FileKind::File => {}
+            _ => return Err(FsError::NotFile),
         }
         self.native(ino)?;
         self.settled(ino)?;
@@ -272,8 +275,15 @@ impl Model {
 
     fn written(&mut self, ino: u64) -> Outcome {
         self.inode(ino).mtime = self.now;
+        self.unprivileged(ino);
         self.changed(ino);
         told(self.see(ino).clone())
+    }
+
+    /// A file whose content changed is no longer run as its owner, nor as its group if that runs it.
+    fn unprivileged(&mut self, ino: u64) {
+        let mode = &mut self.inode(ino).mode;
+        *mode &= if *mode & 0o010 == 0 { 0o3777 } else { 0o1777 };
     }
 
     fn settled(&self, ino: u64) -> Result<(), FsError> {
@@ -333,8 +343,8 @@ impl Model {
         let ino = self.start(ino)?;
         match self.see(ino).kind {
             FileKind::Directory => Err(FsError::IsDirectory),
-            FileKind::Symlink => Err(FsError::NotFile),
             FileKind::File => self.native(ino).map(|()| ino),
+            _ => Err(FsError::NotFile),
         }
     }
 
@@ -516,13 +526,16 @@ impl Model {
             _ => {}
         }
         let now = self.now;
+        if size.is_some() {
+            self.unprivileged(ino);
+        }
         let node = self.nodes.get_mut(&ino).unwrap();
         if let Some(size) = size {
             node.bytes.retain(|at, _| *at < size);
             node.inode.size = size;
             node.inode.mtime = now;
         }
-        node.inode.mode = mode.unwrap_or(inode.mode);
+        node.inode.mode = mode.unwrap_or(node.inode.mode);
         node.inode.mtime = mtime.unwrap_or(node.inode.mtime);
         self.changed(ino);
         told(self.see(ino).clone())
@@ -608,7 +621,7 @@ impl Model {
                 let marks = self.marks(ino);
                 let id = self.open(0, ino, base, generation, marks);
                 self.inode(ino).tail = Some(TailRef { chunk: ChunkId(id), base });
-                self.changed(ino);
+                self.inode(ino).version += 1;
                 id
             }
         };
@@ -632,7 +645,7 @@ impl Model {
         let generation = self.see(ino).generation.next();
         self.inode(ino).generation = generation;
         let chunk = self.seal_tail(ino);
-        self.changed(ino);
+        self.inode(ino).version += 1;
         let inode = Some(self.see(ino).clone());
         Ok(Told { inode, chunk, generation: Some(generation.0), mount: None })
     }
@@ -703,8 +716,11 @@ impl Model {
         if length > 0 {
             node.inode.size = node.inode.size.max(chunk.base + length);
             node.inode.mtime = node.inode.mtime.max(mtime.min(now));
+            self.unprivileged(ino);
+            self.changed(ino);
+        } else {
+            self.inode(ino).version += 1;
         }
-        self.changed(ino);
         for mark in marks.iter().filter(|m| lives(m.writer.session().0)) {
             let known = self.writers.entry((ino, mark.writer.0)).or_default();
             // A sequence is decided once: its first offset stays.

@@ -101,7 +101,7 @@ impl Wire {
     /// # Errors
     /// What the leader answers.
     pub async fn stat(&self, path: &str) -> Result<v1::StatReply, ClusterError> {
-        let request = StatRequest { group: 0, target: Some(target(path)), consistency: 0, max_age_ms: 0 };
+        let request = StatRequest { target: Some(target(path)), ..StatRequest::default() };
         Ok(self.leader().await?.stat(self.request(request)).await?.into_inner())
     }
 
@@ -119,7 +119,7 @@ impl Wire {
     /// # Errors
     /// What the leader answers.
     pub async fn open_session(&self) -> Result<u64, ClusterError> {
-        let request = OpenSessionRequest { client: "test".into() };
+        let request = OpenSessionRequest { client: "test".into(), credentials: None };
         Ok(self.leader().await?.open_session(self.request(request)).await?.into_inner().session)
     }
 

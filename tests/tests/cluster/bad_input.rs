@@ -338,7 +338,7 @@ async fn a_peer_of_another_cluster_or_protocol() {
     let client = cluster.client().await.unwrap();
     let wire = Wire::new(&cluster, &client);
     let mut meta = wire.meta(cluster.metas[0].address()).await.unwrap();
-    let request = || StatRequest { group: 0, target: Some(target("/")), consistency: 0, max_age_ms: 0 };
+    let request = || StatRequest { target: Some(target("/")), ..StatRequest::default() };
     let mut foreign = wire.request(request());
     foreign.metadata_mut().insert("cairn-cluster-id", "00112233445566778899aabbccddeeff".parse().unwrap());
     let refused = meta.stat(foreign).await.unwrap_err();
@@ -371,7 +371,7 @@ async fn a_message_over_its_limit() {
     let mut meta = wire.meta(cluster.metas[0].address()).await.unwrap();
     let mut huge = target("/");
     huge.path = vec![b'x'; 8 << 20].into();
-    let request = StatRequest { group: 0, target: Some(huge), consistency: 0, max_age_ms: 0 };
+    let request = StatRequest { target: Some(huge), ..StatRequest::default() };
     let refused = meta.stat(wire.request(request)).await.unwrap_err();
     let known = matches!(
         refused.code(),

@@ -20,6 +20,7 @@ mod hung_nodes;
 mod metadata_failover;
 mod mounts;
 mod reads;
+mod posix;
 mod removed_nodes;
 mod restart;
 mod servers;

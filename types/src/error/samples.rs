@@ -56,7 +56,12 @@ impl FsError {
             E::NoSpace => E::TooFewNodes { available: 1, needed: 2 },
             E::TooFewNodes { .. } => E::LagBound { lag_bytes: 1, bound_bytes: 2 },
             E::LagBound { .. } => E::NodeRemoved { node: NodeId(101) },
-            E::NodeRemoved { .. } => return None,
+            E::NodeRemoved { .. } => E::NoSuchAttribute,
+            E::NoSuchAttribute => E::AttributeTooLarge,
+            E::AttributeTooLarge => E::TooManyAttributes,
+            E::TooManyAttributes => E::NotPermitted,
+            E::NotPermitted => E::PermissionDenied,
+            E::PermissionDenied => return None,
         })
     }
 }

@@ -169,6 +169,18 @@ impl Meta for FakeMeta {
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         unserved()
     }
+    async fn get_xattr(
+        &self,
+        _: Request<v1::GetXattrRequest>,
+    ) -> Result<Response<v1::GetXattrReply>, Status> {
+        unserved()
+    }
+    async fn list_xattrs(
+        &self,
+        _: Request<v1::ListXattrsRequest>,
+    ) -> Result<Response<v1::ListXattrsReply>, Status> {
+        unserved()
+    }
     async fn accept_loss(
         &self,
         _: Request<v1::AcceptLossRequest>,
@@ -200,6 +212,9 @@ impl Meta for FakeMeta {
         unserved()
     }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        unserved()
+    }
+    async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsReply>, Status> {
         unserved()
     }
     async fn transfer_leader(

@@ -3,6 +3,8 @@
 use cairn_types::{Extent, FileKind, FsError, InodeId, SessionId};
 
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 
@@ -17,10 +19,11 @@ pub fn commit(
     let mut inode = state.inode(ino)?;
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     writable(&inode)?;
+    state.may(&Target::ino(ino), &inode, WRITE)?;
     let beyond = inode.tail.is_some_and(|tail| extents.iter().any(|e| e.end() > tail.base));
     if beyond || expected_length.is_some() {
         state.settled(&inode)?;
@@ -31,6 +34,7 @@ pub fn commit(
     if !extents.is_empty() {
         state.lay_committed(session, &mut inode, extents)?;
         inode.mtime = state.now();
+        state.content_changed(&mut inode)?;
         state.change_inode(&mut inode)?;
     }
     Ok(Answer { inode: Some(inode), ..Answer::default() })

@@ -4,6 +4,7 @@ use cairn_types::{Extent, FileKind, FsError, Inode, SessionId};
 
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{Birth, State, writable};
 use crate::namespace::walk::{Dentry, End, LastLink};
@@ -32,7 +33,7 @@ pub fn create(
         End::Dentry(Dentry { parent, .. }) if !parent.is_dir() => return refuse(FsError::NotDirectory),
         End::Dentry(Dentry { parent, name, found: None }) => {
             writable(&parent)?;
-            let mut inode = state.new_inode(birth, parent.mount);
+            let mut inode = state.born_in(&parent, birth)?;
             state.hang(parent.ino, &name, &inode)?;
             if !content.extents.is_empty() {
                 state.lay_committed(session, &mut inode, content.extents)?;
@@ -41,8 +42,10 @@ pub fn create(
             }
             inode
         }
-        End::Dentry(Dentry { found: Some(found), .. }) => reopen(state, session, found.inode, content)?,
-        End::Inode(inode) => reopen(state, session, inode, content)?,
+        End::Dentry(Dentry { found: Some(found), .. }) => {
+            reopen(state, session, target, found.inode, content)?
+        }
+        End::Inode(inode) => reopen(state, session, target, inode, content)?,
     };
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }
@@ -50,6 +53,7 @@ pub fn create(
 fn reopen(
     state: &mut State<'_, '_>,
     session: SessionId,
+    target: &Target,
     mut inode: Inode,
     content: &Content<'_>,
 ) -> Outcome<Inode> {
@@ -61,16 +65,19 @@ fn reopen(
         // As open(2) with O_NOFOLLOW.
         FileKind::Symlink => return refuse(FsError::TooManySymlinks),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     if !content.truncate {
         // Extents of a file that was not made would be dropped in silence.
         return if content.extents.is_empty() { Ok(inode) } else { refuse(FsError::Exists) };
     }
     writable(&inode)?;
+    state.may(target, &inode, WRITE)?;
     state.settled(&inode)?;
     state.resize(&mut inode, 0)?;
     state.lay_committed(session, &mut inode, content.extents)?;
     inode.mtime = state.now();
+    state.content_changed(&mut inode)?;
     state.change_inode(&mut inode)?;
     Ok(inode)
 }

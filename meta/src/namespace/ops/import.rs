@@ -285,7 +285,7 @@ fn remove(
     if inode.is_dir() {
         change.subdirectories -= 1;
         end_import_of(state, inode.ino)?;
-        state.take_directory(parent.ino, name, inode);
+        state.take_directory(parent.ino, name, inode)?;
     } else {
         forget_object(state, inode)?;
         let found = Found { inode: inode.clone(), primary: true };

@@ -22,6 +22,7 @@ pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<An
         return refuse(FsError::CrossMount);
     }
     writable(&inode)?;
+    state.may_make_in(&dentry.parent)?;
     if inode.nlink >= LINKS_MAX {
         return refuse(FsError::TooManyLinks);
     }

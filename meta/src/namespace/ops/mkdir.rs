@@ -25,7 +25,7 @@ fn make_one(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outcom
 /// Makes a directory at a name that is free.
 pub fn make_at(state: &mut State<'_, '_>, dentry: &Dentry, birth: &Birth) -> Outcome<Inode> {
     writable(&dentry.parent)?;
-    let inode = state.new_inode(birth, dentry.parent.mount);
+    let inode = state.born_in(&dentry.parent, birth)?;
     state.hang(dentry.parent.ino, &dentry.name, &inode)?;
     Ok(inode)
 }

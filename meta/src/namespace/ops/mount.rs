@@ -38,6 +38,7 @@ pub fn add(state: &mut State<'_, '_>, target: &Target, source: &MountSource) -> 
     if mounts.len() >= MOUNTS_MAX {
         return refuse(FsError::TooLarge);
     }
+    state.must_administer()?;
     let mut root = mount_point(state, target)?;
     let mount = state.cluster.next.mount;
     state.cluster.next.mount = mount.next();
@@ -78,6 +79,7 @@ fn mount_point(state: &mut State<'_, '_>, target: &Target) -> Outcome<Inode> {
 
 /// Ends a mount. Its names become an orphan, purged in steps; an empty directory takes their place.
 pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
+    state.must_administer()?;
     let old = state.resolve(target)?;
     let Some(record) = state.mount_at_root(&old)? else { return refuse(FsError::NoSuchMount) };
     let Some((place, _)) = walk::inode(&*state.txn, old.ino)? else { return refuse(FsError::Stale) };
@@ -86,6 +88,7 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     let fresh = Inode { policy, btime: old.btime, ..state.new_inode(&birth, None) };
     state.put_at(&place, &fresh);
     state.put(places::key(fresh.ino), &place);
+    state.move_xattrs(old.ino, fresh.ino)?;
     state.delete(Table::Places, places::key(old.ino));
     state.put(orphans::key(old.ino), &Orphan { inode: old });
     state.delete(Table::Mounts, mounts::key(record.mount));

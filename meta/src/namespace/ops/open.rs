@@ -10,7 +10,8 @@ use crate::keys;
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::operation::Placement;
+use crate::namespace::operation::{Placement, Target};
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 use crate::namespace::walk;
@@ -25,10 +26,11 @@ fn appendable(state: &State<'_, '_>, ino: InodeId) -> Outcome<Inode> {
     let inode = state.inode(ino)?;
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     writable(&inode)?;
+    state.may(&Target::ino(ino), &inode, WRITE)?;
     Ok(inode)
 }
 
@@ -121,7 +123,7 @@ fn open_new(
     let owner = ChunkOwner::Tail { ino: inode.ino, base: inode.size };
     let record = state.open_chunk(owner, policy, placement, inode.generation, marks)?;
     inode.tail = Some(TailRef { chunk: record.chunk, base: inode.size });
-    state.change_inode(inode)?;
+    state.note_inode(inode)?;
     Ok(record)
 }
 
@@ -130,7 +132,7 @@ pub fn exclusive(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
     let mut inode = appendable(state, ino)?;
     inode.generation = inode.generation.next();
     let chunk = state.seal_tail(&inode)?;
-    state.change_inode(&mut inode)?;
+    state.note_inode(&mut inode)?;
     let generation = Some(inode.generation);
     Ok(Answer { inode: Some(inode), chunk, generation, ..Answer::default() })
 }

@@ -1,5 +1,6 @@
 //! Purge, PurgeContent: what an unlinked inode, or a cut, leaves behind goes in bounded steps.
 
+use cairn_types::limits::ROWS_PER_ENTRY_MAX;
 use cairn_types::{FileKind, FsError, Inode, InodeId};
 
 use crate::keys::contents::{self, ContentId, DetachedRow};
@@ -14,6 +15,8 @@ use crate::store::Table;
 
 /// Names that one step removes at the most.
 const STEP: usize = 256;
+/// Rows after which a step removes no further name: the last one may cost as many more.
+const ROWS_PER_STEP: usize = ROWS_PER_ENTRY_MAX / 4;
 /// Directories within one another that a step goes down, at most. Trees of a mount are the deepest:
 /// a key of 1,024 bytes has at most 512 of them.
 const DEPTH_MAX: usize = 1024;
@@ -48,7 +51,10 @@ pub fn purge_content(state: &mut State<'_, '_>, content: ContentId) -> Outcome<A
 fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
     let mut above = vec![top];
     let mut removed = 0;
-    while let Some(dir) = above.last().copied().filter(|_| removed < STEP) {
+    while let Some(dir) = above.last().copied() {
+        if removed >= STEP || state.txn.rows_touched() > ROWS_PER_STEP {
+            break;
+        }
         let rows = keys::scan::<NodeRow>(&*state.txn, &nodes::all(dir), 1)?;
         let Some((key, row)) = rows.into_iter().next() else {
             above.pop();
@@ -82,6 +88,7 @@ fn remove_name(state: &mut State<'_, '_>, dir: InodeId) -> Outcome<()> {
     if let Some(place) = state.get::<places::Place>(&places::key(dir))? {
         state.delete(Table::Nodes, nodes::key(place.parent, &place.name));
         state.delete(Table::Places, places::key(dir));
+        state.drop_xattrs(dir)?;
         state.cluster.counts.inodes = state.cluster.counts.inodes.saturating_sub(1);
     }
     Ok(())

@@ -6,6 +6,7 @@ use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
 use crate::namespace::walk::{self, Dentry, Found};
@@ -34,6 +35,7 @@ pub fn rename(
         }
         _ => {}
     }
+    permitted(state, &from, &to, &moved, exchange)?;
     if moved.inode.is_dir() && walk::is_under(&*state.txn, to.parent.ino, moved.inode.ino)? {
         return refuse(FsError::IntoItself);
     }
@@ -58,6 +60,31 @@ fn check_mounts(state: &State<'_, '_>, from: &Dentry, to: &Dentry, moved: &Found
         if state.mount_at_root(inode)?.is_some() {
             return refuse(FsError::IsMountRoot);
         }
+    }
+    Ok(())
+}
+
+/// Both names are taken from where they are; the directory above is part of a directory, so one that
+/// goes elsewhere is written to.
+fn permitted(
+    state: &State<'_, '_>,
+    from: &Dentry,
+    to: &Dentry,
+    moved: &Found,
+    exchange: bool,
+) -> Outcome<()> {
+    state.may_take(&from.parent, &moved.inode)?;
+    match &to.found {
+        Some(other) => state.may_take(&to.parent, &other.inode)?,
+        None => state.may_make_in(&to.parent)?,
+    }
+    if from.parent.ino == to.parent.ino {
+        return Ok(());
+    }
+    let swapped = to.found.as_ref().filter(|_| exchange);
+    let moving = [Some(moved), swapped].into_iter().flatten().map(|found| &found.inode);
+    for inode in moving.filter(|inode| inode.is_dir()) {
+        state.may_by_name(inode, WRITE)?;
     }
     Ok(())
 }

@@ -119,8 +119,11 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         inode.size = inode.size.max(extent.end());
         // A data node's clock may be ahead of the state's time, which ctime follows.
         inode.mtime = inode.mtime.max(decision.mtime.min(state.now()));
+        state.content_changed(&mut inode)?;
+        state.change_inode(&mut inode)?;
+    } else {
+        state.note_inode(&mut inode)?;
     }
-    state.change_inode(&mut inode)?;
     for mark in decision.marks {
         keep_mark(state, ino, mark)?;
     }

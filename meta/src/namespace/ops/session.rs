@@ -1,8 +1,9 @@
 //! OpenSession, Acknowledge, the end of a session, and the kept replies.
 
 use cairn_types::limits::{REPLIES_PER_SESSION_MAX, ROWS_PER_ENTRY_MAX};
-use cairn_types::{FsError, InodeId, Sequence, SessionId, WriterId};
+use cairn_types::{Credentials, FsError, InodeId, Sequence, SessionId, WriterId};
 
+use crate::keys::credentials;
 use crate::keys::held;
 use crate::keys::sessions::{self, SessionRecord};
 use crate::keys::writers;
@@ -22,8 +23,11 @@ const GETS_RATHER_THAN_SCAN: u64 = 8;
 /// Chunks, and files, of a session that one entry lets go.
 const ENDED_AT_ONCE: usize = 256;
 
-/// Opens a session.
-pub fn open(state: &mut State<'_, '_>, client: &str) -> Outcome<Answer> {
+/// Opens a session, whose requests are checked when the client says who it is.
+pub fn open(state: &mut State<'_, '_>, client: &str, credentials: Option<&Credentials>) -> Outcome<Answer> {
+    if credentials.is_some_and(|who| !who.is_valid()) {
+        return refuse(FsError::InvalidRequest);
+    }
     let session = state.cluster.next.session;
     state.cluster.next.session = session.next();
     state.cluster.counts.sessions += 1;
@@ -34,7 +38,11 @@ pub fn open(state: &mut State<'_, '_>, client: &str) -> Outcome<Answer> {
         acknowledged_below: Sequence(1),
         replies: 0,
         closing: false,
+        checked: credentials.is_some(),
     };
+    if let Some(credentials) = credentials {
+        state.put(credentials::key(session), credentials);
+    }
     state.put(sessions::key(session), &record);
     Ok(Answer { session: Some(session), ..Answer::default() })
 }
@@ -55,6 +63,15 @@ pub fn living(state: &State<'_, '_>, session: SessionId) -> Outcome<SessionRecor
     match record {
         Some(record) if !record.closing => Ok(record),
         _ => refuse(FsError::SessionExpired),
+    }
+}
+
+/// The credentials of a session that is checked.
+pub fn credentials(state: &State<'_, '_>, session: SessionId) -> Result<Credentials, RowFault> {
+    let key = credentials::key(session);
+    match state.get(&key)? {
+        Some(credentials) => Ok(credentials),
+        None => Err(RowFault::Damaged { table: Table::Credentials, key }),
     }
 }
 
@@ -150,6 +167,9 @@ pub fn end(state: &mut State<'_, '_>, session: SessionId) -> Outcome<Answer> {
         return Ok(Answer { session: Some(session), ..Answer::default() });
     }
     state.delete(SessionRecord::TABLE, sessions::key(session));
+    if record.checked {
+        state.delete(Table::Credentials, credentials::key(session));
+    }
     state.cluster.counts.sessions = state.cluster.counts.sessions.saturating_sub(1);
     Ok(Answer::default())
 }

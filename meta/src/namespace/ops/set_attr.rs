@@ -4,8 +4,10 @@ use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FileKind, FsError, Inode, Timestamp};
 
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::operation::Target;
+use crate::namespace::operation::{Target, TimeChange};
+use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
+use crate::namespace::set_ids::SET_GROUP_ID;
 use crate::namespace::state::{State, writable};
 
 /// The attributes to set; `None` leaves one as it is.
@@ -19,9 +21,9 @@ pub struct Changes {
     /// Length.
     pub size: Option<u64>,
     /// Last change of content.
-    pub mtime: Option<Timestamp>,
+    pub mtime: Option<TimeChange>,
     /// Last access.
-    pub atime: Option<Timestamp>,
+    pub atime: Option<TimeChange>,
 }
 
 impl Changes {
@@ -52,23 +54,69 @@ pub fn set_attr(
     if changes.are_none() {
         return Ok(Answer { inode: Some(inode), ..Answer::default() });
     }
+    permitted(state, target, &inode, changes)?;
     if let Some(size) = changes.size {
         set_size(state, &mut inode, size)?;
+        state.content_changed(&mut inode)?;
     }
-    inode.mode = changes.mode.unwrap_or(inode.mode);
+    if changes.uid.is_some() || changes.gid.is_some() {
+        // Before the mode that is asked for, which then stands as it is.
+        state.take_privileges(&mut inode)?;
+    }
     inode.uid = changes.uid.unwrap_or(inode.uid);
     inode.gid = changes.gid.unwrap_or(inode.gid);
-    inode.mtime = changes.mtime.unwrap_or(inode.mtime);
-    inode.atime = changes.atime.unwrap_or(inode.atime);
+    if let Some(mode) = changes.mode {
+        set_mode(state, &mut inode, mode)?;
+    }
+    inode.mtime = time(state, changes.mtime, inode.mtime);
+    inode.atime = time(state, changes.atime, inode.atime);
     state.change_inode(&mut inode)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
+}
+
+/// Who may change what: mode, owner and times are the owner's, its group to one of its own groups
+/// alone; the length is whose who may write, and so is setting both times to now.
+fn permitted(state: &State<'_, '_>, target: &Target, inode: &Inode, changes: &Changes) -> Outcome<()> {
+    let Some(who) = state.limited() else { return Ok(()) };
+    if changes.size.is_some() {
+        state.may(target, inode, WRITE)?;
+    }
+    if changes.mode.is_some() {
+        state.must_own(inode)?;
+    }
+    let gives_away = changes.uid.is_some_and(|uid| uid != inode.uid || who.uid != inode.uid);
+    let strange = |gid: u32| who.uid != inode.uid || (gid != inode.gid && !who.is_in(gid));
+    if gives_away || changes.gid.is_some_and(strange) {
+        return refuse(FsError::NotPermitted);
+    }
+    match (changes.mtime, changes.atime) {
+        (None, None) => Ok(()),
+        (Some(TimeChange::Now), Some(TimeChange::Now)) if who.uid != inode.uid => {
+            state.may(target, inode, WRITE)
+        }
+        _ => state.must_own(inode),
+    }
+}
+
+fn set_mode(state: &mut State<'_, '_>, inode: &mut Inode, mode: u32) -> Outcome<()> {
+    let foreign = state.limited().is_some_and(|who| !who.is_in(inode.gid));
+    inode.mode = if foreign { mode & !SET_GROUP_ID } else { mode };
+    state.follow_mode(inode)
+}
+
+fn time(state: &State<'_, '_>, change: Option<TimeChange>, was: Timestamp) -> Timestamp {
+    match change {
+        Some(TimeChange::At(time)) => time,
+        Some(TimeChange::Now) => state.now(),
+        None => was,
+    }
 }
 
 fn set_size(state: &mut State<'_, '_>, inode: &mut Inode, size: u64) -> Outcome<()> {
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::NotFile),
         FileKind::File => {}
+        _ => return refuse(FsError::NotFile),
     }
     if size > FILE_BYTES_MAX {
         return refuse(FsError::FileTooLarge);

@@ -17,6 +17,7 @@ pub fn set_policy(state: &mut State<'_, '_>, target: &Target, policy: Option<Pol
         return refuse(FsError::NotDirectory);
     }
     writable(&inode)?;
+    state.must_own(&inode)?;
     if inode.ino == InodeId::ROOT && policy.is_none() {
         return refuse(FsError::InvalidPolicy);
     }

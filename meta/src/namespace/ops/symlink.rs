@@ -19,7 +19,7 @@ pub fn symlink(state: &mut State<'_, '_>, target: &Target, to: &[u8], uid: u32, 
     }
     writable(&dentry.parent)?;
     let birth = Birth { kind: FileKind::Symlink, mode: 0o777, uid, gid };
-    let mut inode = state.new_inode(&birth, dentry.parent.mount);
+    let mut inode = state.born_in(&dentry.parent, &birth)?;
     inode.target = Some(to.to_vec());
     inode.size = to.len() as u64;
     state.hang(dentry.parent.ino, &dentry.name, &inode)?;

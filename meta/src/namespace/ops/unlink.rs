@@ -12,6 +12,7 @@ pub fn unlink(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     let dentry = state.dentry(target, FsError::IsDirectory)?;
     let Some(found) = dentry.found else { return refuse(FsError::NotFound) };
     writable(&dentry.parent)?;
+    state.may_take(&dentry.parent, &found.inode)?;
     if found.inode.is_dir() {
         return refuse(FsError::IsDirectory);
     }

@@ -8,6 +8,7 @@ mod import;
 mod loss;
 mod names;
 mod persist;
+mod posix;
 mod removal;
 mod seal;
 mod sessions;
@@ -174,7 +175,11 @@ impl Cluster {
     }
 
     async fn session(&self) -> Session<'_> {
-        let open = self.request(v1::OpenSessionRequest { client: "test".into() });
+        self.session_as(None).await
+    }
+
+    async fn session_as(&self, credentials: Option<v1::Credentials>) -> Session<'_> {
+        let open = self.request(v1::OpenSessionRequest { client: "test".into(), credentials });
         let id = self.meta.clone().open_session(open).await.expect("a session").into_inner().session;
         Session { cluster: self, id, sequence: AtomicU64::new(1) }
     }

@@ -1,0 +1,58 @@
+//! Whose reads are checked, and what they may see.
+
+use cairn_types::{Credentials, FsError, Inode, SessionId};
+
+use crate::keys::sessions::SessionRecord;
+use crate::keys::{self, RowFault, credentials, sessions};
+use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::operation::Target;
+use crate::namespace::permissions::{self, READ, SEARCH};
+use crate::store::{Rows, Table};
+
+/// Who reads in a session; `None` for session 0, and for one that did not say.
+///
+/// # Errors
+/// [`FsError::SessionExpired`].
+pub fn caller(rows: &dyn Rows, session: SessionId) -> Outcome<Option<Credentials>> {
+    if session.0 == 0 {
+        return Ok(None);
+    }
+    match keys::get::<SessionRecord>(rows, &sessions::key(session))? {
+        Some(record) if record.closing => refuse(FsError::SessionExpired),
+        Some(record) if !record.checked => Ok(None),
+        Some(_) => {
+            let key = credentials::key(session);
+            match keys::get(rows, &key)? {
+                Some(credentials) => Ok(Some(credentials)),
+                None => Err(RowFault::Damaged { table: Table::Credentials, key }.into()),
+            }
+        }
+        None => refuse(FsError::SessionExpired),
+    }
+}
+
+/// Checks that a caller may read a file that it named by `target`.
+///
+/// # Errors
+/// [`FsError::PermissionDenied`].
+pub fn may_read(
+    rows: &dyn Rows,
+    caller: Option<&Credentials>,
+    target: &Target,
+    inode: &Inode,
+) -> Outcome<()> {
+    match caller {
+        None => Ok(()),
+        Some(who) if target.path.is_empty() => permissions::check_handle(rows, who, inode, READ),
+        Some(who) => permissions::check(rows, who, inode, READ),
+    }
+}
+
+/// Checks that a caller may list a directory. A listing has attributes, so it takes the search of
+/// the directory too.
+///
+/// # Errors
+/// [`FsError::PermissionDenied`].
+pub fn may_list(rows: &dyn Rows, caller: Option<&Credentials>, directory: &Inode) -> Outcome<()> {
+    caller.map_or(Ok(()), |who| permissions::check(rows, who, directory, READ | SEARCH))
+}
