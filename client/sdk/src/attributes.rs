@@ -49,8 +49,13 @@ impl Client {
     ) -> Result<v1::StatReply> {
         let target = at.wire(action, no_follow)?;
         let (consistency, max_age_ms) = freshness.wire(&self.reach().options);
-        let request =
-            |session| StatRequest { group: 0, target: Some(target.clone()), consistency, max_age_ms, session };
+        let request = |session| StatRequest {
+            group: 0,
+            target: Some(target.clone()),
+            consistency,
+            max_age_ms,
+            session,
+        };
         self.ask_imported(action, &at.to_string(), (freshness, request), |mut meta, request| async move {
             meta.stat(request).await
         })

@@ -10,6 +10,7 @@ use crate::answer::inode_of;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::fetch;
+use crate::freshness::Freshness;
 use crate::growth::PolicyAt;
 use crate::target::At;
 
@@ -40,7 +41,7 @@ impl Client {
         {
             return Ok(*known);
         }
-        let reply = self.stat_wire("put", &directory, false).await?;
+        let reply = self.stat_wire("put", &directory, false, Freshness::Newest).await?;
         let inode = inode_of("put", &directory.to_string(), reply.inode.as_ref())?;
         let policy = reply.policy.unwrap_or_default();
         let at = PolicyAt { policy, ino: inode.ino };

@@ -7,6 +7,7 @@ use cairn_types::Inode;
 use crate::answer::inode_of;
 use crate::client::Client;
 use crate::error::Result;
+use crate::freshness::Freshness;
 use crate::target::At;
 
 /// What [`Client::set_xattr`] does about an attribute that exists, or does not.
@@ -68,13 +69,16 @@ impl Client {
             group: 0,
             target: Some(target.clone()),
             name: name.as_ref().to_vec().into(),
-            consistency: 0,
+            consistency: Freshness::Newest.wire(&self.reach().options).0,
             session,
         };
         let reply = self
-            .ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
-                meta.get_xattr(request).await
-            })
+            .ask_imported(
+                action,
+                &at.to_string(),
+                (Freshness::Newest, request),
+                |mut meta, request| async move { meta.get_xattr(request).await },
+            )
             .await?;
         Ok(reply.value.to_vec())
     }
@@ -89,13 +93,16 @@ impl Client {
         let request = |session| v1::ListXattrsRequest {
             group: 0,
             target: Some(target.clone()),
-            consistency: 0,
+            consistency: Freshness::Newest.wire(&self.reach().options).0,
             session,
         };
         let reply = self
-            .ask_imported(action, &at.to_string(), request, |mut meta, request| async move {
-                meta.list_xattrs(request).await
-            })
+            .ask_imported(
+                action,
+                &at.to_string(),
+                (Freshness::Newest, request),
+                |mut meta, request| async move { meta.list_xattrs(request).await },
+            )
             .await?;
         Ok(reply.names.into_iter().map(|name| name.to_vec()).collect())
     }

@@ -247,7 +247,7 @@ impl Started {
         );
         let comparison = Comparison {
             raft: raft.clone(),
-            network,
+            network: network.clone(),
             marks: view.marks.clone(),
             every: settings.compare_every,
             faults: fault.clone(),
@@ -266,7 +266,7 @@ impl Started {
             shared: Arc::new(Shared {
                 id: settings.id,
                 raft: raft.clone(),
-                network: network.clone(),
+                network,
                 view: view.clone(),
                 clock,
                 admission: Admission::default(),

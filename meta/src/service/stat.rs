@@ -40,12 +40,20 @@ pub fn age_ms(ctx: &Context, view: &ReadView, consistency: Consistency) -> u64 {
     u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-/// Who reads, where the request names a session that said so.
+/// Who reads, where the request names a session that said so. A state from before the session was
+/// opened does not know it: another server does.
 ///
 /// # Errors
-/// `SessionExpired`.
+/// `SessionExpired`, `NotLeader`.
 pub fn caller(view: &ReadView, session: u64) -> Result<Option<Credentials>, WireError> {
-    read::caller(&*view.store, SessionId(session)).map_err(super::refusal)
+    let session = SessionId(session);
+    if session.0 == 0 {
+        return Ok(None);
+    }
+    if session >= read::cluster(&*view.store).map_err(super::fault)?.next.session {
+        return Err(ServiceError::NotLeader { leader_address: String::new() }.into());
+    }
+    read::caller(&*view.store, session).map_err(super::refusal)
 }
 
 /// Checks that what lies on the way to `target` has been read from S3, and that of the directory

@@ -10,7 +10,7 @@ use crate::namespace::read;
 pub async fn get(ctx: &Context, request: v1::GetXattrRequest) -> Result<v1::GetXattrReply, WireError> {
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
-    let view = ctx.node.read(consistency(request.consistency)?).await?;
+    let view = ctx.node.read(consistency(request.consistency, 0)?).await?;
     let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, false).await?;
     let value = read::xattr_as(&*view.store, caller.as_ref(), &target, &request.name);
@@ -21,7 +21,7 @@ pub async fn get(ctx: &Context, request: v1::GetXattrRequest) -> Result<v1::GetX
 pub async fn list(ctx: &Context, request: v1::ListXattrsRequest) -> Result<v1::ListXattrsReply, WireError> {
     decode::group(request.group)?;
     let target = decode::target(request.target)?;
-    let view = ctx.node.read(consistency(request.consistency)?).await?;
+    let view = ctx.node.read(consistency(request.consistency, 0)?).await?;
     let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, false).await?;
     let names = read::xattr_names_as(&*view.store, caller.as_ref(), &target).map_err(super::refusal)?;

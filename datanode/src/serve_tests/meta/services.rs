@@ -162,6 +162,9 @@ impl Meta for FakeMeta {
     async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
         unserved()
     }
+    async fn stat_all(&self, _: Request<v1::StatAllRequest>) -> Result<Response<v1::StatAllReply>, Status> {
+        unserved()
+    }
     async fn extents(&self, _: Request<v1::ExtentsRequest>) -> Result<Response<v1::ExtentsReply>, Status> {
         unserved()
     }
