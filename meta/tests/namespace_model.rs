@@ -426,6 +426,7 @@ impl World {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "short-lived, one at a time")]
 enum Expected {
     Outcome(Outcome),
     Reply(Box<Reply>),

@@ -15,7 +15,7 @@ mod model;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::namespace::{Command, Entry, Operation, Reply, Target, TimeChange, XattrMode, apply, read};
-use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
+use cairn_meta::store::{KeyRange, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{DeviceNumber, FileKind, FsError, InodeId, LogIndex, Sequence, Timestamp};
 use driver::{Driver, extent};
 use model::Model;

@@ -187,7 +187,7 @@ pub enum FsError {
     #[error("no such extended attribute")]
     NoSuchAttribute,
     /// An extended attribute's value is over its limit.
-    #[error("an extended attribute's value has 65,536 bytes at most")]
+    #[error("an extended attribute's value has 65,536 bytes at most, an ACL 1,024 entries")]
     AttributeTooLarge,
     /// The inode's extended attributes would be too many, or too large together.
     #[error("an inode has 256 extended attributes and 65,536 bytes in their values at most")]

@@ -7,6 +7,8 @@ use cairn_types::{DeviceNumber, FileKind, FsError, Inode, InodeId, Timestamp};
 
 use super::driver::{Driver, create, extent};
 
+type Change<'c> = &'c dyn Fn(&mut Driver, InodeId);
+
 impl Driver {
     fn rename(&mut self, from: &str, to: &str) -> Result<(), FsError> {
         let (from, to) = (Target::path(from), Target::path(to));
@@ -194,7 +196,7 @@ fn what_is_made_in_a_set_group_id_directory_gets_its_group() {
 fn a_change_of_owner_or_content_takes_set_ids_and_capabilities() {
     let mut d = Driver::new();
     let chunk = d.shared_chunk();
-    let changes: [&dyn Fn(&mut Driver, InodeId); 5] = [
+    let changes: [Change; 5] = [
         &|d, _| drop(d.change("/f", |_, uid, _, _| *uid = Some(3))),
         &|d, _| drop(d.change("/f", |_, _, gid, _| *gid = Some(3))),
         &|d, _| drop(d.change("/f", |_, _, _, size| *size = Some(9))),

@@ -81,7 +81,7 @@ async fn a_user_is_kept_out_of_what_is_not_its_own() {
     let (alice, bob) = (connect(5).await, connect(6).await);
     free.with_owner(5, 5).mkdir("/home/alice", 0o700).await.unwrap();
     alice.put("/home/alice/f", 0o600, b"hers").await.unwrap();
-    let mut log = alice.open_append("/home/alice/log").await.unwrap();
+    let log = alice.open_append("/home/alice/log").await.unwrap();
     log.append(&b"one"[..]).await.unwrap();
     log.close().await.unwrap();
     let made = free.stat("/home/alice/f").await.unwrap();
