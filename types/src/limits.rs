@@ -20,6 +20,8 @@ pub const READ_FRAME_BYTES_MAX: usize = 1 << 20;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Changes in one `MutateAll`, at most.
 pub const MUTATIONS_MAX: usize = 256;
+/// Operations in one transaction, as many preconditions, and files in one concatenation, at most.
+pub const TRANSACTION_PARTS_MAX: usize = 256;
 /// Rows that one log entry may touch, at most.
 pub const ROWS_PER_ENTRY_MAX: usize = 4096;
 /// Replies kept for one session, at most.

@@ -41,8 +41,10 @@ mod remembered;
 mod removal;
 mod session;
 mod settle;
+mod share;
 mod suspects;
 mod target;
+mod transaction;
 mod wire_stream;
 
 pub use append::{Acknowledgement, Appender};
@@ -58,6 +60,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use transaction::Transaction;
 
 pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks → state → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -19,8 +19,10 @@ pub mod error;
 pub mod jobs;
 pub mod operation;
 mod ops;
+pub mod precondition;
 pub mod read;
 pub mod reply;
+mod share;
 mod state;
 mod tree;
 mod walk;
@@ -32,4 +34,5 @@ pub use error::NamespaceError;
 pub use operation::{Operation, Placement, Target};
 pub use ops::replica::STRIKE_MAX;
 pub use ops::session::clipped;
+pub use precondition::{Precondition, Wanted};
 pub use reply::{Answer, Reply};

@@ -209,3 +209,12 @@ pub(super) fn writable(inode: &Inode) -> Result<(), FsError> {
         None => Ok(()),
     }
 }
+
+/// Refuses what is no regular file.
+pub(super) fn regular(inode: &Inode) -> Result<(), FsError> {
+    match inode.kind {
+        FileKind::Directory => Err(FsError::IsDirectory),
+        FileKind::Symlink => Err(FsError::NotFile),
+        FileKind::File => Ok(()),
+    }
+}

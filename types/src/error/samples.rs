@@ -1,7 +1,7 @@
 //! One of each [`FsError`], for tests and tables that must cover them all.
 
-use super::FsError;
-use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
+use super::{FoundInode, FsError};
+use crate::{ChunkId, Generation, InodeId, IntentId, MountId, NodeId, Sequence};
 
 impl FsError {
     /// One of each, in the order of the numbers that they have in stored replies. The values of the
@@ -56,7 +56,15 @@ impl FsError {
             E::NoSpace => E::TooFewNodes { available: 1, needed: 2 },
             E::TooFewNodes { .. } => E::LagBound { lag_bytes: 1, bound_bytes: 2 },
             E::LagBound { .. } => E::NodeRemoved { node: NodeId(101) },
-            E::NodeRemoved { .. } => return None,
+            E::NodeRemoved { .. } => {
+                let found = FoundInode { ino: InodeId(7), version: 2, length: 300 };
+                E::PreconditionFailed { index: 1, found: Some(found) }
+            }
+            E::PreconditionFailed { .. } => {
+                E::PreconditionRefused { index: 1, why: Box::new(E::TailOpen { chunk: ChunkId(9) }) }
+            }
+            E::PreconditionRefused { .. } => E::OperationRefused { index: 2, why: Box::new(E::Exists) },
+            E::OperationRefused { .. } => return None,
         })
     }
 }
