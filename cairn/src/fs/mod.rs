@@ -2,6 +2,7 @@
 
 mod append;
 mod cat;
+mod concat;
 mod copy;
 mod du;
 mod get;
@@ -10,6 +11,7 @@ mod make;
 mod mv;
 mod policy;
 mod put;
+mod reflink;
 mod rm;
 mod stat;
 mod sync;
@@ -17,6 +19,7 @@ mod tail;
 mod tally;
 mod transfer;
 mod tree;
+mod txn;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -64,7 +67,10 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Put(args) => put::run(client, args, json).await,
         FsCommand::Get(args) => get::run(client, args, json).await,
         FsCommand::Append(args) => append::run(client, args, json).await,
-        FsCommand::Cp(args) => copy::run(client, args, json).await,
+        FsCommand::Cp(args) if args.reflink => reflink::run(client, &args.transfer, json).await,
+        FsCommand::Cp(args) => copy::run(client, args.transfer, json).await,
+        FsCommand::Concat { paths } => concat::run(client, &paths, json).await,
+        FsCommand::Txn { file } => txn::run(client, &file, json).await,
         FsCommand::Mv { paths, no_replace, exchange } => {
             mv::run(client, &paths, no_replace, exchange, json).await
         }

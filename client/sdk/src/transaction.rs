@@ -5,7 +5,7 @@ use cairn_proto::v1;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::step::Operation as Step;
 use cairn_types::limits::TRANSACTION_PARTS_MAX;
-use cairn_types::{FsError, FsPath, Inode};
+use cairn_types::{FsError, FsPath, Inode, InodeId};
 
 use crate::attributes::AttrChange;
 use crate::client::Client;
@@ -92,6 +92,20 @@ impl Transaction {
     pub fn same(self, at: impl Into<At>, inode: &Inode) -> Self {
         let (ino, version) = (Some(inode.ino.0), Some(inode.version));
         self.demand("unchanged", at.into(), false, |p| (p.ino, p.version) = (ino, version))
+    }
+
+    /// Something must be at the path, with the number, version and length that are named. A growing
+    /// file is sealed first when its version or length is.
+    pub fn present(
+        self,
+        at: impl Into<At>,
+        ino: Option<InodeId>,
+        version: Option<u64>,
+        length: Option<u64>,
+    ) -> Self {
+        self.demand("present", at.into(), false, |p| {
+            (p.ino, p.version, p.length) = (ino.map(|i| i.0), version, length);
+        })
     }
 
     fn demand(
