@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "namespace_model/copies.rs"]
+mod copies;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/model.rs"]
@@ -106,10 +108,6 @@ fn link_text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
-    prop_oneof![10 => verb_of_one(), 1 => sharing::transact()]
-}
-
-fn verb_of_one() -> impl Strategy<Value = Verb> {
     let ino = || 1u64..14;
     let few = |p: f64| prop::bool::weighted(p);
     prop_oneof![
@@ -136,7 +134,6 @@ fn verb_of_one() -> impl Strategy<Value = Verb> {
             .prop_map(|(c, right, planned, l, s)| Verb::Seal(c, right, planned, l, s)),
         1 => Just(Verb::EndSession),
         3 => Just(Verb::Repeat),
-        16 => sharing::share().prop_map(Verb::Share),
     ]
 }
 
@@ -705,12 +702,6 @@ fn histories_reach_every_verb_and_refusal() {
         "ReleaseChunk",
         "MountAdd",
         "MountRemove",
-        "Transact",
-        "Clone",
-        "CopyRange",
-        "Concat",
-        "PunchHole",
-        "Allocate",
         "BeginSeal",
         "FinishSeal",
         "AcceptLoss",
@@ -745,9 +736,6 @@ fn histories_reach_every_verb_and_refusal() {
         "InvalidRequest",
         "InvalidTarget",
         "NoSuchMount",
-        "PreconditionFailed",
-        "PreconditionRefused",
-        "OperationRefused",
     ];
     for error in errors {
         assert!(refused.contains_key(error), "{error} is never met: {refused:?}");

@@ -1,13 +1,18 @@
-//! Transactions, and what moves no bytes: how histories ask for them, and what they mean.
+//! Histories of transactions, and of what moves no bytes: few names, most of them of files with content.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use cairn_meta::namespace::{Operation, Precondition, Wanted};
-use cairn_types::{FileKind, FoundInode, FsError, InodeId};
+use cairn_meta::store::{MemoryStore, RocksStore};
+use cairn_types::{FsError, InodeId};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
-use super::model::{Model, Outcome, Told, parts, told};
-use super::{Path, Verb, World, path, target, verb_of_one};
+use super::model::{Outcome, Told};
+use super::steps::side_by_side;
+use super::{
+    Path, SESSIONS, Step, Verb, World, dump, invariants, path, ranges, replay, run, target, verb, verb_name,
+};
 
 /// What shares bytes, or drops them.
 #[derive(Clone, Debug)]
@@ -30,34 +35,67 @@ pub struct Demand {
     length: Option<bool>,
 }
 
-pub fn share() -> impl Strategy<Value = Share> {
+/// A path that mostly leads to a file or a directory.
+fn near() -> impl Strategy<Value = Path> {
+    let name = prop_oneof![4 => Just("a"), 4 => Just("b"), 3 => Just("c"), 2 => Just("d"), 2 => Just("d/a"),
+        1 => Just("d/b"), 1 => Just("d/d")];
+    let name = (name, prop::bool::weighted(0.1)).prop_map(|(name, n)| (0, name.as_bytes().to_vec(), n));
+    prop_oneof![9 => name, 1 => path()]
+}
+
+fn share() -> impl Strategy<Value = Share> {
     let length = || prop_oneof![1 => Just(0u64), 20 => 1u64..12];
     let few = |p: f64| prop::bool::weighted(p);
-    let part = (path(), 0u64..24, path(), 0u64..24, prop::option::weighted(0.7, length()));
+    let part = (near(), 0u64..12, near(), 0u64..24, prop::option::weighted(0.7, length()));
     prop_oneof![
-        6 => (path(), path(), few(0.4), few(0.5)).prop_map(|(a, b, r, all)| Share::Clone(a, b, r, all)),
-        4 => part.prop_map(|(a, from, b, to, length)| Share::CopyRange(a, from, b, to, length)),
-        3 => (path(), proptest::collection::vec(path(), 0..3)).prop_map(|(a, from)| Share::Concat(a, from)),
-        2 => (path(), 0u64..24, length(), any::<bool>()).prop_map(|(p, o, l, k)| Share::PunchHole(p, o, l, k)),
-        2 => (path(), 0u64..24, length(), few(0.3)).prop_map(|(p, o, l, k)| Share::Allocate(p, o, l, k)),
+        6 => (near(), near(), few(0.4), few(0.5)).prop_map(|(a, b, r, all)| Share::Clone(a, b, r, all)),
+        5 => part.prop_map(|(a, from, b, to, length)| Share::CopyRange(a, from, b, to, length)),
+        3 => (near(), proptest::collection::vec(near(), 0..3)).prop_map(|(a, from)| Share::Concat(a, from)),
+        2 => (near(), 0u64..24, length(), any::<bool>()).prop_map(|(p, o, l, k)| Share::PunchHole(p, o, l, k)),
+        2 => (near(), 0u64..24, length(), few(0.3)).prop_map(|(p, o, l, k)| Share::Allocate(p, o, l, k)),
     ]
 }
 
 fn demand() -> impl Strategy<Value = Demand> {
     let holds = || prop::option::weighted(0.4, prop::bool::weighted(0.9));
-    (path(), prop::bool::weighted(0.3), holds(), holds(), holds())
+    (near(), prop::bool::weighted(0.2), holds(), holds(), holds())
         .prop_map(|(at, absent, ino, version, length)| Demand { at, absent, ino, version, length })
 }
 
-pub fn transact() -> impl Strategy<Value = Verb> {
-    let demands = proptest::collection::vec(demand(), 0..3);
-    let verbs = proptest::collection::vec(verb_of_one(), 0..5);
-    (demands, verbs).prop_map(|(demands, verbs)| Verb::Transact(demands, verbs))
+/// What a transaction holds, and mostly succeeds.
+fn part() -> impl Strategy<Value = Verb> {
+    prop_oneof![
+        8 => share().prop_map(Verb::Share),
+        5 => (near(), prop::bool::weighted(0.7), ranges()).prop_map(|(p, t, r)| Verb::Create(p, false, t, r)),
+        2 => near().prop_map(|p| Verb::Mkdir(p, true)),
+        2 => (near(), near()).prop_map(|(a, b)| Verb::Link(a, b)),
+        2 => (near(), near(), prop::bool::weighted(0.3)).prop_map(|(a, b, x)| Verb::Rename(a, b, false, x)),
+        2 => (1u64..14, ranges()).prop_map(|(ino, ranges)| Verb::Commit(ino, ranges, None)),
+        1 => near().prop_map(Verb::Unlink),
+        1 => (near(), 0u64..24).prop_map(|(p, size)| Verb::SetAttr(p, None, Some(size), None, None)),
+    ]
+}
+
+fn transact() -> impl Strategy<Value = Verb> {
+    let verbs = prop_oneof![9 => part(), 1 => verb()];
+    (proptest::collection::vec(demand(), 0..3), proptest::collection::vec(verbs, 0..5))
+        .prop_map(|(demands, verbs)| Verb::Transact(demands, verbs))
+}
+
+fn history() -> impl Strategy<Value = Vec<Step>> {
+    let verb = prop_oneof![
+        12 => part(),
+        8 => transact(),
+        4 => verb(),
+        3 => Just(Verb::OpenChunk(0)),
+        1 => Just(Verb::Repeat),
+    ];
+    let step = (0..SESSIONS, -5i64..20, verb).prop_map(|(client, time, verb)| Step { client, time, verb });
+    proptest::collection::vec(step, 40..120)
 }
 
 impl Share {
     pub fn operation(&self) -> Operation {
-        let keep = |keep: &bool| *keep;
         match self {
             Self::Clone(from, to, replace, recursive) => Operation::Clone {
                 from: target(from),
@@ -81,13 +119,13 @@ impl Share {
                 target: target(at),
                 offset: *offset,
                 length: *length,
-                keep_size: keep(keep_size),
+                keep_size: *keep_size,
             },
             Self::Allocate(at, offset, length, keep_size) => Operation::Allocate {
                 target: target(at),
                 offset: *offset,
                 length: *length,
-                keep_size: keep(keep_size),
+                keep_size: *keep_size,
             },
         }
     }
@@ -150,216 +188,81 @@ impl World {
     }
 }
 
-type At<'a> = (u64, &'a [u8], bool);
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 250, max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-impl Model {
-    /// Whether a precondition holds; if not, what is there.
-    fn holds(&self, precondition: &Precondition) -> Result<Result<(), Option<FoundInode>>, FsError> {
-        let at = &precondition.target;
-        let there = match self.find((at.ino.0, &at.path), !at.no_follow) {
-            Ok(ino) => Some(ino),
-            Err(FsError::NotFound | FsError::NotDirectory | FsError::Stale) => None,
-            Err(other) => return Err(other),
-        };
-        // A mount here has nothing in it; a way through it is found out by what it is asked for.
-        if there.is_some_and(|ino| self.see(ino).mount.is_some()) || self.leads_into_mount(precondition) {
-            return Err(FsError::NotSupported);
-        }
-        let inode = there.map(|ino| self.see(ino));
-        let found = inode.map(|i| FoundInode { ino: i.ino, version: i.version, length: i.size });
-        let holds = match (&precondition.wanted, inode) {
-            (Wanted::Absent, inode) => inode.is_none(),
-            (Wanted::Present { .. }, None) => false,
-            (Wanted::Present { ino, version, length }, Some(inode)) => {
-                let same = ino.is_none_or(|ino| ino == inode.ino);
-                if same && (version.is_some() || length.is_some()) {
-                    self.settled(inode.ino.0)?;
+    /// Replies, tree, content and live bytes are the model's; what is refused leaves every row as it was.
+    #[test]
+    fn transactions_and_shared_bytes_are_the_models(history in history()) {
+        let store = MemoryStore::new();
+        let (log, replies) = run(&store, &history);
+        let batched = MemoryStore::new();
+        prop_assert_eq!(replay(&batched, &log, &[5, 1, 17]), replies);
+        prop_assert_eq!(dump(&batched), dump(&store));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Also of files that were cut where an entry removes next to nothing.
+    #[test]
+    fn shared_bytes_that_are_removed_in_steps_are_gone_at_once(history in history(), rows_at_once in 1usize..4) {
+        let (log, _) = run(&MemoryStore::new(), &history);
+        side_by_side(&MemoryStore::new(), &log, rows_at_once, &[0, 1, 3, 0]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_stores_share_the_same_bytes(history in history()) {
+        let memory = MemoryStore::new();
+        let (log, replies) = run(&memory, &history);
+        let dir = tempfile::tempdir().unwrap();
+        let rocks = RocksStore::open(dir.path(), 0).unwrap();
+        prop_assert_eq!(replay(&rocks, &log, &[3, 1, 11]), replies);
+        prop_assert_eq!(dump(&*rocks.snapshot()), dump(&memory));
+        invariants::check(&rocks);
+    }
+}
+
+/// The histories are worth their name.
+#[test]
+fn histories_share_bytes_and_refuse_in_every_way() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut done, mut refused) = (BTreeMap::<String, u32>::new(), BTreeMap::<String, u32>::new());
+    for _ in 0..60 {
+        let history = history().new_tree(&mut runner).unwrap().current();
+        let (log, replies) = run(&MemoryStore::new(), &history);
+        for (entry, reply) in log.iter().zip(replies) {
+            match reply {
+                Ok(answer) if answer.steps.len() > 2 => *done.entry("of three".to_owned()).or_default() += 1,
+                Ok(_) => *done.entry(verb_name(&entry.command)).or_default() += 1,
+                Err(error) => {
+                    let shown = format!("{error:?}");
+                    let name = shown.split(' ').next().unwrap_or_default().to_owned();
+                    *refused.entry(name).or_default() += 1;
                 }
-                let as_long = length.is_none_or(|length| length == inode.size);
-                same && as_long && version.is_none_or(|version| version == inode.version)
-            }
-        };
-        Ok(if holds { Ok(()) } else { Err(found) })
-    }
-
-    /// True when a name was looked up in a mount's directory: the way up to some slash leads there.
-    fn leads_into_mount(&self, precondition: &Precondition) -> bool {
-        let at = &precondition.target;
-        self.way((at.ino.0, &at.path), !at.no_follow).iter().any(|dir| self.see(*dir).mount.is_some())
-    }
-
-    /// The directories in which a path's names are looked up, as far as it leads.
-    fn way(&self, (ino, path): (u64, &[u8]), follow: bool) -> Vec<u64> {
-        let (Ok(from), Ok(parts)) = (self.start(ino), parts(path, false)) else { return Vec::new() };
-        let mut way = Vec::new();
-        let _ = self.go(from, &parts, follow, 40, &mut |dir| way.push(dir));
-        way
-    }
-
-    fn regular(&self, ino: u64) -> Result<u64, FsError> {
-        match self.see(ino).kind {
-            FileKind::Directory => Err(FsError::IsDirectory),
-            FileKind::Symlink => Err(FsError::NotFile),
-            FileKind::File => Ok(ino),
-        }
-    }
-
-    /// A file to read, or with `write` to change, that does not grow.
-    fn still(&self, (ino, path, no_follow): At<'_>, write: bool) -> Result<u64, FsError> {
-        let ino = self.regular(self.find((ino, path), !no_follow)?)?;
-        if write {
-            self.native(ino)?;
-        }
-        self.settled(ino).map(|()| ino)
-    }
-
-    pub fn clone_to(&mut self, from: At<'_>, to: At<'_>, replace: bool, recursive: bool) -> Outcome {
-        let source = self.find((from.0, from.1), !from.2)?;
-        if !recursive {
-            self.regular(source)?;
-        }
-        let spot = self.spot((to.0, to.1), replace && !to.2)?;
-        let Some(old) = spot.node else {
-            let (dir, name) = spot.at.unwrap();
-            if self.see(source).mount != self.see(dir).mount {
-                return Err(FsError::CrossMount);
-            }
-            self.native(dir)?;
-            if self.see(source).is_dir() && self.under(dir, source) {
-                return Err(FsError::IntoItself);
-            }
-            let made = self.clone_tree(source, dir, name)?;
-            return told(self.see(made).clone());
-        };
-        match self.see(old).kind {
-            _ if !replace || !self.see(source).is_file() => return Err(FsError::Exists),
-            FileKind::Directory => return Err(FsError::IsDirectory),
-            FileKind::Symlink => return Err(FsError::TooManySymlinks),
-            FileKind::File if old == source => return Err(FsError::InvalidRequest),
-            FileKind::File => {}
-        }
-        if self.see(source).mount != self.see(old).mount {
-            return Err(FsError::CrossMount);
-        }
-        self.native(old)?;
-        self.settled(source)?;
-        self.settled(old)?;
-        self.fill(old, source);
-        self.written(old)
-    }
-
-    fn fill(&mut self, ino: u64, source: u64) {
-        let (bytes, size) = (self.nodes[&source].bytes.clone(), self.see(source).size);
-        self.nodes.get_mut(&ino).unwrap().bytes = bytes;
-        self.inode(ino).size = size;
-    }
-
-    fn clone_one(&mut self, source: u64, dir: u64, name: Vec<u8>) -> Result<u64, FsError> {
-        self.settled(source)?;
-        let old = self.see(source).clone();
-        let ino = self.hang(old.kind, old.mode, dir, name)?;
-        self.inode(ino).target = old.target;
-        self.inode(ino).policy = old.policy;
-        self.fill(ino, source);
-        Ok(ino)
-    }
-
-    fn clone_tree(&mut self, source: u64, dir: u64, name: Vec<u8>) -> Result<u64, FsError> {
-        let top = self.clone_one(source, dir, name)?;
-        let mut waiting = VecDeque::from([(source, top)]);
-        let mut made: BTreeMap<u64, u64> = BTreeMap::new();
-        while let Some((from, to)) = waiting.pop_front() {
-            for (name, child) in self.nodes[&from].children.clone() {
-                if self.see(child).mount.is_some() {
-                    return Err(FsError::CrossMount);
-                }
-                if let Some(known) = made.get(&child).copied() {
-                    self.inode(known).nlink += 1;
-                    self.changed(known);
-                    self.nodes.get_mut(&to).unwrap().children.insert(name, known);
-                    self.names_changed(to, 0);
-                    continue;
-                }
-                let copy = self.clone_one(child, to, name)?;
-                made.insert(child, copy);
-                waiting.push_back((child, copy));
             }
         }
-        Ok(top)
     }
-
-    pub fn copy_range(&mut self, from: (At<'_>, u64), to: (At<'_>, u64), length: Option<u64>) -> Outcome {
-        let ino = self.still(to.0, true)?;
-        let source = self.still(from.0, false)?;
-        if self.see(source).mount != self.see(ino).mount {
-            return Err(FsError::CrossMount);
-        }
-        let size = self.see(source).size;
-        let length = length.unwrap_or(size.saturating_sub(from.1));
-        if from.1 + length > size {
-            return Err(FsError::LengthMismatch { expected: from.1 + length, actual: size });
-        }
-        let overlap = (from.1..from.1 + length).any(|at| (to.1..to.1 + length).contains(&at));
-        if source == ino && overlap {
-            return Err(FsError::InvalidRequest);
-        }
-        if length == 0 {
-            return told(self.see(ino).clone());
-        }
-        for i in 0..length {
-            match self.nodes[&source].bytes.get(&(from.1 + i)).copied() {
-                Some(byte) => self.nodes.get_mut(&ino).unwrap().bytes.insert(to.1 + i, byte),
-                None => self.nodes.get_mut(&ino).unwrap().bytes.remove(&(to.1 + i)),
-            };
-        }
-        let size = self.see(ino).size.max(to.1 + length);
-        self.inode(ino).size = size;
-        self.written(ino)
+    for verb in ["Transact", "of three", "Clone", "CopyRange", "Concat", "PunchHole", "Allocate"] {
+        assert!(done.get(verb).is_some_and(|n| *n >= 10), "{verb} hardly ever succeeds: {done:?}");
     }
-
-    pub fn concat(&mut self, to: At<'_>, from: &[At<'_>]) -> Outcome {
-        if from.is_empty() {
-            return Err(FsError::InvalidRequest);
-        }
-        let ino = self.still(to, true)?;
-        for part in from {
-            let source = self.still(*part, false)?;
-            if self.see(source).mount != self.see(ino).mount {
-                return Err(FsError::CrossMount);
-            }
-            if source == ino {
-                return Err(FsError::InvalidRequest);
-            }
-            let (base, node) = (self.see(ino).size, self.nodes[&source].clone());
-            let moved = node.bytes.iter().map(|(at, byte)| (base + at, *byte));
-            self.nodes.get_mut(&ino).unwrap().bytes.extend(moved);
-            self.inode(ino).size = base + node.inode.size;
-        }
-        self.written(ino)
-    }
-
-    pub fn punch_hole(&mut self, at: At<'_>, offset: u64, length: u64, keep_size: bool) -> Outcome {
-        let ino = self.still(at, true)?;
-        if length == 0 {
-            return Err(FsError::InvalidRequest);
-        }
-        let node = self.nodes.get_mut(&ino).unwrap();
-        node.bytes.retain(|at, _| !(offset..offset + length).contains(at));
-        if !keep_size {
-            node.inode.size = node.inode.size.max(offset + length);
-        }
-        self.written(ino)
-    }
-
-    pub fn allocate(&mut self, at: At<'_>, offset: u64, length: u64, keep_size: bool) -> Outcome {
-        let ino = self.still(at, true)?;
-        if length == 0 {
-            return Err(FsError::InvalidRequest);
-        }
-        if keep_size || offset + length <= self.see(ino).size {
-            return told(self.see(ino).clone());
-        }
-        self.inode(ino).size = offset + length;
-        self.written(ino)
+    let errors = [
+        "PreconditionFailed",
+        "PreconditionRefused",
+        "OperationRefused",
+        "InvalidRequest",
+        "LengthMismatch",
+        "TailOpen",
+        "Exists",
+        "IntoItself",
+        "IsDirectory",
+    ];
+    for error in errors {
+        assert!(refused.contains_key(error), "{error} is never met: {refused:?}");
     }
 }
