@@ -3,16 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "namespace_model/copies.rs"]
+mod copies;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/model.rs"]
 mod model;
+#[path = "namespace_model/sharing.rs"]
+mod sharing;
 #[path = "namespace_model/steps.rs"]
 mod steps;
 
 use std::collections::BTreeMap;
 
+use cairn_meta::keys;
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use cairn_meta::keys::counters::{self, ClusterRecord};
 use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::namespace::operation::Target;
 use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
@@ -24,6 +30,7 @@ use cairn_types::{
 use model::{Model, Outcome, Phase, Told};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use sharing::{Demand, Share};
 
 const SESSIONS: u64 = 2;
 const POLICY: Policy = Policy { replicas: 2, min_replicas: 1, ..Policy::cluster() };
@@ -50,6 +57,8 @@ enum Verb {
     Release(u64),
     MountAdd(Path),
     MountRemove(Path),
+    Share(Share),
+    Transact(Vec<Demand>, Vec<Verb>),
     BeginSeal(u64, u32),
     /// Which undecided chunk, by the right epoch or not, from the right state or not, length, sequence.
     Seal(u64, bool, bool, u64, u64),
@@ -377,6 +386,14 @@ impl World {
                 Operation::MountRemove { target: Target { no_follow: false, ..target(p) } }
             }
             Verb::Release(n) => Operation::ReleaseChunk { chunk: ChunkId(self.held(session, *n)) },
+            Verb::Share(share) => share.operation(),
+            Verb::Transact(demands, verbs) => Operation::Transact {
+                preconditions: demands.iter().map(|demand| self.demand(demand)).collect(),
+                operations: verbs
+                    .iter()
+                    .map(|verb| self.operation(&Step { verb: verb.clone(), ..step.clone() }))
+                    .collect(),
+            },
             // A repeat with nothing before it.
             _ => Operation::ReleaseChunk { chunk: ChunkId(0) },
         }
@@ -417,6 +434,24 @@ impl World {
             Operation::ReleaseChunk { chunk } => model.release(chunk.0, session),
             Operation::MountAdd { target, .. } => model.mount_add(at(target)),
             Operation::MountRemove { target } => model.mount_remove(at(target)),
+            Operation::Clone { from, to, replace, recursive, .. } => {
+                model.clone_to(full(from), full(to), *replace, *recursive)
+            }
+            Operation::CopyRange { from, from_offset, to, to_offset, length } => {
+                model.copy_range((full(from), *from_offset), (full(to), *to_offset), *length)
+            }
+            Operation::Concat { target, from } => {
+                model.concat(full(target), &from.iter().map(full).collect::<Vec<_>>())
+            }
+            Operation::PunchHole { target, offset, length, keep_size } => {
+                model.punch_hole(full(target), *offset, *length, *keep_size)
+            }
+            Operation::Allocate { target, offset, length, keep_size } => {
+                model.allocate(full(target), *offset, *length, *keep_size)
+            }
+            Operation::Transact { preconditions, operations } => {
+                self.ask_all(session, preconditions, operations)
+            }
             Operation::RenewGrant { .. }
             | Operation::Mknod { .. }
             | Operation::SetXattr { .. }
@@ -447,7 +482,8 @@ fn compare(world: &World, command: &Command, expected: &Expected, reply: &Reply)
     match (outcome, reply) {
         (Err(expected), Err(found)) => assert_eq!(found, expected, "{command:?}"),
         (Ok(told), Ok(answer)) => {
-            let Answer { inode, chunk, generation, mount, .. } = answer;
+            let Answer { inode, chunk, generation, mount, steps, .. } = answer;
+            assert_eq!(*steps, told.steps, "{command:?}");
             assert_eq!(*inode, told.inode, "{command:?}");
             assert_eq!(generation.map(|g| g.0), told.generation, "{command:?}");
             assert_eq!(mount.map(|m| m.0), told.mount, "{command:?}");
@@ -517,6 +553,15 @@ fn dump(rows: &dyn Rows) -> Vec<(Table, Vec<Row>)> {
     Table::ALL.iter().map(|table| (*table, all(*table))).collect()
 }
 
+/// Every row that a transaction which is refused leaves as it was: all but its reply and the time.
+fn held_by(rows: &dyn Rows, command: &Command) -> Option<(Vec<(Table, Vec<Row>)>, ClusterRecord)> {
+    let Command::Request { operation: Operation::Transact { .. }, .. } = command else { return None };
+    let cluster: ClusterRecord = keys::get(rows, counters::KEY).unwrap().unwrap();
+    let moved = [Table::Replies, Table::Sessions, Table::Counters];
+    let others = dump(rows).into_iter().filter(|(table, _)| !moved.contains(table)).collect();
+    Some((others, ClusterRecord { time: Timestamp(0), ..cluster }))
+}
+
 /// Runs a history on the memory store against the model. Answers the log and the replies.
 fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
     let mut log = Vec::new();
@@ -551,8 +596,12 @@ fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
         world.model.now = Timestamp(world.time);
         let (command, expected) = world.step(step);
         let entry = Entry { time: stamped, command };
+        let before = held_by(store, &entry.command);
         let reply = one(store, log.len() as u64, &entry);
         compare(&world, &entry.command, &expected, &reply);
+        if reply.is_err() {
+            assert_eq!(held_by(store, &entry.command), before, "refused: {:?}", entry.command);
+        }
         if let (Expected::Outcome(_), Command::Request { .. }) = (&expected, &entry.command)
             && let Some((_, last)) = world.sessions.get_mut(&world.clients[step.client as usize])
         {

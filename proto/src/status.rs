@@ -1,9 +1,10 @@
 //! Errors on the wire: the one table of gRPC codes, and the typed detail that rides in a status.
 
-use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, NodeId, Sequence};
+use cairn_types::{ChunkId, FoundInode, FsError, Generation, InodeId, IntentId, MountId, NodeId, Sequence};
 use prost::Message;
 use tonic::{Code, Status};
 
+use crate::fs_kinds;
 pub use crate::service_error::ServiceError;
 use crate::v1::{ErrorDetail, MutateRefusal};
 
@@ -43,9 +44,11 @@ fn fs_code(error: &FsError) -> Code {
         | FsError::FileTooLarge
         | FsError::AttributeTooLarge
         | FsError::TooLarge => Code::InvalidArgument,
-        FsError::LengthMismatch { .. } | FsError::VersionMismatch { .. } | FsError::Fenced { .. } => {
-            Code::Aborted
-        }
+        FsError::LengthMismatch { .. }
+        | FsError::VersionMismatch { .. }
+        | FsError::PreconditionFailed { .. }
+        | FsError::Fenced { .. } => Code::Aborted,
+        FsError::PreconditionRefused { why, .. } | FsError::OperationRefused { why, .. } => fs_code(why),
         FsError::TooManyReplies
         | FsError::TooManyWriters
         | FsError::TooManyAttributes
@@ -111,7 +114,30 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         E::TooManyAttributes => ("TooManyAttributes", vec![]),
         E::NotPermitted => ("NotPermitted", vec![]),
         E::PermissionDenied => ("PermissionDenied", vec![]),
+        E::PreconditionFailed { index, found } => {
+            let found = found.map_or([0; 4], |f| [1, f.ino.0, f.version, f.length]);
+            ("PreconditionFailed", [&[u64::from(*index)], found.as_slice()].concat())
+        }
+        E::PreconditionRefused { index, why } => ("PreconditionRefused", part_of(*index, why)),
+        E::OperationRefused { index, why } => ("OperationRefused", part_of(*index, why)),
     }
+}
+
+/// The fields of a refusal that tells of another one: which part met it, that one's number, and its
+/// own fields.
+fn part_of(index: u32, why: &FsError) -> Vec<u64> {
+    let (kind, fields) = fs_detail(why);
+    [&[u64::from(index), fs_kinds::number(kind)], fields.as_slice()].concat()
+}
+
+/// Reads [`part_of`] back.
+fn parse_part(n: &[u64]) -> Option<(u32, Box<FsError>)> {
+    let (index, kind) = (u32::try_from(*n.first()?).ok()?, fs_kinds::kind(*n.get(1)?)?);
+    // Transactions do not hold transactions.
+    if matches!(kind, "PreconditionRefused" | "OperationRefused") {
+        return None;
+    }
+    Some((index, Box::new(parse_fs(kind, n.get(2..)?)?)))
 }
 
 fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
@@ -166,6 +192,19 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "TooManyAttributes" => E::TooManyAttributes,
         "NotPermitted" => E::NotPermitted,
         "PermissionDenied" => E::PermissionDenied,
+        "PreconditionFailed" => {
+            let found = FoundInode { ino: InodeId(at(2)?), version: at(3)?, length: at(4)? };
+            let index = u32::try_from(at(0)?).ok()?;
+            E::PreconditionFailed { index, found: (at(1)? == 1).then_some(found) }
+        }
+        "PreconditionRefused" => {
+            let (index, why) = parse_part(n)?;
+            E::PreconditionRefused { index, why }
+        }
+        "OperationRefused" => {
+            let (index, why) = parse_part(n)?;
+            E::OperationRefused { index, why }
+        }
         _ => return None,
     })
 }
@@ -325,6 +364,31 @@ impl From<MutateRefusal> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_namespace_error_survives_the_wire_alone_and_as_a_part_of_a_transaction() {
+        let samples = FsError::samples();
+        for (number, error) in samples.iter().enumerate() {
+            assert_eq!(fs_kinds::number(fs_detail(error).0), number as u64, "{error:?}");
+            assert_eq!(WireError::from(fs_status(error)), WireError::Fs(error.clone()));
+            if !std::ptr::eq(error.reason(), error) {
+                continue;
+            }
+            let part = FsError::OperationRefused { index: 255, why: Box::new(error.clone()) };
+            assert_eq!(WireError::from(fs_status(&part)), WireError::Fs(part.clone()));
+            assert_eq!(part.errno(), error.errno());
+        }
+        assert_eq!(fs_kinds::kind(samples.len() as u64), None);
+        let nothing = FsError::PreconditionFailed { index: 3, found: None };
+        assert_eq!(WireError::from(fs_status(&nothing)), WireError::Fs(nothing));
+    }
+
+    #[test]
+    fn a_part_that_holds_a_part_is_no_error_of_ours() {
+        let inner = fs_kinds::number("OperationRefused");
+        let numbers = vec![0, inner, 1, fs_kinds::number("Exists")];
+        assert_eq!(parse_fs("OperationRefused", &numbers), None);
+    }
 
     #[test]
     fn errors_survive_the_wire() {

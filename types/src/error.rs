@@ -1,7 +1,10 @@
 //! [`FsError`]: the deterministic outcome of an operation that was refused, and the one
 //! table of errno values.
 
+mod found;
 mod samples;
+
+pub use found::FoundInode;
 
 use bincode::{Decode, Encode};
 
@@ -198,14 +201,48 @@ pub enum FsError {
     /// The mode or the ACL does not allow it.
     #[error("permission denied")]
     PermissionDenied,
+    /// A precondition of a transaction does not hold: nothing was changed.
+    #[error("precondition {index} does not hold: {}", found::shown(found.as_ref()))]
+    PreconditionFailed {
+        /// Which one, from 0.
+        index: u32,
+        /// What is there instead.
+        found: Option<FoundInode>,
+    },
+    /// Whether a precondition of a transaction holds cannot be said: nothing was changed.
+    #[error("precondition {index} cannot be checked: {why}")]
+    PreconditionRefused {
+        /// Which one, from 0.
+        index: u32,
+        /// Why.
+        why: Box<FsError>,
+    },
+    /// An operation of a transaction was refused: nothing was changed.
+    #[error("operation {index} was refused: {why}")]
+    OperationRefused {
+        /// Which one, from 0.
+        index: u32,
+        /// Why.
+        why: Box<FsError>,
+    },
 }
 
 impl FsError {
+    /// The refusal itself, where this one says which part of a transaction met it.
+    #[must_use]
+    pub fn reason(&self) -> &Self {
+        match self {
+            Self::PreconditionRefused { why, .. } | Self::OperationRefused { why, .. } => why.reason(),
+            other => other,
+        }
+    }
+
     /// The POSIX errno of this outcome: the only such table in the project.
     #[must_use]
     pub fn errno(&self) -> i32 {
         use rustix::io::Errno;
         let errno = match self {
+            Self::PreconditionRefused { why, .. } | Self::OperationRefused { why, .. } => return why.errno(),
             Self::NotFound | Self::NoSuchMount => Errno::NOENT,
             Self::Exists => Errno::EXIST,
             Self::NotDirectory => Errno::NOTDIR,
@@ -229,7 +266,9 @@ impl FsError {
             | Self::InvalidTarget
             | Self::InvalidRequest => Errno::INVAL,
             Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } => Errno::AGAIN,
-            Self::LengthMismatch { .. } | Self::VersionMismatch { .. } => Errno::CANCELED,
+            Self::LengthMismatch { .. } | Self::VersionMismatch { .. } | Self::PreconditionFailed { .. } => {
+                Errno::CANCELED
+            }
             // A fenced writer must not mistake it for anything it could retry.
             Self::Fenced { .. } | Self::Stale | Self::ChunkGone { .. } | Self::NodeRemoved { .. } => {
                 Errno::STALE

@@ -22,7 +22,7 @@ pub use attr::{DeviceNumber, FileKind, Inode, TailRef, Timestamp};
 pub use chunk::{Chain, ReplicaHealth, WriterMark};
 pub use clock::{Clock, SystemClock};
 pub use credentials::Credentials;
-pub use error::FsError;
+pub use error::{FoundInode, FsError};
 pub use extent::{Extent, ExtentSource, ObjectKey};
 pub use ids::{
     ChunkId, ClusterId, DiskId, Epoch, Generation, GroupId, Incarnation, InodeId, IntentId, LogIndex,

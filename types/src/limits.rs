@@ -22,6 +22,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub const MUTATIONS_MAX: usize = 256;
 /// Targets in one `StatAll`, at most.
 pub const STATS_MAX: usize = 1024;
+/// Operations in one transaction, as many preconditions, and files in one concatenation, at most.
+pub const TRANSACTION_PARTS_MAX: usize = 256;
 /// Rows that one log entry may touch, at most.
 pub const ROWS_PER_ENTRY_MAX: usize = 4096;
 /// Replies kept for one session, at most.

@@ -56,7 +56,19 @@ pub enum FsCommand {
     /// Append records; each is durable on every replica when its offset is printed
     Append(AppendArgs),
     /// Copy inside the namespace
-    Cp(TransferArgs),
+    Cp(CopyArgs),
+    /// Append files to another one, made if it is missing, without moving their bytes: all or nothing
+    Concat {
+        /// From … to
+        #[arg(required = true, num_args = 2.., value_name = "PATH")]
+        paths: Vec<OsString>,
+    },
+    /// Make several changes in one step, all or none, if what a JSON document demands holds
+    #[command(after_help = TXN_HELP)]
+    Txn {
+        /// The document ("-" is standard input)
+        file: OsString,
+    },
     /// Rename files and directories, each in one atomic step
     Mv {
         /// From … to
@@ -171,6 +183,39 @@ pub struct TailArgs {
     /// Bytes from the end
     #[arg(short = 'c', long)]
     pub bytes: Option<u64>,
+}
+
+/// The document of `cairn fs txn`.
+const TXN_HELP: &str = r#"The document:
+  {"preconditions": [{"path": "/t/v2", "absent": true},
+                     {"path": "/t/current", "ino": 7, "version": 3, "length": 2}],
+   "operations":    [{"op": "create", "path": "/t/v2", "text": "{}"},
+                     {"op": "put", "path": "/t/current", "text": "v2"}]}
+
+A precondition without more than a path: something is there. Operations, in order, each seeing what
+those before it did (1 to 256; paths are absolute):
+  mkdir      path, mode          create, put  path, mode, text or file (local, up to 64 MiB)
+  symlink    path, to            link         from, path
+  unlink     path                rmdir        path
+  rename     from, path, no_replace or exchange
+  set_attr   path, mode, uid, gid, size, version (refused at another one)
+  clone      from, path, replace or recursive
+  copy_range from, from_offset, path, offset, length (to the end without)
+  concat     path, from (a list) punch_hole, allocate  path, offset, length
+
+With --json one object: what each operation made or changed, or which part was refused and why; for a
+precondition what is there now. Exit code 1 when it was refused: nothing is changed then."#;
+
+/// `cairn fs cp`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// What to copy, and how.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    /// Share the bytes instead of copying them; with -r a tree as it is at one point in time
+    /// (about 1,300 small files at most), to a name that is free
+    #[arg(long, visible_alias = "clone")]
+    pub reflink: bool,
 }
 
 /// `cairn fs put`, `cairn fs get` and `cairn fs cp`.
@@ -310,7 +355,8 @@ fn parse_credentials(text: &str) -> Result<Credentials, String> {
     known.filter(Credentials::is_valid).ok_or_else(|| "a user is uid:gid, or uid:gid,gid,…".to_owned())
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
+/// Permission bits from octal digits.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
         _ => Err("a mode is octal, 0 to 7777".to_owned()),

@@ -1,4 +1,4 @@
-//! `cairn fs cp`: through this process; a copy that shares extents is not there yet.
+//! `cairn fs cp`, through this process; `--reflink` is in `reflink.rs`.
 
 use std::ffi::OsStr;
 

@@ -2,6 +2,7 @@
 
 mod append;
 mod cat;
+mod concat;
 mod copy;
 mod df;
 mod du;
@@ -12,6 +13,7 @@ mod mknod;
 mod mv;
 mod policy;
 mod put;
+mod reflink;
 mod rm;
 mod stat;
 mod sync;
@@ -19,6 +21,7 @@ mod tail;
 mod tally;
 mod transfer;
 mod tree;
+mod txn;
 mod xattr;
 
 use std::ffi::{OsStr, OsString};
@@ -73,7 +76,10 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Put(args) => put::run(client, args, json).await,
         FsCommand::Get(args) => get::run(client, args, json).await,
         FsCommand::Append(args) => append::run(client, args, json).await,
-        FsCommand::Cp(args) => copy::run(client, args, json).await,
+        FsCommand::Cp(args) if args.reflink => reflink::run(client, &args.transfer, json).await,
+        FsCommand::Cp(args) => copy::run(client, args.transfer, json).await,
+        FsCommand::Concat { paths } => concat::run(client, &paths, json).await,
+        FsCommand::Txn { file } => txn::run(client, &file, json).await,
         FsCommand::Mv { paths, no_replace, exchange } => {
             mv::run(client, &paths, no_replace, exchange, json).await
         }

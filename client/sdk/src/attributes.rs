@@ -39,6 +39,23 @@ pub struct AttrChange {
     pub expected_version: Option<u64>,
 }
 
+impl AttrChange {
+    pub(crate) fn wire(&self, target: v1::Target) -> v1::SetAttr {
+        v1::SetAttr {
+            target: Some(target),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            size: self.size,
+            mtime_ns: self.mtime.map(|t| t.0),
+            atime_ns: self.atime.map(|t| t.0),
+            expected_version: self.expected_version,
+            mtime_now: self.mtime_now,
+            atime_now: self.atime_now,
+        }
+    }
+}
+
 impl Client {
     pub(crate) async fn stat_wire(
         &self,
@@ -172,18 +189,7 @@ impl Client {
     /// `VersionMismatch`, `FileTooLarge`, `IsDirectory` (for a size).
     pub async fn set_attr(&self, at: impl Into<At>, change: AttrChange) -> Result<Inode> {
         let at = at.into();
-        let set = v1::SetAttr {
-            target: Some(at.wire("set attributes", false)?),
-            mode: change.mode,
-            uid: change.uid,
-            gid: change.gid,
-            size: change.size,
-            mtime_ns: change.mtime.map(|t| t.0),
-            atime_ns: change.atime.map(|t| t.0),
-            expected_version: change.expected_version,
-            mtime_now: change.mtime_now,
-            atime_now: change.atime_now,
-        };
+        let set = change.wire(at.wire("set attributes", false)?);
         let reply = self.change("set attributes", &at, Operation::SetAttr(set)).await?;
         inode_of("set attributes", &at.to_string(), reply.inode.as_ref())
     }

@@ -117,6 +117,12 @@ impl Error {
         self
     }
 
+    /// The same, said of something nearer.
+    pub(crate) fn about(mut self, subject: impl fmt::Display) -> Self {
+        self.subject = subject.to_string();
+        self
+    }
+
     /// What the caller must do.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -199,7 +205,7 @@ impl Cause {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Cause::Fs(e) => match e {
+            Cause::Fs(e) => match e.reason() {
                 FsError::Fenced { .. } => ErrorKind::Fenced,
                 FsError::SessionExpired | FsError::StaleSequence { .. } => ErrorKind::Unknown,
                 FsError::Importing { .. }

@@ -42,6 +42,10 @@ impl File {
         Ok(Self { client, subject, view, writer, position: 0, unsettled: false })
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The file's inode id.
     #[must_use]
     pub fn ino(&self) -> InodeId {

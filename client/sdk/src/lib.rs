@@ -42,8 +42,10 @@ mod remembered;
 mod removal;
 mod session;
 mod settle;
+mod share;
 mod suspects;
 mod target;
+mod transaction;
 mod wire_stream;
 mod xattrs;
 
@@ -61,6 +63,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use transaction::Transaction;
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatFsReply, StatusReply, UndecidedChunk};

@@ -17,7 +17,7 @@ use crate::target::At;
 /// Appends of one writer under way at once, at most.
 const TICKETS_MAX: usize = 16;
 /// Tries of a small content whose chunk was lost with the session.
-const TRIES_MAX: usize = 3;
+pub(crate) const TRIES_MAX: usize = 3;
 /// Why a writer is broken whose caller went away in the middle.
 const CANCELLED: &str = "a call was cancelled before everything it took was safe";
 
@@ -247,7 +247,7 @@ impl PutWriter {
 
 /// True when bytes that were not acknowledged may be written anew: nothing names them, and what
 /// was in their way is not there for a new writer.
-fn may_write_again(error: &Error) -> bool {
+pub(crate) fn may_write_again(error: &Error) -> bool {
     matches!(
         error.cause(),
         Cause::Poisoned(_)

@@ -25,9 +25,18 @@ impl Client {
         at: &At,
         operation: Operation,
     ) -> Result<v1::MutateReply> {
-        let subject = at.to_string();
+        self.change_named(action, &at.to_string(), operation).await
+    }
+
+    /// As [`change`](Self::change), of what is no single target.
+    pub(crate) async fn change_named(
+        &self,
+        action: &'static str,
+        subject: &str,
+        operation: Operation,
+    ) -> Result<v1::MutateReply> {
         loop {
-            match self.reach().session.change(action, &subject, operation.clone()).await {
+            match self.reach().session.change(action, subject, operation.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => self.seal_or_give_up(error).await?,
             }
@@ -37,7 +46,7 @@ impl Client {
     /// Seals the open tail, or waits for the import, that `error` names; any other error is
     /// given back.
     pub(crate) async fn seal_or_give_up(&self, error: Error) -> Result<()> {
-        match error.fs() {
+        match error.fs().map(FsError::reason) {
             Some(FsError::TailOpen { chunk } | FsError::ChunkState { chunk }) => {
                 self.seal(*chunk, "a change depends on the file's length").await
             }

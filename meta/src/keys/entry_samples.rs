@@ -11,6 +11,7 @@ use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
+use crate::namespace::{Command, Operation, Placement, Precondition, Target, Wanted};
 use crate::namespace::{Command, Operation, Placement, Target, TimeChange, XattrMode};
 
 fn request(operation: Operation) -> Command {
@@ -182,11 +183,11 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::OpenExclusive { ino },
         Operation::ReleaseChunk { chunk },
         Operation::MountAdd { target: target.clone(), source },
-        Operation::MountRemove { target },
+        Operation::MountRemove { target: target.clone() },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
     ];
-    let all = all.into_iter().chain(of_attributes());
-    all.map(|operation| (operation_name(&operation), request(operation))).collect()
+    let all = [all, of_attributes(), shares(&target)].concat();
+    all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
 }
 
 fn of_attributes() -> Vec<Operation> {
@@ -213,6 +214,42 @@ fn of_attributes() -> Vec<Operation> {
     ]
 }
 
+/// Transactions, and what moves no bytes.
+fn shares(target: &Target) -> Vec<Operation> {
+    let (target, to) = (target.clone(), Target::path("/b"));
+    let present = Wanted::Present { ino: Some(InodeId(7)), version: None, length: Some(300) };
+    vec![
+        Operation::Transact {
+            preconditions: vec![
+                Precondition { target: to.clone(), wanted: Wanted::Absent },
+                Precondition { target: target.clone(), wanted: present },
+            ],
+            operations: vec![
+                Operation::Unlink { target: target.clone() },
+                Operation::Rmdir { target: to.clone() },
+            ],
+        },
+        Operation::Clone {
+            from: target.clone(),
+            to: to.clone(),
+            uid: 1000,
+            gid: 100,
+            replace: false,
+            recursive: true,
+        },
+        Operation::CopyRange {
+            from: target.clone(),
+            from_offset: 1,
+            to: to.clone(),
+            to_offset: 300,
+            length: Some(64),
+        },
+        Operation::Concat { target: target.clone(), from: vec![to.clone(), to] },
+        Operation::PunchHole { target: target.clone(), offset: 64, length: 300, keep_size: true },
+        Operation::Allocate { target, offset: 64, length: 300, keep_size: false },
+    ]
+}
+
 fn operation_name(operation: &Operation) -> &'static str {
     match operation {
         Operation::Mkdir { .. } => "mkdir",
@@ -236,5 +273,11 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::SetXattr { .. } => "set_xattr",
         Operation::RemoveXattr { .. } => "remove_xattr",
         Operation::SetAttrNow { .. } => "set_attr_now",
+        Operation::Transact { .. } => "transact",
+        Operation::Clone { .. } => "clone",
+        Operation::CopyRange { .. } => "copy_range",
+        Operation::Concat { .. } => "concat",
+        Operation::PunchHole { .. } => "punch_hole",
+        Operation::Allocate { .. } => "allocate",
     }
 }

@@ -77,6 +77,8 @@ golden! {
         reply::to_bytes(&Ok(Answer { inode: Some(inode()), node: Some(NodeId(300)), ..Answer::default() }));
     replies_refused: sessions::reply_key(SessionId(1), Sequence(5)),
         reply::to_bytes(&Err(FsError::TailOpen { chunk: ChunkId(9) }));
+    replies_steps: sessions::reply_key(SessionId(1), Sequence(6)),
+        reply::to_bytes(&Ok(Answer { steps: vec![Some(inode()), None], ..Answer::default() }));
     writers: writers::key(InodeId(7), WriterId(1 << 20)),
         writers::WriterRow { sequence: mark().sequence, offset: mark().offset }.to_bytes();
     writing: writers::writing_key(WriterId(1 << 20), InodeId(7)), PRESENT.to_vec();

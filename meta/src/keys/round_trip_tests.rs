@@ -137,6 +137,7 @@ proptest! {
 
     #[test]
     fn garbage_is_refused(bytes: Vec<u8>) {
+        let _ = reply::from_bytes(&[vec![2], bytes.clone()].concat());
         let bytes = [vec![1], bytes].concat();
         let _ = NodeRow::from_bytes(b"k", &bytes);
         let _ = ChunkRecord::from_bytes(b"k", &bytes);
@@ -153,4 +154,8 @@ fn entries_and_replies_come_back() {
     assert_eq!(Entry::from_bytes(&entry.to_bytes()), Ok(entry));
     let answer = Ok(Answer { chunk: Some(samples::chunk()), ..Answer::default() });
     assert_eq!(reply::from_bytes(&reply::to_bytes(&answer)), Ok(answer));
+    let steps = Ok(Answer { steps: vec![None, Some(samples::inode())], ..Answer::default() });
+    let bytes = reply::to_bytes(&steps);
+    assert_eq!(reply::from_bytes(&bytes), Ok(steps));
+    assert!((0..bytes.len()).all(|end| reply::from_bytes(&bytes[..end]).is_err()));
 }

@@ -8,8 +8,9 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mknod, mount, node, open, pack, purge, rename,
-    replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink, xattr,
+    clone, cluster, commit, concat, copy_range, create, import, intent, link, mkdir, mknod, mount, node,
+    open, pack, punch_hole, purge, rename, replica, rmdir, seal, session, set_attr, set_policy, symlink,
+    transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -277,6 +278,30 @@ fn operate_bytes(state: &mut State<'_, '_>, id: SessionId, operation: &Operation
         Operation::ReleaseChunk { chunk } => open::release(state, id, *chunk),
         Operation::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
+        }
+        Operation::Transact { preconditions, operations } => {
+            transact::transact(state, id, preconditions, operations, operate)
+        }
+        _ => operate_shares(state, operation),
+    }
+}
+
+/// What changes content without moving bytes.
+fn operate_shares(state: &mut State<'_, '_>, operation: &Operation) -> Outcome<Answer> {
+    match operation {
+        Operation::Clone { from, to, uid, gid, replace, recursive } => {
+            let manner = clone::Manner { owner: (*uid, *gid), replace: *replace, recursive: *recursive };
+            clone::clone(state, from, to, &manner)
+        }
+        Operation::CopyRange { from, from_offset, to, to_offset, length } => {
+            copy_range::copy_range(state, (from, *from_offset), (to, *to_offset), *length)
+        }
+        Operation::Concat { target, from } => concat::concat(state, target, from),
+        Operation::PunchHole { target, offset, length, keep_size } => {
+            punch_hole::punch_hole(state, target, (*offset, *length), *keep_size)
+        }
+        Operation::Allocate { target, offset, length, keep_size } => {
+            punch_hole::allocate(state, target, (*offset, *length), *keep_size)
         }
         _ => refuse(FsError::InvalidRequest),
     }

@@ -17,7 +17,7 @@ fn row(extent: &Extent) -> ExtentRow {
 }
 
 /// The source `by` bytes further on.
-fn further(source: &ExtentSource, by: u64) -> ExtentSource {
+pub(super) fn further(source: &ExtentSource, by: u64) -> ExtentSource {
     match source {
         ExtentSource::Chunk { chunk, offset } => ExtentSource::Chunk { chunk: *chunk, offset: offset + by },
         ExtentSource::Object { object, offset } => {

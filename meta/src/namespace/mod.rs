@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks, permissions, acl, set_ids, xattrs → state → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -21,9 +21,11 @@ pub mod jobs;
 pub mod operation;
 mod ops;
 mod permissions;
+pub mod precondition;
 pub mod read;
 pub mod reply;
 mod set_ids;
+mod share;
 mod state;
 mod tree;
 mod walk;
@@ -36,5 +38,6 @@ pub use error::NamespaceError;
 pub use operation::{Operation, Placement, Target, TimeChange, XattrMode};
 pub use ops::replica::STRIKE_MAX;
 pub use ops::session::clipped;
+pub use precondition::{Precondition, Wanted};
 pub use reply::{Answer, Reply};
 pub use xattrs::{XattrSpace, space as xattr_space};

@@ -7,6 +7,7 @@ use cairn_types::{
 
 use crate::keys::chunks::PlacedReplica;
 use crate::keys::mounts::MountSource;
+use crate::namespace::precondition::Precondition;
 
 /// Where an operation acts: `path` resolved from the directory `ino`; an empty path is the inode
 /// itself.
@@ -282,5 +283,70 @@ pub enum Operation {
         atime: Option<TimeChange>,
         /// Refuse unless this is the inode's version.
         expected_version: Option<u64>,
+    },
+    /// All of it or nothing; each operation sees what those before it did. Answers `steps`.
+    Transact {
+        /// What must hold before.
+        preconditions: Vec<Precondition>,
+        /// In order; those that need no placement and no transaction of their own.
+        operations: Vec<Operation>,
+    },
+    /// A file, or with `recursive` a directory and all below it, at a new name, sharing all bytes.
+    /// Answers `inode`.
+    Clone {
+        /// What is cloned.
+        from: Target,
+        /// The new name.
+        to: Target,
+        /// Owner of what is made.
+        uid: u32,
+        /// Group of what is made.
+        gid: u32,
+        /// Replace an existing file's content.
+        replace: bool,
+        /// Directories too.
+        recursive: bool,
+    },
+    /// Shares a range of a file with another one, or with itself further on. Answers `inode`.
+    CopyRange {
+        /// The file read.
+        from: Target,
+        /// The range's first byte there.
+        from_offset: u64,
+        /// The file changed.
+        to: Target,
+        /// The range's first byte there.
+        to_offset: u64,
+        /// The range's length; `None`: to the end of the file read.
+        length: Option<u64>,
+    },
+    /// Appends the contents of files to one that is none of them. Answers `inode`.
+    Concat {
+        /// The file that grows.
+        target: Target,
+        /// The files, in order.
+        from: Vec<Target>,
+    },
+    /// Makes a range zeros that hold no bytes. Answers `inode`.
+    PunchHole {
+        /// The file.
+        target: Target,
+        /// The range's first byte.
+        offset: u64,
+        /// Its length, at least 1.
+        length: u64,
+        /// The file does not grow to the range's end.
+        keep_size: bool,
+    },
+    /// Grows a file to the end of a range, with zeros. Answers `inode`.
+    Allocate {
+        /// The file.
+        target: Target,
+        /// The range's first byte.
+        offset: u64,
+        /// Its length, at least 1.
+        length: u64,
+        /// The file does not grow: nothing is changed.
+        keep_size: bool,
     },
 }

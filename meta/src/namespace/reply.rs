@@ -6,14 +6,16 @@ use cairn_types::{FsError, Generation, Inode, IntentId, MountId, NodeId, Session
 
 use crate::keys::chunks::ChunkRecord;
 
-/// Format byte of an encoded [`Reply`].
+/// Format byte of an encoded [`Reply`] that holds no steps.
 pub const REPLY_FORMAT: u8 = 1;
+/// Format byte of an encoded [`Reply`] of a transaction: its answer, then its steps.
+pub const STEPS_FORMAT: u8 = 2;
 
 /// The deterministic outcome of an entry: the same on every server.
 pub type Reply = Result<Answer, FsError>;
 
 /// What an entry that was not refused answers; each command says which fields it fills.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The inode made or changed.
     pub inode: Option<Inode>,
@@ -31,12 +33,45 @@ pub struct Answer {
     pub node: Option<NodeId>,
     /// An import page was too large for one entry: go on after this name.
     pub resume_after: Option<Vec<u8>>,
+    /// Of a transaction: what each operation made or changed.
+    pub steps: Vec<Option<Inode>>,
+}
+
+/// The fields of an [`Answer`] that every reply has, as they are stored.
+#[derive(Encode, Decode)]
+struct Fields {
+    inode: Option<Inode>,
+    chunk: Option<ChunkRecord>,
+    generation: Option<Generation>,
+    intent: Option<IntentId>,
+    mount: Option<MountId>,
+    session: Option<SessionId>,
+    node: Option<NodeId>,
+    resume_after: Option<Vec<u8>>,
+}
+
+impl Fields {
+    fn of(answer: &Answer) -> Self {
+        let Answer { inode, chunk, generation, intent, mount, session, node, resume_after, steps: _ } =
+            answer.clone();
+        Self { inode, chunk, generation, intent, mount, session, node, resume_after }
+    }
+
+    fn with(self, steps: Vec<Option<Inode>>) -> Answer {
+        let Self { inode, chunk, generation, intent, mount, session, node, resume_after } = self;
+        Answer { inode, chunk, generation, intent, mount, session, node, resume_after, steps }
+    }
 }
 
 /// The bytes of a kept reply.
 #[must_use]
 pub fn to_bytes(reply: &Reply) -> Vec<u8> {
-    codec::encode(REPLY_FORMAT, reply)
+    match reply {
+        Ok(answer) if !answer.steps.is_empty() => {
+            codec::encode(STEPS_FORMAT, &(Fields::of(answer), &answer.steps))
+        }
+        reply => codec::encode(REPLY_FORMAT, &reply.as_ref().map(Fields::of)),
+    }
 }
 
 /// Reads what [`to_bytes`] wrote.
@@ -44,5 +79,10 @@ pub fn to_bytes(reply: &Reply) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`] for bytes that are no reply.
 pub fn from_bytes(bytes: &[u8]) -> Result<Reply, CodecError> {
-    codec::decode(REPLY_FORMAT, bytes)
+    if bytes.first() == Some(&STEPS_FORMAT) {
+        let (fields, steps): (Fields, Vec<Option<Inode>>) = codec::decode(STEPS_FORMAT, bytes)?;
+        return Ok(Ok(fields.with(steps)));
+    }
+    let reply: Result<Fields, FsError> = codec::decode(REPLY_FORMAT, bytes)?;
+    Ok(reply.map(|fields| fields.with(Vec::new())))
 }

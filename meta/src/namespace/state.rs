@@ -218,3 +218,12 @@ pub(super) fn writable(inode: &Inode) -> Result<(), FsError> {
         None => Ok(()),
     }
 }
+
+/// Refuses what is no regular file.
+pub(super) fn regular(inode: &Inode) -> Result<(), FsError> {
+    match inode.kind {
+        FileKind::Directory => Err(FsError::IsDirectory),
+        FileKind::File => Ok(()),
+        _ => Err(FsError::NotFile),
+    }
+}

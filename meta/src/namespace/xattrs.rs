@@ -134,6 +134,23 @@ impl State<'_, '_> {
         self.put(xattrs::totals_key(to), &totals);
         self.drop_xattrs(from)
     }
+
+    /// Gives an inode that has none the attributes of another: all, or those that a caller who may not
+    /// do everything may set on what is its own.
+    pub fn clone_xattrs(&mut self, from: InodeId, to: InodeId) -> Outcome<()> {
+        if self.xattr_totals(from)?.count == 0 {
+            return Ok(());
+        }
+        let rows = keys::scan::<XattrRow>(&*self.txn, &xattrs::of(from), XATTRS_MAX as usize)?;
+        for (key, row) in rows {
+            let name = xattrs::name(&key);
+            let own = matches!(space(name), Ok(XattrSpace::User | XattrSpace::Acl));
+            if own || self.limited().is_none() {
+                self.put_xattr(to, name, &row.value)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use cairn_types::{
     ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, WriterId,
 };
 
+mod transact;
+
 use super::call::malformed;
 use crate::keys::mounts::MountSource;
 use crate::namespace::operation::{Operation, Target};
@@ -149,6 +151,10 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
             epoch: Epoch(m.epoch),
             grant_bytes: m.grant_bytes,
         },
+        Wire::Transact(m) => transact::transact(m)?,
+        Wire::CloneFile(_) | Wire::Concat(_) | Wire::PunchHole(_) | Wire::Allocate(_) => {
+            transact::share(wire)?
+        }
     })
 }
 

@@ -209,5 +209,13 @@ fn encode(
         generation: answer.generation.map(|g| g.0),
         intent: answer.intent.map(|i| i.0),
         mount: answer.mount.map(|m| m.0),
+        transact: (!answer.steps.is_empty()).then(|| steps(&answer)),
     })
+}
+
+fn steps(answer: &Answer) -> v1::TransactReply {
+    let inode = |step: &Option<cairn_types::Inode>| step.as_ref().map(v1::Inode::from);
+    v1::TransactReply {
+        steps: answer.steps.iter().map(|step| v1::StepReply { inode: inode(step) }).collect(),
+    }
 }

@@ -46,14 +46,15 @@ pub struct Told {
     pub chunk: Option<u64>,
     pub generation: Option<u64>,
     pub mount: Option<u32>,
+    pub steps: Vec<Option<Inode>>,
 }
 
 pub type Outcome = Result<Told, FsError>;
 
 /// Where a path ends: a name in a directory, an inode, or both.
-struct Spot {
-    at: Option<(u64, Vec<u8>)>,
-    node: Option<u64>,
+pub struct Spot {
+    pub at: Option<(u64, Vec<u8>)>,
+    pub node: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,11 +68,11 @@ pub struct Model {
     next: (u64, u64, u32),
 }
 
-fn told(inode: Inode) -> Outcome {
+pub fn told(inode: Inode) -> Outcome {
     Ok(Told { inode: Some(inode), ..Told::default() })
 }
 
-fn parts(path: &[u8], dots: bool) -> Result<Vec<Vec<u8>>, FsError> {
+pub fn parts(path: &[u8], dots: bool) -> Result<Vec<Vec<u8>>, FsError> {
     let names = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".");
     names
         .map(|p| match p {
@@ -98,11 +99,11 @@ impl Model {
         model
     }
 
-    fn inode(&mut self, ino: u64) -> &mut Inode {
+    pub fn inode(&mut self, ino: u64) -> &mut Inode {
         &mut self.nodes.get_mut(&ino).unwrap().inode
     }
 
-    fn see(&self, ino: u64) -> &Inode {
+    pub fn see(&self, ino: u64) -> &Inode {
         &self.nodes[&ino].inode
     }
 
@@ -134,14 +135,14 @@ impl Model {
         ino
     }
 
-    fn changed(&mut self, ino: u64) {
+    pub fn changed(&mut self, ino: u64) {
         let now = self.now;
         let inode = self.inode(ino);
         inode.version += 1;
         inode.ctime = now;
     }
 
-    fn names_changed(&mut self, dir: u64, subdirectories: i32) {
+    pub fn names_changed(&mut self, dir: u64, subdirectories: i32) {
         self.changed(dir);
         let now = self.now;
         let inode = self.inode(dir);
@@ -149,17 +150,24 @@ impl Model {
         inode.nlink = inode.nlink.saturating_add_signed(subdirectories);
     }
 
-    fn start(&self, ino: u64) -> Result<u64, FsError> {
+    pub fn start(&self, ino: u64) -> Result<u64, FsError> {
         let ino = ino.max(1);
         if self.nodes.contains_key(&ino) { Ok(ino) } else { Err(FsError::Stale) }
     }
 
-    fn spot(&self, (ino, path): (u64, &[u8]), follow: bool) -> Result<Spot, FsError> {
+    pub fn spot(&self, (ino, path): (u64, &[u8]), follow: bool) -> Result<Spot, FsError> {
         let parts = parts(path, false)?;
-        self.go(self.start(ino)?, &parts, follow, 40)
+        self.go(self.start(ino)?, &parts, follow, 40, &mut |_| {})
     }
 
-    fn go(&self, dir: u64, parts: &[Vec<u8>], follow: bool, links: u32) -> Result<Spot, FsError> {
+    pub fn go(
+        &self,
+        dir: u64,
+        parts: &[Vec<u8>],
+        follow: bool,
+        links: u32,
+        look_in: &mut dyn FnMut(u64),
+    ) -> Result<Spot, FsError> {
         let Some((name, rest)) = parts.split_first() else {
             return Ok(Spot { at: None, node: Some(dir) });
         };
@@ -168,8 +176,9 @@ impl Model {
             return Err(FsError::NotDirectory);
         }
         if name == b".." {
-            return self.go(node.parent, rest, follow, links);
+            return self.go(node.parent, rest, follow, links, look_in);
         }
+        look_in(dir);
         let child = node.children.get(name).copied();
         let is_link = child.is_some_and(|c| self.see(c).kind == FileKind::Symlink);
         if is_link && (follow || !rest.is_empty()) {
@@ -177,11 +186,11 @@ impl Model {
             let links = links.checked_sub(1).ok_or(FsError::TooManySymlinks)?;
             let from = if to.starts_with(b"/") { ROOT } else { dir };
             let all = [super::model::parts(&to, true)?, rest.to_vec()].concat();
-            return self.go(from, &all, follow, links);
+            return self.go(from, &all, follow, links, look_in);
         }
         match child {
             _ if rest.is_empty() => Ok(Spot { at: Some((dir, name.clone())), node: child }),
-            Some(child) => self.go(child, rest, follow, links),
+            Some(child) => self.go(child, rest, follow, links, look_in),
             None => Err(FsError::NotFound),
         }
     }
@@ -200,11 +209,11 @@ impl Model {
         }
     }
 
-    fn native(&self, ino: u64) -> Result<(), FsError> {
+    pub fn native(&self, ino: u64) -> Result<(), FsError> {
         self.see(ino).mount.map_or(Ok(()), |mount| Err(FsError::ReadOnlyMount { mount }))
     }
 
-    fn hang(&mut self, kind: FileKind, mode: u32, dir: u64, name: Vec<u8>) -> Result<u64, FsError> {
+    pub fn hang(&mut self, kind: FileKind, mode: u32, dir: u64, name: Vec<u8>) -> Result<u64, FsError> {
         self.native(dir)?;
         // A set-group-ID directory hands the bit on to directories; every group here is 0.
         let handed_on = if kind == FileKind::Directory { self.see(dir).mode & 0o2000 } else { 0 };
@@ -273,7 +282,7 @@ impl Model {
         self.written(ino)
     }
 
-    fn written(&mut self, ino: u64) -> Outcome {
+    pub fn written(&mut self, ino: u64) -> Outcome {
         self.inode(ino).mtime = self.now;
         self.unprivileged(ino);
         self.changed(ino);
@@ -286,7 +295,7 @@ impl Model {
         *mode &= if *mode & 0o010 == 0 { 0o3777 } else { 0o1777 };
     }
 
-    fn settled(&self, ino: u64) -> Result<(), FsError> {
+    pub fn settled(&self, ino: u64) -> Result<(), FsError> {
         self.see(ino).tail.map_or(Ok(()), |tail| Err(FsError::TailOpen { chunk: tail.chunk }))
     }
 
@@ -339,7 +348,7 @@ impl Model {
     }
 
     /// A regular file outside of mounts, by its id.
-    fn file(&self, ino: u64) -> Result<u64, FsError> {
+    pub fn file(&self, ino: u64) -> Result<u64, FsError> {
         let ino = self.start(ino)?;
         match self.see(ino).kind {
             FileKind::Directory => Err(FsError::IsDirectory),
@@ -432,7 +441,7 @@ impl Model {
     }
 
     /// True when `ino` is `above` or under it.
-    fn under(&self, ino: u64, above: u64) -> bool {
+    pub fn under(&self, ino: u64, above: u64) -> bool {
         ino == above || (ino != ROOT && self.under(self.nodes[&ino].parent, above))
     }
 
@@ -647,7 +656,7 @@ impl Model {
         let chunk = self.seal_tail(ino);
         self.inode(ino).version += 1;
         let inode = Some(self.see(ino).clone());
-        Ok(Told { inode, chunk, generation: Some(generation.0), mount: None })
+        Ok(Told { inode, chunk, generation: Some(generation.0), ..Told::default() })
     }
 
     fn seal_tail(&mut self, ino: u64) -> Option<u64> {

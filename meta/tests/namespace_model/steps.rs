@@ -57,7 +57,7 @@ fn seen(rows: &dyn Rows) -> BTreeMap<InodeId, Seen> {
 
 /// How much was met on the way.
 #[derive(Clone, Copy, Debug, Default)]
-struct Met {
+pub struct Met {
     purges: u64,
     content_purges: u64,
     /// Entries after which a file lay in several parts.
@@ -102,7 +102,7 @@ fn same_reply(stepped: &Reply, whole: &Reply, entry: &Entry) {
 
 /// Applies a log in small steps, after each entry as many as `due` says in turn, and compares it
 /// with the log applied whole.
-fn side_by_side(store: &dyn Store, log: &[Entry], rows_at_once: usize, due: &[u8]) -> Met {
+pub fn side_by_side(store: &dyn Store, log: &[Entry], rows_at_once: usize, due: &[u8]) -> Met {
     let (bounds, whole) = (Bounds { rows_at_once }, MemoryStore::new());
     let mut met = Met::default();
     for ((index, entry), due) in log.iter().enumerate().zip(due.iter().cycle()) {

@@ -24,5 +24,6 @@ mod reads;
 mod removed_nodes;
 mod restart;
 mod servers;
+mod transactions;
 mod up;
 mod write_through;

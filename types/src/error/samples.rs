@@ -1,7 +1,7 @@
 //! One of each [`FsError`], for tests and tables that must cover them all.
 
-use super::FsError;
-use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
+use super::{FoundInode, FsError};
+use crate::{ChunkId, Generation, InodeId, IntentId, MountId, NodeId, Sequence};
 
 impl FsError {
     /// One of each, in the order of the numbers that they have in stored replies. The values of the
@@ -61,7 +61,15 @@ impl FsError {
             E::AttributeTooLarge => E::TooManyAttributes,
             E::TooManyAttributes => E::NotPermitted,
             E::NotPermitted => E::PermissionDenied,
-            E::PermissionDenied => return None,
+            E::PermissionDenied => {
+                let found = FoundInode { ino: InodeId(7), version: 2, length: 300 };
+                E::PreconditionFailed { index: 1, found: Some(found) }
+            }
+            E::PreconditionFailed { .. } => {
+                E::PreconditionRefused { index: 1, why: Box::new(E::TailOpen { chunk: ChunkId(9) }) }
+            }
+            E::PreconditionRefused { .. } => E::OperationRefused { index: 2, why: Box::new(E::Exists) },
+            E::OperationRefused { .. } => return None,
         })
     }
 }

@@ -1,7 +1,10 @@
 //! One file a verb: what each command and operation does to the state.
 
+pub(super) mod clone;
 pub(super) mod cluster;
 pub(super) mod commit;
+pub(super) mod concat;
+pub(super) mod copy_range;
 pub(super) mod create;
 pub(super) mod import;
 pub(super) mod intent;
@@ -12,6 +15,7 @@ pub(super) mod mount;
 pub(super) mod node;
 pub(super) mod open;
 pub(super) mod pack;
+pub(super) mod punch_hole;
 pub(super) mod purge;
 pub(super) mod rename;
 pub(super) mod replica;
@@ -21,5 +25,6 @@ pub(super) mod session;
 pub(super) mod set_attr;
 pub(super) mod set_policy;
 pub(super) mod symlink;
+pub(super) mod transact;
 pub(super) mod unlink;
 pub(super) mod xattr;

@@ -14,6 +14,7 @@ mod seal;
 mod sessions;
 mod strangers;
 mod together;
+mod transact;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
