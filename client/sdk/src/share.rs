@@ -52,7 +52,8 @@ pub(crate) fn concat_wire(to: &At, from: &[At]) -> Result<v1::Concat> {
 impl Client {
     /// Makes `to` a file with the content and mode of `from`, sharing its bytes: one metadata entry,
     /// whatever the length. With `replace` a file that is there takes the content. A growing file is
-    /// sealed first. Durable, on a majority of the metadata servers, and seen when this returns.
+    /// sealed first. Durable, on a majority of the metadata servers, and seen when this returns; the bytes
+    /// keep the policy that they were written under, whatever the one at `to` is.
     ///
     /// # Errors
     /// `Exists`, `IsDirectory`, `CrossMount` (objects of a mount are not shared), `TooLarge` for a
