@@ -117,7 +117,14 @@ pub async fn serve(
     }
     let node_timeout = Duration::from_millis(config.node_timeout_ms);
     let session_lease = Duration::from_millis(config.session_lease_ms);
-    let ground = Ground { node: node.clone(), clock, random, node_timeout, session_lease };
+    let ground = Ground {
+        node: node.clone(),
+        clock,
+        random,
+        node_timeout,
+        session_lease,
+        watches_max: config.watches_max,
+    };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
         jobs: tokio::spawn(jobs),

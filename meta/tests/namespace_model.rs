@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "namespace_model/events.rs"]
+mod events;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/model.rs"]

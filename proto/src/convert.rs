@@ -66,16 +66,32 @@ impl TryFrom<&v1::Policy> for Policy {
     }
 }
 
-impl From<&Inode> for v1::Inode {
-    fn from(i: &Inode) -> Self {
-        let kind = match i.kind {
+impl From<FileKind> for v1::FileKind {
+    fn from(kind: FileKind) -> Self {
+        match kind {
             FileKind::File => v1::FileKind::File,
             FileKind::Directory => v1::FileKind::Directory,
             FileKind::Symlink => v1::FileKind::Symlink,
-        };
+        }
+    }
+}
+
+/// The file kind that a number on the wire stands for.
+#[must_use]
+pub fn file_kind(wire: i32) -> Option<FileKind> {
+    match v1::FileKind::try_from(wire) {
+        Ok(v1::FileKind::File) => Some(FileKind::File),
+        Ok(v1::FileKind::Directory) => Some(FileKind::Directory),
+        Ok(v1::FileKind::Symlink) => Some(FileKind::Symlink),
+        _ => None,
+    }
+}
+
+impl From<&Inode> for v1::Inode {
+    fn from(i: &Inode) -> Self {
         Self {
             ino: i.ino.0,
-            kind: kind.into(),
+            kind: v1::FileKind::from(i.kind).into(),
             mode: i.mode,
             uid: i.uid,
             gid: i.gid,
@@ -99,12 +115,7 @@ impl TryFrom<&v1::Inode> for Inode {
     type Error = BadMessage;
 
     fn try_from(i: &v1::Inode) -> Result<Self, BadMessage> {
-        let kind = match v1::FileKind::try_from(i.kind) {
-            Ok(v1::FileKind::File) => FileKind::File,
-            Ok(v1::FileKind::Directory) => FileKind::Directory,
-            Ok(v1::FileKind::Symlink) => FileKind::Symlink,
-            _ => return Err(BadMessage("inode.kind")),
-        };
+        let kind = file_kind(i.kind).ok_or(BadMessage("inode.kind"))?;
         let policy =
             i.policy.as_ref().map(Policy::try_from).transpose().map_err(|_| BadMessage("inode.policy"))?;
         Ok(Self {

@@ -5,7 +5,7 @@ mod samples;
 
 use bincode::{Decode, Encode};
 
-use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, IntentId, LogIndex, MountId, NodeId, Sequence};
 
 /// Why an operation on the namespace was refused. Part of replicated replies, so it holds
 /// only what every replica derives alike.
@@ -183,6 +183,12 @@ pub enum FsError {
         /// The node that the disk was.
         node: NodeId,
     },
+    /// The changes that a watcher asks for are not all kept any more.
+    #[error("the changes before {oldest} are not kept any more: list, and watch from the listing's index on")]
+    Compacted {
+        /// The first entry from which on all are kept.
+        oldest: LogIndex,
+    },
 }
 
 impl FsError {
@@ -221,6 +227,7 @@ impl FsError {
             }
             Self::SessionExpired | Self::StaleSequence { .. } => Errno::TIMEDOUT,
             Self::TooManyReplies | Self::TooManyWriters => Errno::NOBUFS,
+            Self::Compacted { .. } => Errno::OVERFLOW,
             Self::TooLarge => Errno::TOOBIG,
             Self::NotSupported => Errno::OPNOTSUPP,
             Self::Damaged => Errno::IO,

@@ -43,6 +43,7 @@ mod session;
 mod settle;
 mod suspects;
 mod target;
+mod watch;
 mod wire_stream;
 
 pub use append::{Acknowledgement, Appender};
@@ -58,6 +59,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 
 pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

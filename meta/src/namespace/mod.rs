@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks → state → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks, disks, events → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -16,6 +16,7 @@ mod content;
 mod detach;
 mod disks;
 pub mod error;
+pub mod events;
 pub mod jobs;
 pub mod operation;
 mod ops;

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::call::admit;
 use super::{
     Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
+    watch,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -61,6 +62,7 @@ impl MetaService {
 #[tonic::async_trait]
 impl Meta for MetaService {
     type ListStream = list::ListStream;
+    type WatchStream = watch::WatchStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -98,6 +100,10 @@ impl Meta for MetaService {
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Answered<Self::ListStream> {
         self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
+    }
+
+    async fn watch(&self, r: Request<v1::WatchRequest>) -> Answered<Self::WatchStream> {
+        self.0.call("Watch", r, async |ctx, m, d| watch::watch(&ctx, m, d).await).await
     }
 
     async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {

@@ -2,6 +2,7 @@
 
 use cairn_types::{Extent, FileKind, FsError, InodeId, SessionId};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
@@ -32,6 +33,7 @@ pub fn commit(
         state.lay_committed(session, &mut inode, extents)?;
         inode.mtime = state.now();
         state.change_inode(&mut inode)?;
+        state.tell_of(&inode, EventKind::Content)?;
     }
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

@@ -2,6 +2,7 @@
 
 use cairn_types::{Extent, FileKind, FsError, Inode, SessionId};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
@@ -72,5 +73,6 @@ fn reopen(
     state.lay_committed(session, &mut inode, content.extents)?;
     inode.mtime = state.now();
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Content)?;
     Ok(inode)
 }

@@ -6,6 +6,7 @@ use cairn_types::{
 };
 
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, Sealed};
+use crate::keys::events::EventKind;
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::error::{Outcome, refuse};
@@ -121,6 +122,9 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         inode.mtime = inode.mtime.max(decision.mtime.min(state.now()));
     }
     state.change_inode(&mut inode)?;
+    if decision.length > 0 {
+        state.tell_of(&inode, EventKind::Content)?;
+    }
     for mark in decision.marks {
         keep_mark(state, ino, mark)?;
     }

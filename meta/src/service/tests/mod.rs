@@ -13,6 +13,7 @@ mod seal;
 mod sessions;
 mod strangers;
 mod together;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -138,6 +139,7 @@ impl Cluster {
             random: Arc::new(SystemRandom),
             node_timeout: manner.node_timeout,
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
+            watches_max: 2,
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
