@@ -17,6 +17,7 @@ mod tail;
 mod tally;
 mod transfer;
 mod tree;
+mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -77,6 +78,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
         FsCommand::Policy(args) => policy::run(client, args, json).await,
+        FsCommand::Watch(args) => watch::run(client, &args, json).await,
     }
 }
 

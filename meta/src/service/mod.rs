@@ -123,7 +123,7 @@ pub type Servers = (MetaServer<meta::MetaService>, NodesServer<meta::NodesServic
 /// The services answer on followers too: with the leader's address.
 pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Future<Output = ()> + Send) {
     let (node, clock, random) = (ground.node.clone(), ground.clock.clone(), ground.random.clone());
-    let hub = Arc::new(watch::hub::Hub::new(ground.watches_max, shutdown.clone()));
+    let hub = Arc::new(watch::hub::Hub::new(ground.watches_max, ground.watcher_patience, shutdown.clone()));
     let (leader, jobs) = Leader::start(ground, shutdown);
     let steps = Arc::clone(&hub);
     let told = node.clone();

@@ -23,4 +23,5 @@ mod removed_nodes;
 mod restart;
 mod servers;
 mod up;
+mod watches;
 mod write_through;

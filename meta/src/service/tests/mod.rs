@@ -140,6 +140,7 @@ impl Cluster {
             node_timeout: manner.node_timeout,
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
             watches_max: 2,
+            watcher_patience: Duration::from_secs(3),
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);

@@ -35,6 +35,8 @@ pub struct Hub {
     steps: broadcast::Sender<Arc<Step>>,
     slots: Arc<Semaphore>,
     most: usize,
+    /// How long a watcher may leave its events waiting.
+    pub patience: Duration,
     /// Ends every watch.
     pub stop: CancellationToken,
 }
@@ -53,9 +55,9 @@ impl Drop for Slot {
 impl Hub {
     /// A hub of at most so many watches.
     #[must_use]
-    pub fn new(watches_max: usize, stop: CancellationToken) -> Self {
+    pub fn new(watches_max: usize, patience: Duration, stop: CancellationToken) -> Self {
         let (steps, _) = broadcast::channel(STEPS_MAX);
-        Self { steps, slots: Arc::new(Semaphore::new(watches_max)), most: watches_max, stop }
+        Self { steps, slots: Arc::new(Semaphore::new(watches_max)), most: watches_max, patience, stop }
     }
 
     /// Takes a watch.

@@ -27,8 +27,6 @@ use hub::{Hub, Slot};
 
 /// Batches that wait for a slow watcher, at most.
 const BATCHES_MAX: usize = 4;
-/// How long a watcher may leave them waiting before its stream ends.
-const SLOW: Duration = Duration::from_secs(30);
 /// After so long without an event a watcher is told how far the log has come; as often it is looked
 /// whether this server still hears of a leader, and whether what is watched is still there.
 const BEAT: Duration = Duration::from_secs(5);
@@ -223,7 +221,7 @@ impl Watcher {
         let batch = v1::WatchBatch { index: self.cursor.0, events, watched: self.ino.0, gone };
         tokio::select! {
             () = self.hub.stop.cancelled() => Err(ServiceError::Stopping.into()),
-            sent = self.sink.send_timeout(Ok(batch), SLOW) => match sent {
+            sent = self.sink.send_timeout(Ok(batch), self.hub.patience) => match sent {
                 Ok(()) => Ok(()),
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End::Gone),
                 Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(ServiceError::WatcherTooSlow.into()),
