@@ -100,7 +100,7 @@ async fn a_watcher_that_was_away_goes_on_where_it_was() {
     change(client.clone(), 0, 20).await;
     let mut events = take(&mut watch, 31).await;
     let index = watch.index();
-    assert_eq!(index, events[30].index);
+    assert!(index >= events[30].index);
     drop(watch);
     change(client.clone(), 20, 30).await;
     for meta in &mut cluster.metas {
