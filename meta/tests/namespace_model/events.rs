@@ -54,8 +54,7 @@ impl Tree {
         let mut names = Names::new();
         let mut waiting = vec![top];
         while let Some(dir) = waiting.pop() {
-            for ((parent, name), ino) in
-                self.names.range((dir, Vec::new())..).take_while(|(k, _)| k.0.0 == dir)
+            for ((parent, name), ino) in self.names.range((dir, Vec::new())..).take_while(|(k, _)| k.0 == dir)
             {
                 names.insert((*parent, name.clone()), *ino);
                 waiting.push(*ino);
@@ -197,7 +196,7 @@ struct Stream {
 
 fn apply_one(store: &dyn Store, index: usize, entry: &Entry, bounds: Bounds) {
     let mut txn = Txn::new(store);
-    apply_within(&mut txn, LogIndex(index as u64), entry, bounds).unwrap().ok();
+    apply_within(&mut txn, LogIndex(index as u64), entry, bounds).map(drop).unwrap();
     store.write(txn.into_batch()).unwrap();
 }
 
@@ -333,7 +332,7 @@ fn check_kept(store: &dyn Store, log: &[Entry], told: &Stream, kept: u64) -> u64
         assert!(rows >= kept.min(so_far.clone().count() as u64));
         assert!(rows <= kept + 64 + of_entry(&told.events, index).len() as u64);
         for after in (0..=index).rev().step_by(5).map(|after| LogIndex(after as u64)) {
-            match page(store, after, applied, usize::MAX >> 1) {
+            match page(store, after, applied, 100_000) {
                 Ok(page) => {
                     let wanted: Vec<Told> = so_far.clone().filter(|t| t.index > after).cloned().collect();
                     assert_eq!(page.events, wanted);

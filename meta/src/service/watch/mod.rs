@@ -27,7 +27,7 @@ use hub::{Hub, Slot};
 
 /// Batches that wait for a slow watcher, at most.
 const BATCHES_MAX: usize = 4;
-/// After so long without an event a watcher is told how far the log has come; as often it is looked
+/// So often a watcher is told how far the log has come; as often it is looked
 /// whether this server still hears of a leader, and whether what is watched is still there.
 const BEAT: Duration = Duration::from_secs(5);
 /// How long a leader may be silent, or without a majority, before a watch here ends.
@@ -56,7 +56,6 @@ pub async fn watch(
         recursive: request.recursive,
         cursor,
         sink,
-        quiet: true,
         _slot: slot,
     };
     tokio::spawn(async move {
@@ -130,8 +129,6 @@ struct Watcher {
     /// All up to this entry is told.
     cursor: LogIndex,
     sink: mpsc::Sender<Result<v1::WatchBatch, Status>>,
-    /// Nothing was sent since the last sign of life.
-    quiet: bool,
     _slot: Slot,
 }
 
@@ -172,10 +169,7 @@ impl Watcher {
             };
             if matches!(left, Left::Beat) {
                 check_led(&self.node)?;
-                if std::mem::replace(&mut self.quiet, true) {
-                    self.send(Vec::new(), false).await?;
-                    self.quiet = true;
-                }
+                self.send(Vec::new(), false).await?;
             }
         }
     }
@@ -216,8 +210,7 @@ impl Watcher {
         Ok(taken)
     }
 
-    async fn send(&mut self, events: Vec<v1::WatchEvent>, gone: bool) -> Result<(), End> {
-        self.quiet = false;
+    async fn send(&self, events: Vec<v1::WatchEvent>, gone: bool) -> Result<(), End> {
         let batch = v1::WatchBatch { index: self.cursor.0, events, watched: self.ino.0, gone };
         tokio::select! {
             () = self.hub.stop.cancelled() => Err(ServiceError::Stopping.into()),
