@@ -299,6 +299,29 @@ async fn every_server_tells_the_same_events() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_cut_off_ends_its_watches() {
+    let mut servers = three().await;
+    let first = leader(&mut servers, None).await;
+    let message = v1::WatchRequest { local: true, ..request("/", true, None) };
+    let left = (first + 1) % 3;
+    let open = async || Watch::open(&servers[left], message.clone()).await.ok();
+    let mut watch = eventually("a watch on a follower", open).await;
+    for at in [first, (first + 2) % 3] {
+        servers[at].started.take().expect("started once").stop().await;
+    }
+    let ended = loop {
+        match watch.batch().await {
+            Ok(more) => assert!(more, "a reason comes first"),
+            Err(error) => break error,
+        }
+    };
+    let no_leader = |error: &WireError| matches!(error, WireError::Service(ServiceError::NotLeader { .. }));
+    assert!(no_leader(&ended), "{ended:?}");
+    let another = Watch::open(&servers[left], message).await.map(drop);
+    assert!(another.as_ref().is_err_and(no_leader), "{another:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_watch_moves_on_with_the_log() {
     let cluster = Cluster::start().await;
     let session = cluster.session().await;
