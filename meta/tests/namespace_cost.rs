@@ -116,7 +116,7 @@ fn an_entry_with_many_events_removes_as_many_and_stays_within_its_rows() {
     let mut d = Driver::new();
     d.bounds = Bounds { events_kept: 100, ..Bounds::default() };
     for n in 0..8 {
-        let target = Target::path(&format!("/{n}{}", "/d".repeat(600)));
+        let target = Target::path(format!("/{n}{}", "/d".repeat(600)));
         let all = Operation::Mkdir { target, mode: 0o755, uid: 0, gid: 0, parents: true };
         let mut txn = Txn::new(&d.store);
         apply_within(&mut txn, LogIndex(d.index + 1), &entry(&d, all.clone()), d.bounds).unwrap().unwrap();
