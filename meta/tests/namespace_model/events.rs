@@ -147,14 +147,14 @@ impl Tree {
             EventKind::Removed { .. } => gone(&event.site, event.ino),
             EventKind::Renamed { to } => {
                 gone(&event.site, event.ino);
-                leave.extend((!inside(to)).then_some(event.ino));
+                leave.extend((inside(&event.site) && !inside(to)).then_some(event.ino));
                 arrive.push((to.clone(), event.ino, !inside(&event.site)));
             }
             EventKind::Exchanged { to, other, .. } => {
                 gone(&event.site, event.ino);
                 gone(to, *other);
-                leave.extend((!inside(to)).then_some(event.ino));
-                leave.extend((!inside(&event.site)).then_some(*other));
+                leave.extend((inside(&event.site) && !inside(to)).then_some(event.ino));
+                leave.extend((inside(to) && !inside(&event.site)).then_some(*other));
                 arrive.push((to.clone(), event.ino, !inside(&event.site)));
                 arrive.push((event.site.clone(), *other, !inside(to)));
             }
