@@ -11,6 +11,8 @@ mod invariants;
 mod model;
 #[path = "namespace_model/steps.rs"]
 mod steps;
+#[path = "namespace_model/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 
