@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Members of a group, at most.
 const PEERS_MAX: usize = 31;
+/// Watches of a server, at most.
+const WATCHES_MAX: usize = 65_536;
 /// What a session's lease may be, in milliseconds.
 const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub node_timeout_ms: u64,
     /// How long a session lives after its last sign of life, in milliseconds. The leader's counts.
     pub session_lease_ms: u64,
+    /// Watches that this server takes at one time.
+    pub watches_max: usize,
     /// Memory for the state's tables and caches, in MiB.
     pub memory_mib: usize,
     /// Allow an address other than this machine's own without TLS.
@@ -112,6 +116,7 @@ impl Default for Config {
             election_max_ms: 2000,
             node_timeout_ms: 3000,
             session_lease_ms: SESSION_LEASE_MS,
+            watches_max: 256,
             memory_mib: 512,
             insecure: false,
             policy: PolicyConfig::default(),
@@ -178,6 +183,12 @@ pub enum ConfigError {
         /// What it holds.
         found: u64,
     },
+    /// More watches than a server may take.
+    #[error("watches_max: {found} is more than {WATCHES_MAX}")]
+    Watches {
+        /// What it holds.
+        found: usize,
+    },
     /// The policy is out of range.
     #[error("policy: {0}")]
     Policy(FsError),
@@ -232,6 +243,9 @@ impl Config {
         }
         if !LEASE_MS.contains(&self.session_lease_ms) {
             return Err(ConfigError::SessionLease { found: self.session_lease_ms });
+        }
+        if self.watches_max > WATCHES_MAX {
+            return Err(ConfigError::Watches { found: self.watches_max });
         }
         Policy::from(self.policy).check().map_err(ConfigError::Policy)
     }
@@ -330,6 +344,7 @@ mod tests {
         assert!(short.to_string().ends_with("999 is not between 1000 and 3600000"), "{short}");
         let long = refused(|c| c.session_lease_ms = 3_600_001);
         assert_eq!(long, ConfigError::SessionLease { found: 3_600_001 });
+        assert_eq!(refused(|c| c.watches_max = 65_537), ConfigError::Watches { found: 65_537 });
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));
     }
 

@@ -25,6 +25,8 @@ use crate::service;
 const DRAIN: Duration = Duration::from_millis(1000);
 /// How long handing leadership over may take when the server stops.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long a watcher may leave its events waiting before its stream is ended.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(30);
 /// A connection without traffic is probed that often, and given up after as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The pause between two comparisons of the state with the other servers'.
@@ -120,7 +122,15 @@ pub async fn serve(
     }
     let node_timeout = Duration::from_millis(config.node_timeout_ms);
     let session_lease = Duration::from_millis(config.session_lease_ms);
-    let ground = Ground { node: node.clone(), clock, random, node_timeout, session_lease };
+    let ground = Ground {
+        node: node.clone(),
+        clock,
+        random,
+        node_timeout,
+        session_lease,
+        watches_max: config.watches_max,
+        watcher_patience: WATCHER_PATIENCE,
+    };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
         jobs: tokio::spawn(jobs),

@@ -183,7 +183,7 @@ fn a_tail_goes_on_after_a_cut_and_what_was_cut_stays_gone_after_its_removal() {
 #[test]
 fn a_file_has_so_many_parts_and_then_is_cut_in_smaller_steps() {
     let mut d = Driver::new();
-    d.bounds = Bounds { rows_at_once: 1 };
+    d.bounds = Bounds { rows_at_once: 1, ..Bounds::default() };
     let chunk = d.shared_chunk();
     let ino = d.file("/f");
     let parts = PARTS_MAX as u64;

@@ -5,6 +5,8 @@
 
 #[path = "namespace_model/copies.rs"]
 mod copies;
+#[path = "namespace_model/events.rs"]
+mod events;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/model.rs"]
@@ -13,6 +15,8 @@ mod model;
 mod sharing;
 #[path = "namespace_model/steps.rs"]
 mod steps;
+#[path = "namespace_model/tree.rs"]
+mod tree;
 
 use std::collections::BTreeMap;
 

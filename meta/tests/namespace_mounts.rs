@@ -7,10 +7,11 @@ mod driver;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 
+use cairn_meta::keys::events::EventKind;
 use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::namespace::command::ImportedEntry;
-use cairn_meta::namespace::{Answer, Command, Operation, Target, jobs, read};
-use cairn_types::{ExtentSource, FsError, InodeId, IntentId, MountId, Timestamp};
+use cairn_meta::namespace::{Answer, Command, Operation, Target, events, jobs, read};
+use cairn_types::{ExtentSource, FsError, InodeId, IntentId, LogIndex, MountId, Timestamp};
 use driver::{Driver, FIRST};
 
 fn mounted() -> (Driver, InodeId) {
@@ -104,6 +105,31 @@ fn a_second_listing_changes_only_what_changed() {
     let range = read::extents(&d.store, &Target::path("/m/b"), 0, 100).unwrap();
     assert_eq!(range.extents.len(), 1);
     assert_eq!(range.extents[0].length, 20);
+}
+
+/// What the last entry tells watchers.
+fn told(d: &Driver) -> Vec<(InodeId, EventKind)> {
+    let (after, applied) = (LogIndex(d.index - 1), LogIndex(d.index));
+    let page = events::page(&d.store, after, applied, 100).unwrap();
+    page.events.into_iter().map(|told| (told.event.ino, told.event.what)).collect()
+}
+
+#[test]
+fn a_page_is_one_event_of_its_directory_and_none_when_nothing_changed() {
+    let (mut d, root) = mounted();
+    let mount = MountId(1);
+    assert!(told(&d).contains(&(root, EventKind::MountAdded { mount })));
+    let listed = [object("p/", "a", "1", 10), object("p/", "b", "1", 10)];
+    import(&mut d, root, &listed);
+    assert_eq!(told(&d), [(root, EventKind::Imported)]);
+    import(&mut d, root, &listed);
+    assert_eq!(told(&d), [], "nothing changed");
+    import(&mut d, root, &[object("p/", "a", "1", 10), object("p/", "b", "2", 10)]);
+    assert_eq!(told(&d), [(root, EventKind::Imported)], "an object is another");
+    import(&mut d, root, &[object("p/", "a", "1", 10)]);
+    assert_eq!(told(&d), [(root, EventKind::Imported)], "a name is gone");
+    let fresh = d.done(Operation::MountRemove { target: Target::path("/m") }).inode.unwrap().ino;
+    assert_eq!(told(&d), [(root, EventKind::MountRemoved { mount, fresh })]);
 }
 
 #[test]

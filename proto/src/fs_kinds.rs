@@ -2,7 +2,7 @@
 
 /// The kinds, in the order of the numbers that they have in stored replies. A refusal that tells of
 /// another one (a part of a transaction) names it by this number.
-const KINDS: [&str; 45] = [
+const KINDS: [&str; 51] = [
     "NotFound",
     "Exists",
     "NotDirectory",
@@ -45,9 +45,15 @@ const KINDS: [&str; 45] = [
     "TooFewNodes",
     "LagBound",
     "NodeRemoved",
+    "NoSuchAttribute",
+    "AttributeTooLarge",
+    "TooManyAttributes",
+    "NotPermitted",
+    "PermissionDenied",
     "PreconditionFailed",
     "PreconditionRefused",
     "OperationRefused",
+    "Compacted",
 ];
 
 /// A kind's number.

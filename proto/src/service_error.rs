@@ -129,6 +129,15 @@ pub enum ServiceError {
         /// What was named.
         node: NodeId,
     },
+    /// The server holds as many watches as it may.
+    #[error("the server holds {most} watches and takes no more")]
+    TooManyWatches {
+        /// As many as it may.
+        most: u64,
+    },
+    /// A watcher did not take its events in time: the server ended its stream.
+    #[error("the watcher took its events too slowly: resume after the last index that it has")]
+    WatcherTooSlow,
     /// S3 did not answer, or refused.
     #[error("the under-store did not answer")]
     UnderStore,

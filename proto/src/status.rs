@@ -1,6 +1,8 @@
 //! Errors on the wire: the one table of gRPC codes, and the typed detail that rides in a status.
 
-use cairn_types::{ChunkId, FoundInode, FsError, Generation, InodeId, IntentId, MountId, NodeId, Sequence};
+use cairn_types::{
+    ChunkId, FoundInode, FsError, Generation, InodeId, IntentId, LogIndex, MountId, NodeId, Sequence,
+};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -56,6 +58,7 @@ fn fs_code(error: &FsError) -> Code {
         | FsError::LagBound { .. } => Code::ResourceExhausted,
         FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
         FsError::NotSupported => Code::Unimplemented,
+        FsError::Compacted { .. } => Code::OutOfRange,
         FsError::Damaged => Code::DataLoss,
         _ => Code::FailedPrecondition,
     }
@@ -120,6 +123,7 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         }
         E::PreconditionRefused { index, why } => ("PreconditionRefused", part_of(*index, why)),
         E::OperationRefused { index, why } => ("OperationRefused", part_of(*index, why)),
+        E::Compacted { oldest } => ("Compacted", vec![oldest.0]),
     }
 }
 
@@ -205,6 +209,7 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
             let (index, why) = parse_part(n)?;
             E::OperationRefused { index, why }
         }
+        "Compacted" => E::Compacted { oldest: LogIndex(at(0)?) },
         _ => return None,
     })
 }
@@ -238,6 +243,8 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::Diverged { chunk, length } => (Code::DataLoss, "Diverged", vec![chunk.0, *length]),
         E::NodeAlive { node } => (Code::FailedPrecondition, "NodeAlive", vec![node.0]),
         E::NoSuchNode { node } => (Code::NotFound, "NoSuchNode", vec![node.0]),
+        E::TooManyWatches { most } => (Code::ResourceExhausted, "TooManyWatches", vec![*most]),
+        E::WatcherTooSlow => (Code::ResourceExhausted, "WatcherTooSlow", vec![]),
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -275,6 +282,8 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "Diverged" => E::Diverged { chunk: chunk()?, length: at(1)? },
         "NodeAlive" => E::NodeAlive { node: NodeId(at(0)?) },
         "NoSuchNode" => E::NoSuchNode { node: NodeId(at(0)?) },
+        "TooManyWatches" => E::TooManyWatches { most: at(0)? },
+        "WatcherTooSlow" => E::WatcherTooSlow,
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -396,6 +405,8 @@ mod tests {
         assert_eq!(WireError::from(fs_status(&fenced)), WireError::Fs(fenced));
         let removed = FsError::NodeRemoved { node: NodeId(101) };
         assert_eq!(WireError::from(fs_status(&removed)), WireError::Fs(removed));
+        let compacted = FsError::Compacted { oldest: LogIndex(300) };
+        assert_eq!(WireError::from(fs_status(&compacted)), WireError::Fs(compacted));
         let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
         let lost = ServiceError::AnswerLost;
@@ -411,6 +422,8 @@ mod tests {
             ServiceError::Diverged { chunk, length: 9 },
             ServiceError::NodeAlive { node: NodeId(101) },
             ServiceError::NoSuchNode { node: NodeId(101) },
+            ServiceError::TooManyWatches { most: 256 },
+            ServiceError::WatcherTooSlow,
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         }

@@ -8,7 +8,7 @@ pub use found::FoundInode;
 
 use bincode::{Decode, Encode};
 
-use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, IntentId, LogIndex, MountId, NodeId, Sequence};
 
 /// Why an operation on the namespace was refused. Part of replicated replies, so it holds
 /// only what every replica derives alike.
@@ -225,6 +225,12 @@ pub enum FsError {
         /// Why.
         why: Box<FsError>,
     },
+    /// The changes that a watcher asks for are not all kept any more.
+    #[error("the changes before {oldest} are not kept any more: list, and watch from the listing's index on")]
+    Compacted {
+        /// The first entry from which on all are kept.
+        oldest: LogIndex,
+    },
 }
 
 impl FsError {
@@ -278,6 +284,7 @@ impl FsError {
             Self::PermissionDenied => Errno::ACCESS,
             Self::TooLarge | Self::AttributeTooLarge => Errno::TOOBIG,
             Self::NoSuchAttribute => Errno::NODATA,
+            Self::Compacted { .. } => Errno::OVERFLOW,
             Self::NotSupported => Errno::OPNOTSUPP,
             Self::Damaged => Errno::IO,
             Self::NoSpace | Self::LagBound { .. } | Self::TooManyAttributes => Errno::NOSPC,

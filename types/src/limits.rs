@@ -58,5 +58,9 @@ pub const ACL_ENTRIES_MAX: usize = 1024;
 pub const GROUPS_MAX: usize = 1024;
 /// Hard links to one file, at most.
 pub const LINKS_MAX: u32 = 65_000;
+/// Events of the stream of changes that are kept, at least, and up to a few hundred more.
+pub const EVENTS_KEPT: u64 = 1 << 18;
+/// Directories above a change's own that its event names, at most.
+pub const EVENT_ANCESTORS_MAX: usize = 64;
 /// The protocol version spoken by this build. Peers of another major refuse each other.
 pub const PROTOCOL_VERSION: u32 = 2;

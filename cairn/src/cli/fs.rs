@@ -147,6 +147,8 @@ pub enum FsCommand {
     },
     /// Show or set a directory's policy
     Policy(PolicyArgs),
+    /// Show changes as they are made, until interrupted; tells then where to go on
+    Watch(WatchArgs),
 }
 
 /// `cairn fs ls`.
@@ -344,6 +346,19 @@ pub struct PolicyArgs {
     /// Inherit from the directory above again
     #[arg(long)]
     pub inherit: bool,
+}
+
+/// `cairn fs watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The directory, or a file
+    pub path: OsString,
+    /// Also what lies in the directories below
+    #[arg(short = 'r', long)]
+    pub recursive: bool,
+    /// Only what changed after this entry of the log: where an earlier watch ended
+    #[arg(long, value_name = "INDEX")]
+    pub after: Option<u64>,
 }
 
 fn parse_credentials(text: &str) -> Result<Credentials, String> {

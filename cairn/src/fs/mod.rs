@@ -22,6 +22,7 @@ mod tally;
 mod transfer;
 mod tree;
 mod txn;
+mod watch;
 mod xattr;
 
 use std::ffi::{OsStr, OsString};
@@ -95,6 +96,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
         FsCommand::Policy(args) => policy::run(client, args, json).await,
+        FsCommand::Watch(args) => watch::run(client, &args, json).await,
     }
 }
 

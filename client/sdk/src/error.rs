@@ -233,6 +233,8 @@ impl Cause {
                 | ServiceError::ChunkFull { .. }
                 | ServiceError::SequenceGap { .. }
                 | ServiceError::ObjectChanged
+                | ServiceError::TooManyWatches { .. }
+                | ServiceError::WatcherTooSlow
                 | ServiceError::ChecksumMismatch => ErrorKind::Retry,
                 ServiceError::ForeignCluster
                 | ServiceError::ForeignProtocol { .. }

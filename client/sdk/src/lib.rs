@@ -46,6 +46,7 @@ mod share;
 mod suspects;
 mod target;
 mod transaction;
+mod watch;
 mod wire_stream;
 mod xattrs;
 
@@ -64,6 +65,7 @@ pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
 pub use transaction::Transaction;
+pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatFsReply, StatusReply, UndecidedChunk};

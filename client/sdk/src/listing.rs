@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cairn_proto::v1::{self, ListRequest};
-use cairn_types::{Inode, Name};
+use cairn_types::{Inode, LogIndex, Name};
 use futures::Stream;
 use tonic::Streaming;
 
@@ -87,6 +87,15 @@ impl Listing {
     #[must_use]
     pub fn age_ms(&self) -> u64 {
         self.age_ms
+    }
+
+    /// The entry of the log up to which the entries of the newest point in time show everything;
+    /// `None` before the first [`next`](Self::next). A watch that begins after it misses nothing
+    /// ([`Client::watch`]); of several listings, or of one with several points in time, take the
+    /// index of the first.
+    #[must_use]
+    pub fn snapshot_index(&self) -> Option<LogIndex> {
+        (self.snapshot_index > 0).then_some(LogIndex(self.snapshot_index))
     }
 
     /// The next entry, or `None` at the end.

@@ -342,9 +342,12 @@ fn next_step(cause: &Cause) -> Next {
         Cause::Service(ServiceError::NotLeader { leader_address }) if !leader_address.is_empty() => {
             Next::Redirect(leader_address.clone())
         }
-        Cause::Service(ServiceError::NotLeader { .. } | ServiceError::Stopping | ServiceError::Deadline) => {
-            Next::Elsewhere
-        }
+        Cause::Service(
+            ServiceError::NotLeader { .. }
+            | ServiceError::Stopping
+            | ServiceError::Deadline
+            | ServiceError::TooManyWatches { .. },
+        ) => Next::Elsewhere,
         // The answer to a change that is made: it is kept for its sequence.
         Cause::Service(ServiceError::Overloaded | ServiceError::AnswerLost) => Next::Same,
         Cause::Fs(

@@ -1,7 +1,10 @@
-//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
+//! `counters`: four rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`] and the
+//! [`EventCounter`].
 
 use bincode::{Decode, Encode};
-use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
+use cairn_types::{
+    ChunkId, ClusterId, InodeId, IntentId, LogIndex, MountId, NodeId, PackId, SessionId, Timestamp,
+};
 
 use super::Record;
 use crate::store::Table;
@@ -12,6 +15,8 @@ pub const KEY: &[u8] = b"";
 pub const CONTENTS_KEY: &[u8] = b"contents";
 /// The key of [`Granted`].
 pub const GRANTED_KEY: &[u8] = b"granted";
+/// The key of the [`EventCounter`].
+pub const EVENTS_KEY: &[u8] = b"events";
 
 /// What the state knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -114,5 +119,29 @@ pub struct Granted {
 }
 
 impl Record for Granted {
+    const TABLE: Table = Table::Counters;
+}
+
+/// Which events are kept. Absent before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EventCounter {
+    /// The entry of the oldest event that may be there.
+    pub first: LogIndex,
+    /// The number of that event in its entry: those before it are removed.
+    pub first_number: u16,
+    /// How many are kept.
+    pub kept: u64,
+}
+
+impl EventCounter {
+    /// The first entry from which on all events are kept. Who has all up to the entry before it
+    /// misses none.
+    #[must_use]
+    pub fn oldest(&self) -> LogIndex {
+        if self.first_number == 0 { self.first } else { LogIndex(self.first.0.saturating_add(1)) }
+    }
+}
+
+impl Record for EventCounter {
     const TABLE: Table = Table::Counters;
 }

@@ -2,8 +2,8 @@
 //! raise the record's format byte, and be told in docs/FORMAT.md.
 
 use cairn_types::{
-    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, MountId, NodeId, PackId, Sequence,
-    SessionId, Timestamp, WriterId,
+    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, LogIndex, MountId, NodeId, PackId,
+    Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::contents::ContentId;
@@ -87,5 +87,17 @@ golden! {
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
     counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
+    events_created: events::key(LogIndex(300), 2), samples::events()[0].to_bytes();
+    events_removed: events::key(LogIndex(300), 2), samples::events()[1].to_bytes();
+    events_renamed: events::key(LogIndex(300), 2), samples::events()[2].to_bytes();
+    events_exchanged: events::key(LogIndex(300), 2), samples::events()[3].to_bytes();
+    events_content: events::key(LogIndex(300), 2), samples::events()[4].to_bytes();
+    events_attributes: events::key(LogIndex(300), 2), samples::events()[5].to_bytes();
+    events_policy: events::key(LogIndex(300), 2), samples::events()[6].to_bytes();
+    events_mount_added: events::key(LogIndex(300), 2), samples::events()[7].to_bytes();
+    events_mount_removed: events::key(LogIndex(300), 2), samples::events()[8].to_bytes();
+    events_imported: events::key(LogIndex(300), 2), samples::events()[9].to_bytes();
+    counters_events: counters::EVENTS_KEY.to_vec(),
+        counters::EventCounter { first: LogIndex(300), first_number: 2, kept: 1000 }.to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

@@ -28,9 +28,11 @@
 //! writers   ino, writer             → last decided sequence
 //! writing   writer, ino             → (the same, turned round)
 //! intents   intent                  → work outside
+//! events    log index, number       → what that entry changed
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
+//! counters  "events"                → which events are kept
 //! ```
 
 pub mod chunks;
@@ -42,6 +44,7 @@ pub mod disks;
 mod entry_golden_tests;
 #[cfg(test)]
 mod entry_samples;
+pub mod events;
 pub mod extents;
 #[cfg(test)]
 mod golden_tests;

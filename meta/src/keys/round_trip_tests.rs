@@ -1,8 +1,8 @@
 //! What is written is read back; what is cut or garbled is refused and never a panic.
 
 use cairn_types::{
-    ChunkId, Epoch, ExtentSource, FileKind, Inode, InodeId, IntentId, MountId, Name, NodeId, PackId,
-    Sequence, SessionId, Timestamp, WriterId,
+    ChunkId, Epoch, ExtentSource, FileKind, Inode, InodeId, IntentId, LogIndex, MountId, Name, NodeId,
+    PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 use proptest::prelude::*;
 
@@ -98,6 +98,12 @@ proptest! {
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
         back(&contents::DetachedRow { from: n[0] });
+        back(&counters::EventCounter { first: LogIndex(n[0]), first_number: 7, kept: n[1] });
+        let above = n[..usize::try_from(n[3] % 4).unwrap()].iter().copied().map(InodeId).collect();
+        let site = events::Site { parent: InodeId(n[0]), name: samples::inode().target.unwrap(), above };
+        for sample in samples::events() {
+            back(&events::EventRow { ino: InodeId(n[1]), version: n[2], site: site.clone(), ..sample });
+        }
     }
 
     /// The order of keys is the order of what they say.
@@ -113,6 +119,9 @@ proptest! {
             let place = places::Place { parent: InodeId(a.1), name: x.into_bytes() };
             prop_assert_eq!(links::place(&link).unwrap(), place);
         }
+        let event = |n: (u64, u64)| events::key(LogIndex(n.0), n.1 as u16);
+        prop_assert_eq!(event(a).cmp(&event(b)), (a.0, a.1 as u16).cmp(&(b.0, b.1 as u16)));
+        prop_assert_eq!(events::parse(&event(a)).unwrap(), (LogIndex(a.0), a.1 as u16));
         let extent = |n: (u64, u64)| extents::key(InodeId(n.0), n.1);
         prop_assert_eq!(extent(a).cmp(&extent(b)), a.cmp(&b));
         let queued = |t: i64, id: u64| queues::key(Queue::Open, Timestamp(t), id);

@@ -10,6 +10,7 @@ use super::chunks::{Activation, ChunkOwner, ChunkRecord, ChunkState, PackPlace, 
 use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
+use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, UploadChunk, Work};
 use super::removed::RemovedNode;
 
@@ -162,4 +163,38 @@ pub fn cluster() -> ClusterRecord {
 pub fn content() -> ContentRow {
     let own = Part { from: 0, content: ContentId(7) };
     ContentRow { parts: vec![own, Part { from: 4096, content: ContentId::later(1) }] }
+}
+
+pub fn site() -> Site {
+    Site { parent: InodeId(6), name: b"n".to_vec(), above: vec![InodeId(300), InodeId(1)] }
+}
+
+pub fn event(what: EventKind) -> EventRow {
+    EventRow { ino: InodeId(7), kind: FileKind::File, version: 5, site: site(), what }
+}
+
+/// One of each kind of event, in the order of the format's numbers. The match makes a new kind fail
+/// to compile until it has its sample.
+pub fn events() -> Vec<EventRow> {
+    let kinds = std::iter::successors(Some(EventKind::Created), |kind| {
+        use EventKind as E;
+        Some(match kind {
+            E::Created => E::Removed { last: true },
+            E::Removed { .. } => E::Renamed { to: site() },
+            E::Renamed { .. } => E::Exchanged {
+                to: site(),
+                other: InodeId(8),
+                other_kind: FileKind::Directory,
+                other_version: 2,
+            },
+            E::Exchanged { .. } => E::Content,
+            E::Content => E::Attributes,
+            E::Attributes => E::Policy,
+            E::Policy => E::MountAdded { mount: MountId(2) },
+            E::MountAdded { .. } => E::MountRemoved { mount: MountId(2), fresh: InodeId(9) },
+            E::MountRemoved { .. } => E::Imported,
+            E::Imported => return None,
+        })
+    });
+    kinds.map(event).collect()
 }

@@ -72,6 +72,10 @@ pub struct Ground {
     pub node_timeout: Duration,
     /// How long a session lives after its last sign of life.
     pub session_lease: Duration,
+    /// Watches that this server takes, at most.
+    pub watches_max: usize,
+    /// How long a watcher may leave its events waiting before its stream is ended.
+    pub watcher_patience: Duration,
 }
 
 /// One term of leadership.
@@ -135,7 +139,7 @@ impl Tenure {
         term: Term,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
-        let Ground { node, clock, random, node_timeout, session_lease } = ground;
+        let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);

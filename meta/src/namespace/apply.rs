@@ -47,7 +47,7 @@ pub fn apply_within(
             settle(&mut state, outcome)?
         }
     };
-    state.keep();
+    state.keep()?;
     Ok(reply)
 }
 

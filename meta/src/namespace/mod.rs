@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs → state → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, events → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -17,6 +17,7 @@ mod content;
 mod detach;
 mod disks;
 pub mod error;
+pub mod events;
 pub mod jobs;
 pub mod operation;
 mod ops;

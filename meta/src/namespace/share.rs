@@ -11,6 +11,7 @@ use super::permissions::{READ, WRITE};
 use super::reply::Answer;
 use super::state::{State, regular, writable};
 use crate::keys::contents;
+use crate::keys::events::EventKind;
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::{self, Record};
 use crate::store::{Rows, Table};
@@ -52,6 +53,7 @@ impl State<'_, '_> {
         inode.mtime = self.now();
         self.content_changed(&mut inode)?;
         self.change_inode(&mut inode)?;
+        self.tell_of(&inode, EventKind::Content)?;
         Ok(Answer { inode: Some(inode), ..Answer::default() })
     }
 

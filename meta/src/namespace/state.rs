@@ -11,6 +11,7 @@ use super::error::{Outcome, refuse};
 use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
+use crate::keys::events::EventRow;
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::Place;
@@ -34,6 +35,8 @@ pub(super) struct State<'t, 'a> {
     pub bounds: Bounds,
     /// Who asks, where the session said so: what it asks for is checked.
     pub caller: Option<Credentials>,
+    /// What the entry at work has to tell watchers.
+    pub events: Vec<EventRow>,
     stored: ClusterRecord,
 }
 
@@ -48,20 +51,23 @@ impl<'t, 'a> State<'t, 'a> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, bounds, caller: None, stored })
+        Ok(Self { txn, cluster, index, bounds, caller: None, events: Vec::new(), stored })
     }
 
     /// Keeps what the entry did.
-    pub fn keep(self) {
+    pub fn keep(mut self) -> Result<(), RowFault> {
+        self.write_events()?;
         if self.cluster != self.stored {
             keys::put(self.txn, counters::KEY.to_vec(), &self.cluster);
         }
         self.txn.keep();
+        Ok(())
     }
 
     /// Forgets what the operation did since the entry began, but for the time.
     pub fn forget(&mut self) {
         self.txn.discard();
+        self.events.clear();
         let time = self.cluster.time;
         self.cluster = self.stored.clone();
         self.cluster.time = time;
@@ -92,9 +98,14 @@ impl<'t, 'a> State<'t, 'a> {
         self.txn.put(table, key, keys::PRESENT.to_vec());
     }
 
-    /// Refuses an entry that touches more rows than one may; two are kept for the reply.
+    /// Refuses an entry that touches more rows than one may; two are kept for the reply, and those
+    /// of its events.
     pub fn check_rows(&self) -> Result<(), FsError> {
-        if self.txn.rows_touched() + 2 > ROWS_PER_ENTRY_MAX { Err(FsError::TooLarge) } else { Ok(()) }
+        if self.txn.rows_touched() + self.rows_of_events() + 2 > ROWS_PER_ENTRY_MAX {
+            Err(FsError::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     /// The inode, or [`FsError::Stale`].

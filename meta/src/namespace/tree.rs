@@ -5,6 +5,7 @@ use cairn_types::{FileKind, FsError, Inode, InodeId};
 use super::error::{Outcome, refuse};
 use super::state::State;
 use super::walk::{self, Found};
+use crate::keys::events::EventKind;
 use crate::keys::links;
 use crate::keys::mounts::{self, MountRecord};
 use crate::keys::nodes::{self, NodeRow};
@@ -20,6 +21,7 @@ impl State<'_, '_> {
         self.put_at(&place, inode);
         self.put(places::key(inode.ino), &place);
         self.cluster.counts.inodes += 1;
+        self.tell(parent, name, inode, EventKind::Created)?;
         self.touch_directory(parent, i64::from(inode.is_dir()))
     }
 
@@ -49,6 +51,8 @@ impl State<'_, '_> {
     /// Takes a name of a file or symlink out; the inode goes with its last name.
     pub fn unlink(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
         self.take_file(parent, name, found)?;
+        let inode = Inode { version: found.inode.version + 1, ..found.inode.clone() };
+        self.tell(parent, name, &inode, EventKind::Removed { last: inode.nlink <= 1 })?;
         self.touch_directory(parent, 0)
     }
 
@@ -107,6 +111,7 @@ impl State<'_, '_> {
     /// Removes an empty directory and its name.
     pub fn drop_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) -> Outcome<()> {
         self.take_directory(parent, name, dir)?;
+        self.tell(parent, name, dir, EventKind::Removed { last: true })?;
         self.touch_directory(parent, -1)
     }
 

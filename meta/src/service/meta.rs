@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::call::admit;
 use super::{
     Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs, status,
-    wait, xattrs,
+    wait, watch, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -62,6 +62,7 @@ impl MetaService {
 #[tonic::async_trait]
 impl Meta for MetaService {
     type ListStream = list::ListStream;
+    type WatchStream = watch::WatchStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -111,6 +112,10 @@ impl Meta for MetaService {
 
     async fn list_xattrs(&self, r: Request<v1::ListXattrsRequest>) -> Answered<v1::ListXattrsReply> {
         self.0.call("ListXattrs", r, async |ctx, m, _| xattrs::list(&ctx, m).await).await
+    }
+
+    async fn watch(&self, r: Request<v1::WatchRequest>) -> Answered<Self::WatchStream> {
+        self.0.call("Watch", r, async |ctx, m, d| watch::watch(&ctx, m, d).await).await
     }
 
     async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {

@@ -19,6 +19,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod watch;
 mod xattrs;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The machine's random source.
     pub random: Arc<dyn Random>,
+    /// What watchers are told from.
+    hub: Arc<watch::hub::Hub>,
 }
 
 impl Context {
@@ -116,13 +119,20 @@ fn refusal(error: NamespaceError) -> WireError {
 /// Both services of a metadata server, with their limits.
 pub type Servers = (MetaServer<meta::MetaService>, NodesServer<meta::NodesService>);
 
-/// The services on `ground`, and the future that runs the leader's jobs until `shutdown`.
+/// The services on `ground`, and the future that runs the leader's jobs, and what tells watchers,
+/// until `shutdown`.
 ///
 /// The services answer on followers too: with the leader's address.
 pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Future<Output = ()> + Send) {
     let (node, clock, random) = (ground.node.clone(), ground.clock.clone(), ground.random.clone());
+    let hub = Arc::new(watch::hub::Hub::new(ground.watches_max, ground.watcher_patience, shutdown.clone()));
     let (leader, jobs) = Leader::start(ground, shutdown);
-    let context = Arc::new(Context { node, leader, clock, random });
+    let steps = Arc::clone(&hub);
+    let told = node.clone();
+    let jobs = async move {
+        tokio::join!(jobs, steps.run(told));
+    };
+    let context = Arc::new(Context { node, leader, clock, random, hub });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

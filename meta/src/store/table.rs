@@ -66,7 +66,9 @@ tables! {
     Writing => "writing",
     /// intent → work to be done outside.
     Intents => "intents",
-    /// The cluster's record (identity, time, next ids, counts), and two more counters.
+    /// (log index, number within the entry) → a change, for watchers.
+    Events => "events",
+    /// The cluster's record (identity, time, next ids, counts), and three more counters.
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",

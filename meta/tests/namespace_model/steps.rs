@@ -103,7 +103,7 @@ fn same_reply(stepped: &Reply, whole: &Reply, entry: &Entry) {
 /// Applies a log in small steps, after each entry as many as `due` says in turn, and compares it
 /// with the log applied whole.
 pub fn side_by_side(store: &dyn Store, log: &[Entry], rows_at_once: usize, due: &[u8]) -> Met {
-    let (bounds, whole) = (Bounds { rows_at_once }, MemoryStore::new());
+    let (bounds, whole) = (Bounds { rows_at_once, ..Bounds::default() }, MemoryStore::new());
     let mut met = Met::default();
     for ((index, entry), due) in log.iter().enumerate().zip(due.iter().cycle()) {
         let index = index as u64;

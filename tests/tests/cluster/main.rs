@@ -26,4 +26,5 @@ mod restart;
 mod servers;
 mod transactions;
 mod up;
+mod watches;
 mod write_through;

@@ -1,7 +1,7 @@
 //! One of each [`FsError`], for tests and tables that must cover them all.
 
 use super::{FoundInode, FsError};
-use crate::{ChunkId, Generation, InodeId, IntentId, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, InodeId, IntentId, LogIndex, MountId, NodeId, Sequence};
 
 impl FsError {
     /// One of each, in the order of the numbers that they have in stored replies. The values of the
@@ -69,7 +69,8 @@ impl FsError {
                 E::PreconditionRefused { index: 1, why: Box::new(E::TailOpen { chunk: ChunkId(9) }) }
             }
             E::PreconditionRefused { .. } => E::OperationRefused { index: 2, why: Box::new(E::Exists) },
-            E::OperationRefused { .. } => return None,
+            E::OperationRefused { .. } => E::Compacted { oldest: LogIndex(300) },
+            E::Compacted { .. } => return None,
         })
     }
 }

@@ -6,6 +6,7 @@ use cairn_types::limits::ROWS_PER_ENTRY_MAX;
 use cairn_types::{FileKind, FsError, Inode, InodeId};
 
 use crate::keys;
+use crate::keys::events::EventKind;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::Place;
 use crate::namespace::error::{Outcome, refuse};
@@ -85,6 +86,7 @@ fn replace(
     inode.mtime = state.now();
     state.content_changed(&mut inode)?;
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Content)?;
     Ok(inode)
 }
 
@@ -173,6 +175,7 @@ fn link(state: &mut State<'_, '_>, ino: InodeId, place: &Place) -> Outcome<()> {
     inode.nlink += 1;
     state.change_inode(&mut inode)?;
     state.put_link((place.parent, &place.name), &inode);
+    state.tell(place.parent, &place.name, &inode, EventKind::Created)?;
     state.touch_directory(place.parent, 0)?;
     Ok(state.check_rows()?)
 }

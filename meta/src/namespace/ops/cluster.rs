@@ -1,7 +1,8 @@
 //! InitCluster: the first entry.
 
-use cairn_types::{ClusterId, FileKind, FsError, Inode, InodeId, Policy};
+use cairn_types::{ClusterId, FileKind, FsError, Inode, InodeId, LogIndex, Policy};
 
+use crate::keys::counters::{self, EventCounter};
 use crate::keys::places::{self, Place};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::reply::Answer;
@@ -28,5 +29,8 @@ pub fn init(state: &mut State<'_, '_>, cluster: ClusterId, policy: Policy) -> Ou
     state.put_at(&place, &root);
     state.put(places::key(root.ino), &place);
     state.cluster.counts.inodes += 1;
+    // All that ever changes here is told, from the first entry on.
+    let counter = EventCounter { first: LogIndex(0), first_number: 0, kept: 0 };
+    state.put(counters::EVENTS_KEY.to_vec(), &counter);
     Ok(Answer { inode: Some(root), ..Answer::default() })
 }

@@ -2,6 +2,7 @@
 
 use cairn_types::{Extent, FileKind, FsError, InodeId, SessionId};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
@@ -36,6 +37,7 @@ pub fn commit(
         inode.mtime = state.now();
         state.content_changed(&mut inode)?;
         state.change_inode(&mut inode)?;
+        state.tell_of(&inode, EventKind::Content)?;
     }
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

@@ -2,6 +2,7 @@
 
 use cairn_types::{Extent, FileKind, FsError, Inode, SessionId};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
@@ -79,5 +80,6 @@ fn reopen(
     inode.mtime = state.now();
     state.content_changed(&mut inode)?;
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Content)?;
     Ok(inode)
 }

@@ -8,6 +8,7 @@ use cairn_types::{
 };
 
 use crate::keys;
+use crate::keys::events::EventKind;
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::nodes::{self, NodeRow};
@@ -77,6 +78,11 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
     let parent = state.inode(directory)?;
     let (change, cut) = compare(state, &parent, &import, page)?;
     state.touch_names(directory, change)?;
+    if change.any || change.content {
+        // One event for all: the first import of a large bucket would drive out everybody else's.
+        let parent = state.inode(directory)?;
+        state.tell_of(&parent, EventKind::Imported)?;
+    }
     let done_to = cut.clone().unwrap_or_else(|| page.end.to_vec());
     if cut.is_none() && page.end.is_empty() {
         import.imported_at = Some(state.now());
@@ -94,6 +100,8 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
 #[derive(Clone, Copy, Default)]
 struct Change {
     any: bool,
+    /// Objects of files that stay are others.
+    content: bool,
     subdirectories: i64,
 }
 
@@ -179,7 +187,7 @@ fn settle(
     match (entry, row) {
         (Some(entry), Some(inode)) if entry.directory == inode.is_dir() => {
             if !entry.directory {
-                refresh(state, import, inode, entry)?;
+                change.content |= refresh(state, import, inode, entry)?;
             }
         }
         (Some(entry), Some(inode)) => {
@@ -244,25 +252,26 @@ fn point_at(
     Ok(())
 }
 
-/// Gives a file its object's new version, if that changed.
+/// Gives a file its object's new version; false when that did not change.
 fn refresh(
     state: &mut State<'_, '_>,
     import: &ImportRecord,
     inode: &Inode,
     entry: &ImportedEntry,
-) -> Outcome<()> {
+) -> Outcome<bool> {
     let key = objects::key(import.mount, &entry.key);
     let known: Option<ObjectRow> = state.get(&key)?;
     let same = known.is_some_and(|k| k.ino == inode.ino && k.etag == entry.etag && k.size == entry.size);
     if same {
-        return Ok(());
+        return Ok(false);
     }
     let mut inode = inode.clone();
     state.carve(inode.ino, 0, u64::MAX, &mut LiveChanges::new())?;
     inode.size = entry.size;
     inode.mtime = entry.mtime;
     point_at(state, import, &inode, entry)?;
-    state.change_inode(&mut inode)
+    state.change_inode(&mut inode)?;
+    Ok(true)
 }
 
 /// Takes a name out that the bucket has no more. A directory that is not empty is read anew when

@@ -3,6 +3,7 @@
 use cairn_types::FsError;
 use cairn_types::limits::LINKS_MAX;
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
@@ -29,6 +30,7 @@ pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<An
     inode.nlink += 1;
     state.change_inode(&mut inode)?;
     state.put_link((dentry.parent.ino, &dentry.name), &inode);
+    state.tell(dentry.parent.ino, &dentry.name, &inode, EventKind::Created)?;
     state.touch_directory(dentry.parent.ino, 0)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

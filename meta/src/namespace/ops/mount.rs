@@ -3,6 +3,7 @@
 use cairn_types::{FileKind, FsError, Inode, Policy};
 
 use crate::keys;
+use crate::keys::events::EventKind;
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::mounts::{self, MountRecord, MountSource};
@@ -44,6 +45,7 @@ pub fn add(state: &mut State<'_, '_>, target: &Target, source: &MountSource) -> 
     state.cluster.next.mount = mount.next();
     root.mount = Some(mount);
     state.change_inode(&mut root)?;
+    state.tell_of(&root, EventKind::MountAdded { mount })?;
     let record = MountRecord { mount, root: root.ino, source: source.clone(), created: state.now() };
     state.put(mounts::key(mount), &record);
     let prefix = source.prefix.clone().into_bytes();
@@ -86,6 +88,8 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     let birth = Birth { kind: FileKind::Directory, mode: old.mode, uid: old.uid, gid: old.gid };
     let policy: Option<Policy> = old.policy;
     let fresh = Inode { policy, btime: old.btime, ..state.new_inode(&birth, None) };
+    let what = EventKind::MountRemoved { mount: record.mount, fresh: fresh.ino };
+    state.tell(place.parent, &place.name, &old, what)?;
     state.put_at(&place, &fresh);
     state.put(places::key(fresh.ino), &place);
     state.move_xattrs(old.ino, fresh.ino)?;

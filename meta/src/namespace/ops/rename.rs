@@ -2,6 +2,7 @@
 
 use cairn_types::FsError;
 
+use crate::keys::events::EventKind;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::namespace::error::{Outcome, refuse};
@@ -108,8 +109,10 @@ fn replace(state: &mut State<'_, '_>, to: &Dentry, moved: &Found, other: &Found)
 fn shift(state: &mut State<'_, '_>, from: &Dentry, to: &Dentry, moved: Found) -> Outcome<cairn_types::Inode> {
     let subdirectories = i64::from(moved.inode.is_dir());
     let mut found = moved;
+    let to_site = state.site(to.parent.ino, &to.name)?;
     state.move_name((from.parent.ino, &from.name), (to.parent.ino, &to.name), &found)?;
     state.change_inode(&mut found.inode)?;
+    state.tell(from.parent.ino, &from.name, &found.inode, EventKind::Renamed { to: to_site })?;
     if from.parent.ino == to.parent.ino {
         state.touch_directory(from.parent.ino, 0)?;
     } else {
@@ -130,6 +133,7 @@ fn swap(
     if other.inode.is_dir() && walk::is_under(&*state.txn, from.parent.ino, other.inode.ino)? {
         return refuse(FsError::IntoItself);
     }
+    let (site, to_site) = (state.site(from.parent.ino, &from.name)?, state.site(to.parent.ino, &to.name)?);
     // Both names are taken out before either is written, so that neither overwrites the other.
     take_out(state, from, &moved);
     take_out(state, to, &other);
@@ -137,6 +141,10 @@ fn swap(
     put_in(state, from, &other);
     state.change_inode(&mut moved.inode)?;
     state.change_inode(&mut other.inode)?;
+    let (swapped, other_kind) = (&other.inode, other.inode.kind);
+    let (other_ino, other_version) = (swapped.ino, swapped.version);
+    let what = EventKind::Exchanged { to: to_site, other: other_ino, other_kind, other_version };
+    state.tell_at(site, &moved.inode, what);
     if from.parent.ino == to.parent.ino {
         state.touch_directory(from.parent.ino, 0)?;
     } else {

@@ -6,6 +6,7 @@ use cairn_types::{
 };
 
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, Sealed};
+use crate::keys::events::EventKind;
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::error::{Outcome, refuse};
@@ -121,6 +122,7 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         inode.mtime = inode.mtime.max(decision.mtime.min(state.now()));
         state.content_changed(&mut inode)?;
         state.change_inode(&mut inode)?;
+        state.tell_of(&inode, EventKind::Content)?;
     } else {
         state.note_inode(&mut inode)?;
     }

@@ -3,6 +3,7 @@
 use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FileKind, FsError, Inode, Timestamp};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::{Target, TimeChange};
 use crate::namespace::permissions::WRITE;
@@ -28,8 +29,12 @@ pub struct Changes {
 
 impl Changes {
     fn are_none(&self) -> bool {
-        let ids = self.mode.or(self.uid).or(self.gid).is_none();
-        ids && self.size.is_none() && self.mtime.or(self.atime).is_none()
+        self.size.is_none() && !self.are_of_attributes()
+    }
+
+    /// Something other than the length is set.
+    fn are_of_attributes(&self) -> bool {
+        self.mode.or(self.uid).or(self.gid).is_some() || self.mtime.or(self.atime).is_some()
     }
 }
 
@@ -71,6 +76,12 @@ pub fn set_attr(
     inode.mtime = time(state, changes.mtime, inode.mtime);
     inode.atime = time(state, changes.atime, inode.atime);
     state.change_inode(&mut inode)?;
+    if changes.size.is_some() {
+        state.tell_of(&inode, EventKind::Content)?;
+    }
+    if changes.are_of_attributes() {
+        state.tell_of(&inode, EventKind::Attributes)?;
+    }
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }
 

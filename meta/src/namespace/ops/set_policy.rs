@@ -2,6 +2,7 @@
 
 use cairn_types::{FsError, InodeId, Policy};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
@@ -23,5 +24,6 @@ pub fn set_policy(state: &mut State<'_, '_>, target: &Target, policy: Option<Pol
     }
     inode.policy = policy;
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Policy)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

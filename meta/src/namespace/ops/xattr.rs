@@ -2,6 +2,7 @@
 
 use cairn_types::{FileKind, FsError, Inode};
 
+use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::{Target, XattrMode};
 use crate::namespace::permissions::WRITE;
@@ -55,6 +56,7 @@ pub fn set(
         _ => state.put_xattr(inode.ino, name, value)?,
     }
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Attributes)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }
 
@@ -65,5 +67,6 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target, name: &[u8]) -> Outcom
         return refuse(FsError::NoSuchAttribute);
     }
     state.change_inode(&mut inode)?;
+    state.tell_of(&inode, EventKind::Attributes)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

@@ -15,6 +15,7 @@ mod sessions;
 mod strangers;
 mod together;
 mod transact;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -141,6 +142,8 @@ impl Cluster {
             random: Arc::new(SystemRandom),
             node_timeout: manner.node_timeout,
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
+            watches_max: 2,
+            watcher_patience: Duration::from_secs(3),
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
