@@ -296,7 +296,7 @@ fn a_clone_keeps_its_chunk_when_session_and_first_file_are_gone() {
 #[test]
 fn a_file_that_was_cut_is_cloned_as_it_is_and_a_clone_is_removed_in_steps() {
     let mut d = Driver::new();
-    d.bounds = Bounds { rows_at_once: 2 };
+    d.bounds = Bounds { rows_at_once: 2, ..Bounds::default() };
     let chunk = d.shared_chunk();
     scattered(&mut d, "/f", 20, chunk);
     let hole = Operation::PunchHole { target: at("/f"), offset: 10, length: 100, keep_size: false };

@@ -162,6 +162,10 @@ impl Meta for FakeMeta {
     async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
         unserved()
     }
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchBatch, Status>> + Send>>;
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        unserved()
+    }
     async fn stat_all(&self, _: Request<v1::StatAllRequest>) -> Result<Response<v1::StatAllReply>, Status> {
         unserved()
     }
