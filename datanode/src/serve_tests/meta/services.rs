@@ -169,6 +169,10 @@ impl Meta for FakeMeta {
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         unserved()
     }
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchBatch, Status>> + Send>>;
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        unserved()
+    }
     async fn accept_loss(
         &self,
         _: Request<v1::AcceptLossRequest>,
