@@ -9,7 +9,7 @@ use cairn_meta::keys::counters::{self, EventCounter};
 use cairn_meta::keys::events::{EventKind, EventRow};
 use cairn_meta::namespace::events::{Told, page};
 use cairn_meta::namespace::{Bounds, Entry, NamespaceError, apply_within};
-use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Rows, Store, Table, Txn};
+use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Store, Table, Txn};
 use cairn_types::{FileKind, FsError, Inode, InodeId, LogIndex, Policy};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
