@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
-pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
+pub use fs::{AppendArgs, FsArgs, FsCommand, LockArgs, LsArgs, PolicyArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
 #[derive(Debug, Parser)]

@@ -1,6 +1,6 @@
 //! Errors on the wire: the one table of gRPC codes, and the typed detail that rides in a status.
 
-use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, NodeId, Sequence};
+use cairn_types::{ChunkId, FsError, Generation, IntentId, MountId, NodeId, Sequence, SessionId};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -43,9 +43,12 @@ fn fs_code(error: &FsError) -> Code {
         FsError::LengthMismatch { .. } | FsError::VersionMismatch { .. } | FsError::Fenced { .. } => {
             Code::Aborted
         }
-        FsError::TooManyReplies | FsError::TooManyWriters | FsError::NoSpace | FsError::LagBound { .. } => {
-            Code::ResourceExhausted
-        }
+        FsError::TooManyReplies
+        | FsError::TooManyWriters
+        | FsError::TooManyLocks
+        | FsError::NoSpace
+        | FsError::LagBound { .. } => Code::ResourceExhausted,
+        FsError::Locked { .. } | FsError::Deadlock => Code::Aborted,
         FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
         FsError::NotSupported => Code::Unimplemented,
         FsError::Damaged => Code::DataLoss,
@@ -101,6 +104,9 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         }
         E::LagBound { lag_bytes, bound_bytes } => ("LagBound", vec![*lag_bytes, *bound_bytes]),
         E::NodeRemoved { node } => ("NodeRemoved", vec![node.0]),
+        E::Locked { session, owner } => ("Locked", vec![session.0, *owner]),
+        E::Deadlock => ("Deadlock", vec![]),
+        E::TooManyLocks => ("TooManyLocks", vec![]),
     }
 }
 
@@ -151,6 +157,9 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "TooFewNodes" => E::TooFewNodes { available: small(0)?, needed: small(1)? },
         "LagBound" => E::LagBound { lag_bytes: at(0)?, bound_bytes: at(1)? },
         "NodeRemoved" => E::NodeRemoved { node: NodeId(at(0)?) },
+        "Locked" => E::Locked { session: SessionId(at(0)?), owner: at(1)? },
+        "Deadlock" => E::Deadlock,
+        "TooManyLocks" => E::TooManyLocks,
         _ => return None,
     })
 }
@@ -317,6 +326,11 @@ mod tests {
         assert_eq!(WireError::from(fs_status(&fenced)), WireError::Fs(fenced));
         let removed = FsError::NodeRemoved { node: NodeId(101) };
         assert_eq!(WireError::from(fs_status(&removed)), WireError::Fs(removed));
+        for refused in
+            [FsError::Locked { session: SessionId(1), owner: 300 }, FsError::Deadlock, FsError::TooManyLocks]
+        {
+            assert_eq!(WireError::from(fs_status(&refused)), WireError::Fs(refused));
+        }
         let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
         let lost = ServiceError::AnswerLost;

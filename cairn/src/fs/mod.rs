@@ -5,6 +5,7 @@ mod cat;
 mod copy;
 mod du;
 mod get;
+mod lock;
 mod ls;
 mod make;
 mod mv;
@@ -76,6 +77,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
+        FsCommand::Lock(args) => lock::run(client, args).await,
         FsCommand::Policy(args) => policy::run(client, args, json).await,
     }
 }
@@ -86,6 +88,7 @@ fn check(args: &FsArgs) -> Result<(), CliError> {
         _ if !args.json => return Ok(()),
         FsCommand::Cat { .. } => "cat",
         FsCommand::Tail(_) => "tail",
+        FsCommand::Lock(_) => "lock",
         FsCommand::Get(get) if get.paths.last().is_some_and(|to| to == "-") => "get to standard output",
         _ => return Ok(()),
     };

@@ -1,6 +1,7 @@
 //! [`Session`]: within it every change is applied once, however often it is asked.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use crate::meta::Leader;
 /// Changes under way at once, at most: below the 1,024 replies that a server keeps.
 const CHANGES_MAX: usize = 512;
 
+/// Numbers of owners of locks from here on are the handles' own; those below are the caller's.
+const LOCK_OWNERS_FROM: u64 = 1 << 63;
+
 /// A session with the cluster, renewed while the client lives. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Session {
@@ -31,6 +35,7 @@ pub(crate) struct Session {
     // One caller at a time replaces an expired session; a lock that may be held across an
     // await, since what it guards is that await.
     opening: Arc<AsyncMutex<()>>,
+    lock_owners: Arc<AtomicU64>,
     stop: CancellationToken,
     // Stops the renewal when the last handle goes; the task that renews has none.
     _handle: Option<Arc<DropGuard>>,
@@ -80,6 +85,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(CHANGES_MAX)),
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
+            lock_owners: Arc::default(),
             stop: CancellationToken::new(),
             _handle: None,
         };
@@ -150,6 +156,30 @@ impl Session {
             }
             answer => answer,
         }
+    }
+
+    /// As [`change`](Self::change), for what ends with its session: one that expired meanwhile is
+    /// replaced, whatever it had done. Answers the session in which the change was made.
+    pub(crate) async fn change_anew(
+        &self,
+        action: &'static str,
+        subject: &str,
+        operation: Operation,
+    ) -> Result<(SessionId, MutateReply)> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
+        loop {
+            let (request, given) = self.number(operation.clone());
+            let session = given.id;
+            match self.ask(action, subject, request, given).await {
+                Err(error) if error.fs() == Some(&FsError::SessionExpired) => self.replace(session).await?,
+                answer => return answer.map(|reply| (session, reply)),
+            }
+        }
+    }
+
+    /// A number for an owner of locks that no other handle of this client has, in any session.
+    pub(crate) fn new_lock_owner(&self) -> u64 {
+        LOCK_OWNERS_FROM + self.lock_owners.fetch_add(1, Ordering::Relaxed)
     }
 
     async fn ask(

@@ -3,7 +3,8 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
-    IntentId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+    IntentId, LockKind, LockMode, LockRange, LogIndex, NodeId, PackId, Sequence, SessionId, Timestamp,
+    WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -147,6 +148,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         refresh_ms: 60_000,
         force_path_style: true,
     };
+    let range = LockRange { start: 5, last: 4095 };
     let all = vec![
         Operation::Mkdir { target: target.clone(), mode, uid, gid, parents: true },
         Operation::Create {
@@ -182,6 +184,16 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::MountAdd { target: target.clone(), source },
         Operation::MountRemove { target },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
+        Operation::Lock {
+            ino,
+            kind: LockKind::Range,
+            owner: 300,
+            range,
+            mode: LockMode::Exclusive,
+            wait: true,
+        },
+        Operation::Unlock { ino, kind: LockKind::Flock, owner: 300, range: LockRange::WHOLE },
+        Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
     ];
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
 }
@@ -205,5 +217,8 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::MountAdd { .. } => "mount_add",
         Operation::MountRemove { .. } => "mount_remove",
         Operation::RenewGrant { .. } => "renew_grant",
+        Operation::Lock { .. } => "lock",
+        Operation::Unlock { .. } => "unlock",
+        Operation::CancelLock { .. } => "cancel_lock",
     }
 }

@@ -1,15 +1,17 @@
 //! [`apply`]: the state machine's one way in.
 
 use cairn_types::limits::REPLIES_PER_SESSION_MAX;
-use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, SessionId, Timestamp};
+use cairn_types::{
+    FileKind, FsError, Incarnation, LockOwner, LogIndex, NodeId, Sequence, SessionId, Timestamp,
+};
 
 use super::bounds::Bounds;
 use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::Operation;
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    cluster, commit, create, import, intent, link, lock, mkdir, mount, node, open, pack, purge, rename,
+    replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -260,6 +262,22 @@ fn operate_bytes(state: &mut State<'_, '_>, id: SessionId, operation: &Operation
         Operation::ReleaseChunk { chunk } => open::release(state, id, *chunk),
         Operation::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
+        }
+        _ => operate_locks(state, id, operation),
+    }
+}
+
+fn operate_locks(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> Outcome<Answer> {
+    let by = |owner: u64| LockOwner { session: id, owner };
+    match operation {
+        Operation::Lock { ino, kind, owner, range, mode, wait } => {
+            lock::lock(state, (*ino, *kind), by(*owner), (*range, *mode), *wait)
+        }
+        Operation::Unlock { ino, kind, owner, range } => {
+            lock::unlock(state, (*ino, *kind), by(*owner), *range)
+        }
+        Operation::CancelLock { ino, kind, owner, wait } => {
+            lock::cancel(state, (*ino, *kind), by(*owner), *wait)
         }
         _ => refuse(FsError::InvalidRequest),
     }

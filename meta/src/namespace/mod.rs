@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, detach, chunks, disks → state → keys → store
+//! apply → ops/<verb> → tree, content, detach, chunks, disks, locks → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -17,6 +17,7 @@ mod detach;
 mod disks;
 pub mod error;
 pub mod jobs;
+pub mod locks;
 pub mod operation;
 mod ops;
 pub mod read;

@@ -1,7 +1,10 @@
 //! [`Operation`]: what a client asks for, as [`Command::Request`](super::Command::Request) carries it.
 
 use bincode::{Decode, Encode};
-use cairn_types::{ChunkId, Epoch, Extent, Generation, InodeId, NodeId, Policy, Timestamp, WriterId};
+use cairn_types::{
+    ChunkId, Epoch, Extent, Generation, InodeId, LockKind, LockMode, LockRange, LogIndex, NodeId, Policy,
+    Timestamp, WriterId,
+};
 
 use crate::keys::chunks::PlacedReplica;
 use crate::keys::mounts::MountSource;
@@ -209,5 +212,42 @@ pub enum Operation {
         epoch: Epoch,
         /// The new grant.
         grant_bytes: u64,
+    },
+    /// Locks a file, or queues for the lock. Answers `lock`.
+    Lock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose, as the session numbers them.
+        owner: u64,
+        /// Which bytes; [`LockRange::WHOLE`] for the whole file.
+        range: LockRange,
+        /// How it excludes others.
+        mode: LockMode,
+        /// Queue when it cannot be had now; else `Locked` is answered.
+        wait: bool,
+    },
+    /// Frees bytes that an owner has locked; who waits for them is granted them.
+    Unlock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose.
+        owner: u64,
+        /// Which bytes; [`LockRange::WHOLE`] for the whole file.
+        range: LockRange,
+    },
+    /// Gives a wait for a lock up. Answers `lock`.
+    CancelLock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose.
+        owner: u64,
+        /// The wait's number; 0: all that the owner waits for here.
+        wait: LogIndex,
     },
 }

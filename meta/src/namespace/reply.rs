@@ -2,12 +2,14 @@
 
 use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
-use cairn_types::{FsError, Generation, Inode, IntentId, MountId, NodeId, SessionId};
+use cairn_types::{FsError, Generation, Inode, IntentId, LogIndex, MountId, NodeId, SessionId};
 
 use crate::keys::chunks::ChunkRecord;
 
 /// Format byte of an encoded [`Reply`].
-pub const REPLY_FORMAT: u8 = 1;
+pub const REPLY_FORMAT: u8 = 2;
+/// That of a reply from before there were locks.
+const WITHOUT_LOCKS: u8 = 1;
 
 /// The deterministic outcome of an entry: the same on every server.
 pub type Reply = Result<Answer, FsError>;
@@ -31,6 +33,47 @@ pub struct Answer {
     pub node: Option<NodeId>,
     /// An import page was too large for one entry: go on after this name.
     pub resume_after: Option<Vec<u8>>,
+    /// How the lock asked for stands.
+    pub lock: Option<LockAnswer>,
+}
+
+/// How a lock that was asked for stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum LockAnswer {
+    /// It is held.
+    Held {
+        /// Its fencing number, greater than that of whoever held the bytes against it before.
+        fence: LogIndex,
+    },
+    /// It is waited for.
+    Waiting {
+        /// The wait's number.
+        wait: LogIndex,
+    },
+    /// The wait is given up.
+    Cancelled,
+    /// There is no such wait: it was granted, or is over.
+    Gone,
+}
+
+/// An [`Answer`] as it was before there were locks.
+#[derive(Decode)]
+struct AnswerWithoutLock {
+    inode: Option<Inode>,
+    chunk: Option<ChunkRecord>,
+    generation: Option<Generation>,
+    intent: Option<IntentId>,
+    mount: Option<MountId>,
+    session: Option<SessionId>,
+    node: Option<NodeId>,
+    resume_after: Option<Vec<u8>>,
+}
+
+impl From<AnswerWithoutLock> for Answer {
+    fn from(old: AnswerWithoutLock) -> Self {
+        let AnswerWithoutLock { inode, chunk, generation, intent, mount, session, node, resume_after } = old;
+        Self { inode, chunk, generation, intent, mount, session, node, resume_after, lock: None }
+    }
 }
 
 /// The bytes of a kept reply.
@@ -39,10 +82,14 @@ pub fn to_bytes(reply: &Reply) -> Vec<u8> {
     codec::encode(REPLY_FORMAT, reply)
 }
 
-/// Reads what [`to_bytes`] wrote.
+/// Reads what [`to_bytes`] wrote, or wrote before there were locks.
 ///
 /// # Errors
 /// [`CodecError`] for bytes that are no reply.
 pub fn from_bytes(bytes: &[u8]) -> Result<Reply, CodecError> {
+    if bytes.first() == Some(&WITHOUT_LOCKS) {
+        let old: Result<AnswerWithoutLock, FsError> = codec::decode(WITHOUT_LOCKS, bytes)?;
+        return Ok(old.map(Answer::from));
+    }
     codec::decode(REPLY_FORMAT, bytes)
 }

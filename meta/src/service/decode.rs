@@ -49,7 +49,7 @@ pub fn target(target: Option<v1::Target>) -> Result<Target, WireError> {
 }
 
 /// An inode's id, which is never 0 where no path follows.
-fn inode(ino: u64) -> Result<InodeId, WireError> {
+pub fn inode(ino: u64) -> Result<InodeId, WireError> {
     if ino == 0 { Err(malformed("ino")) } else { Ok(InodeId(ino)) }
 }
 
@@ -145,6 +145,9 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
             epoch: Epoch(m.epoch),
             grant_bytes: m.grant_bytes,
         },
+        Wire::Lock(m) => super::lock::lock(m)?,
+        Wire::Unlock(m) => super::lock::unlock(m)?,
+        Wire::CancelLock(m) => super::lock::cancel(m)?,
     })
 }
 

@@ -209,5 +209,6 @@ fn encode(
         generation: answer.generation.map(|g| g.0),
         intent: answer.intent.map(|i| i.0),
         mount: answer.mount.map(|m| m.0),
+        lock: answer.lock.map(super::lock::reply),
     })
 }

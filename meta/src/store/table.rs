@@ -70,4 +70,10 @@ tables! {
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",
+    /// (ino, kind, first byte, session, owner) → a lock.
+    Locks => "locks",
+    /// (ino, kind, wait) → a lock that is waited for.
+    LockWaits => "lock_waits",
+    /// session → how many locks it has, and which.
+    Lockers => "lockers",
 }

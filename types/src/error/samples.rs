@@ -1,7 +1,7 @@
 //! One of each [`FsError`], for tests and tables that must cover them all.
 
 use super::FsError;
-use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, IntentId, MountId, NodeId, Sequence, SessionId};
 
 impl FsError {
     /// One of each, in the order of the numbers that they have in stored replies. The values of the
@@ -56,7 +56,10 @@ impl FsError {
             E::NoSpace => E::TooFewNodes { available: 1, needed: 2 },
             E::TooFewNodes { .. } => E::LagBound { lag_bytes: 1, bound_bytes: 2 },
             E::LagBound { .. } => E::NodeRemoved { node: NodeId(101) },
-            E::NodeRemoved { .. } => return None,
+            E::NodeRemoved { .. } => E::Locked { session: SessionId(1), owner: 300 },
+            E::Locked { .. } => E::Deadlock,
+            E::Deadlock => E::TooManyLocks,
+            E::TooManyLocks => return None,
         })
     }
 }
