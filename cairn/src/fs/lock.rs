@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use cairn_sdk::types::{FsError, LockMode};
 use cairn_sdk::{At, Client, LockGuard};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::remote;
 use crate::cli::LockArgs;
@@ -14,12 +14,20 @@ use crate::exit::CliError;
 
 /// Permission bits of a file that is made to be locked.
 const MODE: u32 = 0o644;
+/// SIGINT, and SIGTERM.
+const INTERRUPT: u8 = 2;
+const TERMINATE: u8 = 15;
 /// The only owner of locks in this process.
 const OWNER: u64 = 1;
 
 pub async fn run(client: &Client, args: LockArgs) -> Result<(), CliError> {
-    let guard = take(client, &args).await?;
-    let status = command(&args).await;
+    let mut signals = Signals::listen()?;
+    let guard = tokio::select! {
+        taken = take(client, &args) => taken?,
+        // The session ends next, and with it the wait.
+        signal = signals.next() => return Err(CliError::Command { code: 128 + signal }),
+    };
+    let status = command(&args, &mut signals).await;
     // Whatever came of the command.
     let unlocked = guard.unlock().await;
     let status = status?;
@@ -60,18 +68,41 @@ async fn take(client: &Client, args: &LockArgs) -> Result<LockGuard, CliError> {
 
 /// Runs the command to its end. A terminal sends its interrupts to the command too, which decides what
 /// to do about them; a request to end is passed on to it. The lock is held until it has ended.
-async fn command(args: &LockArgs) -> Result<ExitStatus, CliError> {
+async fn command(args: &LockArgs, signals: &mut Signals) -> Result<ExitStatus, CliError> {
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| CliError::Usage("name a command to run".to_owned()))?;
     let failed = |source| CliError::io("run", program.to_string_lossy(), source);
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut ends = signal(SignalKind::terminate()).map_err(failed)?;
     let mut child = Command::new(program).args(arguments).spawn().map_err(failed)?;
     loop {
         tokio::select! {
             ended = child.wait() => return ended.map_err(failed),
-            _ = interrupts.recv() => {}
-            _ = ends.recv() => pass_on(&child),
+            signal = signals.next() => if signal == TERMINATE {
+                pass_on(&child);
+            },
+        }
+    }
+}
+
+/// The requests to end that this process gets.
+struct Signals {
+    interrupts: Signal,
+    ends: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, CliError> {
+        let failed = |source| CliError::io("listen for", "signals", source);
+        Ok(Self {
+            interrupts: signal(SignalKind::interrupt()).map_err(failed)?,
+            ends: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    /// The next one's number.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupts.recv() => INTERRUPT,
+            _ = self.ends.recv() => TERMINATE,
         }
     }
 }
