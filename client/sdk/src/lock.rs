@@ -176,7 +176,8 @@ impl Locks {
     /// # Errors
     /// As [`File::unlock`].
     pub async fn unlock(&self, range: LockRange) -> Result<()> {
-        self.free(self.reach.session.id(), LockKind::Range, range).await
+        let told = self.free(self.reach.session.id(), LockKind::Range, range).await?;
+        self.told(told).await
     }
 
     /// Unlocks a flock(2) lock, by whatever guard it is held. In the log of a majority when this
@@ -185,7 +186,8 @@ impl Locks {
     /// # Errors
     /// When no leader answers.
     pub async fn unlock_flock(&self) -> Result<()> {
-        self.free(self.reach.session.id(), LockKind::Flock, LockRange::WHOLE).await
+        let told = self.free(self.reach.session.id(), LockKind::Flock, LockRange::WHOLE).await?;
+        self.told(told).await
     }
 
     /// As [`File::test_lock`].
@@ -235,12 +237,21 @@ impl Locks {
         Release { session, subject: name, cancel: None, unlock: Operation::Unlock(unlock), released: None }
     }
 
-    /// Unlocks, after what waits to be unlocked already.
-    async fn free(&self, session: SessionId, kind: LockKind, range: LockRange) -> Result<()> {
-        let (released, waiting) = oneshot::channel();
+    /// Queues what is to be unlocked: from then on it will be, whether or not anybody waits for it.
+    async fn free(
+        &self,
+        session: SessionId,
+        kind: LockKind,
+        range: LockRange,
+    ) -> Result<oneshot::Receiver<Released>> {
+        let (released, told) = oneshot::channel();
         let release = Release { released: Some(released), ..self.release(session, kind, range) };
         self.releases.queue(release).await?;
-        waiting.await.map_err(|_| Error::new("unlock", &self.subject.name, Cause::Closed))?
+        Ok(told)
+    }
+
+    async fn told(&self, told: oneshot::Receiver<Released>) -> Result<()> {
+        told.await.map_err(|_| Error::new("unlock", &self.subject.name, Cause::Closed))?
     }
 }
 
@@ -289,8 +300,9 @@ impl LockGuard {
     /// # Errors
     /// `SessionExpired` when the lock was lost before: others may have had it since.
     pub async fn unlock(mut self) -> Result<()> {
+        let told = self.locks.free(self.session, self.kind, self.range).await?;
         self.held = false;
-        self.locks.free(self.session, self.kind, self.range).await
+        self.locks.told(told).await
     }
 
     /// Leaves the bytes locked without the guard, until they are unlocked by

@@ -82,12 +82,12 @@ async fn a_lock_is_had_after_the_lease_of_a_silent_holder_and_not_before() {
     silent.lock(lock(ino, 1, true, false)).await.expect("locked");
     let asked = lock(ino, 1, true, true);
     let queued = waiter.lock(asked).await.expect("queued");
-    cluster.clock.skip(Duration::from_secs(29));
+    cluster.clock.skip(Duration::from_secs(25));
     keep(&cluster, &waiter).await;
-    // Two turns of the job that ends sessions.
-    let early = waiter.wait(&asked, queued.wait, 2_500).await.expect("an answer");
+    // More than a turn of the job that ends sessions.
+    let early = waiter.wait(&asked, queued.wait, 1_200).await.expect("an answer");
     assert_eq!(early.state(), State::Waiting);
-    cluster.clock.skip(Duration::from_secs(5));
+    cluster.clock.skip(Duration::from_secs(10));
     let granted = waiter.wait(&asked, queued.wait, 0).await.expect("an answer");
     assert_eq!(granted.state(), State::Held);
     assert_eq!(silent.unlock(ino, 1).await, Err(WireError::Fs(FsError::SessionExpired)));
