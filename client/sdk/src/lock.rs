@@ -295,6 +295,12 @@ impl LockGuard {
         }
     }
 
+    /// Returns when the client hears that the lock is lost with its session: at its next sign of life,
+    /// three of which are given in a lease. While it is cut off it hears nothing.
+    pub async fn lost(&self) {
+        self.locks.reach.session.expired(self.session).await;
+    }
+
     /// Unlocks. In the log of a majority when this returns.
     ///
     /// # Errors

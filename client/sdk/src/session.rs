@@ -10,7 +10,7 @@ use cairn_proto::v1::{
     CloseSessionRequest, KeepAliveRequest, MutateReply, MutateRequest, OpenSessionRequest,
 };
 use cairn_types::{FsError, SessionId, WriterId};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -36,6 +36,8 @@ pub(crate) struct Session {
     // await, since what it guards is that await.
     opening: Arc<AsyncMutex<()>>,
     lock_owners: Arc<AtomicU64>,
+    // The last session of this client that is known to have expired.
+    expired: Arc<watch::Sender<SessionId>>,
     stop: CancellationToken,
     // Stops the renewal when the last handle goes; the task that renews has none.
     _handle: Option<Arc<DropGuard>>,
@@ -86,6 +88,7 @@ impl Session {
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
             lock_owners: Arc::default(),
+            expired: Arc::new(watch::Sender::new(SessionId(0))),
             stop: CancellationToken::new(),
             _handle: None,
         };
@@ -177,6 +180,20 @@ impl Session {
         }
     }
 
+    /// Returns when a session of this client is known to have expired.
+    pub(crate) async fn expired(&self, session: SessionId) {
+        // The sender is this session's own: it is there for as long as this waits.
+        let _ = self.expired.subscribe().wait_for(|last| *last >= session).await;
+    }
+
+    fn has_expired(&self, session: SessionId) {
+        self.expired.send_if_modified(|last| {
+            let later = session > *last;
+            *last = session.max(*last);
+            later
+        });
+    }
+
     /// A number for an owner of locks that no other handle of this client has, in any session.
     pub(crate) fn new_lock_owner(&self) -> u64 {
         LOCK_OWNERS_FROM + self.lock_owners.fetch_add(1, Ordering::Relaxed)
@@ -221,6 +238,7 @@ impl Session {
         if self.id() != expired {
             return Ok(());
         }
+        self.has_expired(expired);
         let (id, lease) = open_on(&self.leader, &self.name).await?;
         let mut numbers = self.numbers();
         *numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
@@ -286,9 +304,10 @@ async fn keep_alive(session: Session) {
             () = session.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let request = {
+        let (id, request) = {
             let numbers = session.numbers();
-            KeepAliveRequest { session: numbers.session.0, acknowledged_below: numbers.acknowledged_below() }
+            let (id, acknowledged_below) = (numbers.session, numbers.acknowledged_below());
+            (id, KeepAliveRequest { session: id.0, acknowledged_below })
         };
         let renewed = session
             .leader
@@ -299,7 +318,12 @@ async fn keep_alive(session: Session) {
         match renewed {
             // A new leader may promise another time.
             Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
-            Err(error) => tracing::warn!(%error, "the session was not renewed"),
+            Err(error) => {
+                if error.fs() == Some(&FsError::SessionExpired) {
+                    session.has_expired(id);
+                }
+                tracing::warn!(%error, "the session was not renewed");
+            }
         }
     }
 }

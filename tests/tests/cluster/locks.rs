@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cairn_proto::v1::CloseSessionRequest;
 use cairn_sdk::types::{FsError, LockMode, LockRange};
 use cairn_sdk::{Client, ErrorKind};
-use cairn_tests::cluster::{Cluster, ClusterOptions, eventually, run};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually, run};
 
 /// A short lease, so that a dead holder is soon no holder.
 const LEASE: Duration = Duration::from_secs(4);
@@ -185,9 +186,33 @@ async fn a_lock_that_was_lost_is_told() {
     one.clone().abandon();
     let next = tokio::time::timeout(LONG, b.flock(LockMode::Exclusive)).await.unwrap().unwrap();
     assert!(next.fence() > guard.fence());
+    let lost = tokio::time::timeout(Duration::from_millis(100), guard.lost()).await;
+    assert!(lost.is_err(), "nobody has told it");
     assert_eq!(guard.check().await.unwrap_err().fs(), Some(&FsError::SessionExpired));
     assert_eq!(guard.unlock().await.unwrap_err().fs(), Some(&FsError::SessionExpired));
     next.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hears_of_its_expired_session_says_that_its_locks_are_lost() {
+    let cluster = Cluster::start(ClusterOptions { metas: 1, ..metas_only() }).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    client.create("/f", 0o644).await.unwrap();
+    let file = client.open("/f").await.unwrap();
+    let guard = file.lock(bytes(0, 9), LockMode::Exclusive).await.unwrap();
+    // Ended behind its back, as a lease that is over ends it.
+    let wire = Wire::new(&cluster, &client);
+    let close = CloseSessionRequest { session: client.session_id().0 };
+    wire.leader().await.unwrap().close_session(wire.request(close)).await.unwrap();
+    tokio::time::timeout(LONG, guard.lost()).await.unwrap();
+    assert_eq!(guard.check().await.unwrap_err().fs(), Some(&FsError::SessionExpired));
+    // The next lock is in a new session, and the lost guard frees nothing of it.
+    let next = file.lock(bytes(0, 9), LockMode::Exclusive).await.unwrap();
+    drop(guard);
+    // Asked for after the lost one was let go.
+    let beside = file.lock(bytes(20, 29), LockMode::Exclusive).await.unwrap();
+    next.check().await.unwrap();
+    assert!(next.fence() < beside.fence());
 }
 
 #[tokio::test(flavor = "multi_thread")]
