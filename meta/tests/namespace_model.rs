@@ -417,7 +417,11 @@ impl World {
             Operation::ReleaseChunk { chunk } => model.release(chunk.0, session),
             Operation::MountAdd { target, .. } => model.mount_add(at(target)),
             Operation::MountRemove { target } => model.mount_remove(at(target)),
-            Operation::RenewGrant { .. } => unreachable!(),
+            // Locks have a model of their own: namespace_locks.
+            Operation::RenewGrant { .. }
+            | Operation::Lock { .. }
+            | Operation::Unlock { .. }
+            | Operation::CancelLock { .. } => unreachable!(),
         }
     }
 }
