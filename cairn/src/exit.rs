@@ -60,6 +60,26 @@ pub enum CliError {
         /// The flags that accept it.
         flags: String,
     },
+    /// Somebody else holds the lock, and the command line says not to wait.
+    #[error("lock {path}: {refused}")]
+    NotLocked {
+        /// The file.
+        path: String,
+        /// Who holds it.
+        refused: FsError,
+    },
+    /// The session ended while a command ran that should have held a lock.
+    #[error("the lock on {path} was lost while the command ran: the session has expired")]
+    LockLost {
+        /// The file.
+        path: String,
+    },
+    /// The command that was run ended with this code; it has said why itself.
+    #[error("the command ended with code {code}")]
+    Command {
+        /// The code.
+        code: u8,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -89,7 +109,9 @@ impl CliError {
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::Server { code, .. } => *code,
+            Self::Server { code, .. } | Self::Command { code } => *code,
+            Self::NotLocked { .. } => 75,
+            Self::LockLost { .. } => 3,
             Self::Task(_) => 70,
         }
     }
@@ -167,7 +189,9 @@ pub fn tell(error: &CliError) {
 
 /// Says on standard error what failed, and gives the exit code.
 pub fn report(error: &CliError) -> ExitCode {
-    tell(error);
+    if !matches!(error, CliError::Command { .. }) {
+        tell(error);
+    }
     ExitCode::from(error.code())
 }
 

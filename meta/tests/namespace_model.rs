@@ -461,6 +461,9 @@ impl World {
             | Operation::SetXattr { .. }
             | Operation::RemoveXattr { .. }
             | Operation::SetAttrNow { .. } => unreachable!("namespace_posix.rs has those"),
+            Operation::Lock { .. } | Operation::Unlock { .. } | Operation::CancelLock { .. } => {
+                unreachable!("namespace_locks.rs has those")
+            }
         }
     }
 }

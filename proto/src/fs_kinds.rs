@@ -2,7 +2,7 @@
 
 /// The kinds, in the order of the numbers that they have in stored replies. A refusal that tells of
 /// another one (a part of a transaction) names it by this number.
-const KINDS: [&str; 51] = [
+const KINDS: [&str; 54] = [
     "NotFound",
     "Exists",
     "NotDirectory",
@@ -54,6 +54,9 @@ const KINDS: [&str; 51] = [
     "PreconditionRefused",
     "OperationRefused",
     "Compacted",
+    "Locked",
+    "Deadlock",
+    "TooManyLocks",
 ];
 
 /// A kind's number.

@@ -2,6 +2,7 @@
 
 use cairn_types::{
     ChunkId, FoundInode, FsError, Generation, InodeId, IntentId, LogIndex, MountId, NodeId, Sequence,
+    SessionId,
 };
 use prost::Message;
 use tonic::{Code, Status};
@@ -54,8 +55,10 @@ fn fs_code(error: &FsError) -> Code {
         FsError::TooManyReplies
         | FsError::TooManyWriters
         | FsError::TooManyAttributes
+        | FsError::TooManyLocks
         | FsError::NoSpace
         | FsError::LagBound { .. } => Code::ResourceExhausted,
+        FsError::Locked { .. } | FsError::Deadlock => Code::Aborted,
         FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
         FsError::NotSupported => Code::Unimplemented,
         FsError::Compacted { .. } => Code::OutOfRange,
@@ -124,6 +127,9 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         E::PreconditionRefused { index, why } => ("PreconditionRefused", part_of(*index, why)),
         E::OperationRefused { index, why } => ("OperationRefused", part_of(*index, why)),
         E::Compacted { oldest } => ("Compacted", vec![oldest.0]),
+        E::Locked { session, owner } => ("Locked", vec![session.0, *owner]),
+        E::Deadlock => ("Deadlock", vec![]),
+        E::TooManyLocks => ("TooManyLocks", vec![]),
     }
 }
 
@@ -210,6 +216,9 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
             E::OperationRefused { index, why }
         }
         "Compacted" => E::Compacted { oldest: LogIndex(at(0)?) },
+        "Locked" => E::Locked { session: SessionId(at(0)?), owner: at(1)? },
+        "Deadlock" => E::Deadlock,
+        "TooManyLocks" => E::TooManyLocks,
         _ => return None,
     })
 }
@@ -407,6 +416,11 @@ mod tests {
         assert_eq!(WireError::from(fs_status(&removed)), WireError::Fs(removed));
         let compacted = FsError::Compacted { oldest: LogIndex(300) };
         assert_eq!(WireError::from(fs_status(&compacted)), WireError::Fs(compacted));
+        for refused in
+            [FsError::Locked { session: SessionId(1), owner: 300 }, FsError::Deadlock, FsError::TooManyLocks]
+        {
+            assert_eq!(WireError::from(fs_status(&refused)), WireError::Fs(refused));
+        }
         let moved = ServiceError::NotLeader { leader_address: "127.0.0.1:1".into() };
         assert_eq!(WireError::from(Status::from(moved.clone())), WireError::Service(moved));
         let lost = ServiceError::AnswerLost;

@@ -156,6 +156,8 @@ fn errno_of(name: &str) -> Option<i32> {
         ("EIO", Errno::IO),
         ("ENOSPC", Errno::NOSPC),
         ("EHOSTDOWN", Errno::HOSTDOWN),
+        ("EDEADLK", Errno::DEADLK),
+        ("ENOLCK", Errno::NOLCK),
     ];
     known.iter().find(|(known, _)| *known == name).map(|(_, errno)| errno.raw_os_error())
 }

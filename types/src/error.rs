@@ -8,7 +8,7 @@ pub use found::FoundInode;
 
 use bincode::{Decode, Encode};
 
-use crate::{ChunkId, Generation, IntentId, LogIndex, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, IntentId, LogIndex, MountId, NodeId, Sequence, SessionId};
 
 /// Why an operation on the namespace was refused. Part of replicated replies, so it holds
 /// only what every replica derives alike.
@@ -231,6 +231,20 @@ pub enum FsError {
         /// The first entry from which on all are kept.
         oldest: LogIndex,
     },
+    /// Somebody else holds a lock there that excludes this one, or waited for one before.
+    #[error("locked by owner {owner} of {session}")]
+    Locked {
+        /// The session of who is in the way.
+        session: SessionId,
+        /// Its owner's number there.
+        owner: u64,
+    },
+    /// To wait for that lock would be to wait for oneself.
+    #[error("waiting for this lock would be a deadlock")]
+    Deadlock,
+    /// The file, or the session, has as many locks as it may.
+    #[error("the file has 1,024 locks or 256 waits for them, or the session 65,536")]
+    TooManyLocks,
 }
 
 impl FsError {
@@ -289,6 +303,9 @@ impl FsError {
             Self::Damaged => Errno::IO,
             Self::NoSpace | Self::LagBound { .. } | Self::TooManyAttributes => Errno::NOSPC,
             Self::TooFewNodes { .. } => Errno::HOSTDOWN,
+            Self::Locked { .. } => Errno::AGAIN,
+            Self::Deadlock => Errno::DEADLK,
+            Self::TooManyLocks => Errno::NOLCK,
         };
         errno.raw_os_error()
     }

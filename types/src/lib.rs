@@ -13,6 +13,7 @@ pub mod error;
 pub mod extent;
 pub mod ids;
 pub mod limits;
+pub mod lock;
 pub mod name;
 pub mod path;
 pub mod policy;
@@ -28,6 +29,7 @@ pub use ids::{
     ChunkId, ClusterId, DiskId, Epoch, Generation, GroupId, Incarnation, InodeId, IntentId, LogIndex,
     MountId, NodeId, PackId, Sequence, SessionId, WriterId,
 };
+pub use lock::{LockKind, LockMode, LockOwner, LockRange};
 pub use name::Name;
 pub use path::FsPath;
 pub use policy::{Ack, Persist, Policy};

@@ -30,6 +30,13 @@ pub const ROWS_PER_ENTRY_MAX: usize = 4096;
 pub const REPLIES_PER_SESSION_MAX: usize = 1024;
 /// Live writers of one file, at most (append protocol R2).
 pub const WRITERS_PER_FILE_MAX: usize = 1024;
+/// Locks of one kind on one file, at most; each one that is waited for counts as two, since it may cut
+/// another in three when it is granted.
+pub const LOCKS_PER_FILE_MAX: usize = 1024;
+/// Waits for locks of one kind on one file, at most.
+pub const LOCK_WAITS_PER_FILE_MAX: usize = 256;
+/// Locks of one session, at most; each one that it waits for counts as two.
+pub const LOCKS_PER_SESSION_MAX: u64 = 65_536;
 /// Replicas of a chunk, at most.
 pub const REPLICAS_MAX: u8 = 7;
 /// Entries in one batch of a listing, at most.

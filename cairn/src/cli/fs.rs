@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use cairn_sdk::types::Credentials;
+use cairn_sdk::types::{Credentials, LockRange};
 use clap::{Args, Subcommand};
 
 /// `cairn fs`.
@@ -145,6 +145,11 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// Run a command while a file is locked, as flock(1) does
+    ///
+    /// Leaves with the command's exit code; with 75 when --no-wait is given and somebody else holds the
+    /// lock, and with 3 when the lock was lost while the command ran.
+    Lock(LockArgs),
     /// Show or set a directory's policy
     Policy(PolicyArgs),
     /// Show changes as they are made, until interrupted; tells then where to go on
@@ -323,6 +328,25 @@ pub enum XattrCommand {
     },
 }
 
+/// `cairn fs lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The file, made if it is missing
+    pub path: OsString,
+    /// Let others hold it shared too
+    #[arg(short = 's', long)]
+    pub shared: bool,
+    /// Only these bytes, as fcntl(2) locks them: the first and the last, or "FIRST-" for all from there on
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_range)]
+    pub range: Option<LockRange>,
+    /// Leave with code 75 rather than wait when somebody else holds it
+    #[arg(short = 'n', long)]
+    pub no_wait: bool,
+    /// What to run
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
 /// `cairn fs policy`.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
@@ -346,6 +370,14 @@ pub struct PolicyArgs {
     /// Inherit from the directory above again
     #[arg(long)]
     pub inherit: bool,
+}
+
+fn parse_range(text: &str) -> Result<LockRange, String> {
+    let wrong = || "a range is FIRST-LAST or FIRST-, two numbers of bytes".to_owned();
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let start = first.parse().map_err(|_| wrong())?;
+    let last = if last.is_empty() { u64::MAX } else { last.parse().map_err(|_| wrong())? };
+    if start <= last { Ok(LockRange { start, last }) } else { Err(wrong()) }
 }
 
 /// `cairn fs watch`.

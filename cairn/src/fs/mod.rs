@@ -7,6 +7,7 @@ mod copy;
 mod df;
 mod du;
 mod get;
+mod lock;
 mod ls;
 mod make;
 mod mknod;
@@ -95,6 +96,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
+        FsCommand::Lock(args) => lock::run(client, args).await,
         FsCommand::Policy(args) => policy::run(client, args, json).await,
         FsCommand::Watch(args) => watch::run(client, &args, json).await,
     }
@@ -106,6 +108,7 @@ fn check(args: &FsArgs) -> Result<(), CliError> {
         _ if !args.json => return Ok(()),
         FsCommand::Cat { .. } => "cat",
         FsCommand::Tail(_) => "tail",
+        FsCommand::Lock(_) => "lock",
         FsCommand::Get(get) if get.paths.last().is_some_and(|to| to == "-") => "get to standard output",
         _ => return Ok(()),
     };

@@ -11,6 +11,7 @@ use crate::chunk_writer::SharedChunks;
 use crate::connection::Connections;
 use crate::error::Result;
 use crate::growth::Reach;
+use crate::lock::Releases;
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::remembered::Memory;
@@ -23,6 +24,7 @@ pub struct Client {
     reach: Reach,
     chunks: SharedChunks,
     suspects: Suspects,
+    releases: Releases,
     owner: (u32, u32),
     // Guards: what is remembered for a few seconds to save round trips, never for safety.
     memory: Arc<Mutex<Memory>>,
@@ -45,7 +47,8 @@ impl Client {
         };
         let reach = Reach { connections, leader, session, options };
         let chunks = SharedChunks::new(reach.clone());
-        Ok(Self { reach, chunks, suspects: Suspects::default(), owner, memory: Arc::default() })
+        let releases = Releases::start(reach.session.clone());
+        Ok(Self { reach, chunks, suspects: Suspects::default(), releases, owner, memory: Arc::default() })
     }
 
     /// The same connection, which gives what it creates to this owner and group.
@@ -76,6 +79,10 @@ impl Client {
 
     pub(crate) fn suspects(&self) -> &Suspects {
         &self.suspects
+    }
+
+    pub(crate) fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {

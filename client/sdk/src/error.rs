@@ -211,6 +211,7 @@ impl Cause {
                 FsError::Importing { .. }
                 | FsError::TailOpen { .. }
                 | FsError::ChunkState { .. }
+                | FsError::Locked { .. }
                 | FsError::TooManyReplies => ErrorKind::Retry,
                 FsError::TooFewNodes { .. } | FsError::LagBound { .. } | FsError::NoSpace => {
                     ErrorKind::Unavailable

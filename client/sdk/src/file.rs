@@ -8,6 +8,7 @@ use crate::attributes::AttrChange;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::growth::PolicyAt;
+use crate::lock::Locks;
 use crate::put::ExtentWriter;
 use crate::read::View;
 use crate::target::At;
@@ -22,6 +23,7 @@ use crate::target::At;
 pub struct File {
     client: Client,
     subject: String,
+    locks: Locks,
     view: View,
     writer: ExtentWriter,
     position: u64,
@@ -39,7 +41,9 @@ impl File {
         }
         let at = PolicyAt { policy: view.policy, ino: view.inode.ino };
         let writer = ExtentWriter::new(at, subject.clone());
-        Ok(Self { client, subject, view, writer, position: 0, unsettled: false })
+        let owner = client.reach().session.new_lock_owner();
+        let locks = client.locks_of(view.inode.ino, owner, subject.clone());
+        Ok(Self { client, subject, locks, view, writer, position: 0, unsettled: false })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -50,6 +54,12 @@ impl File {
     #[must_use]
     pub fn ino(&self) -> InodeId {
         self.view.inode.ino
+    }
+
+    /// The locks of this handle: an owner of its own.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     /// The attributes as last loaded.

@@ -1,6 +1,7 @@
 //! [`Session`]: within it every change is applied once, however often it is asked.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use cairn_proto::v1::{
     CloseSessionRequest, KeepAliveRequest, MutateReply, MutateRequest, OpenSessionRequest,
 };
 use cairn_types::{Credentials, FsError, SessionId, WriterId};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -19,6 +20,9 @@ use crate::meta::Leader;
 
 /// Changes under way at once, at most: below the 1,024 replies that a server keeps.
 const CHANGES_MAX: usize = 512;
+
+/// Numbers of owners of locks from here on are the handles' own; those below are the caller's.
+const LOCK_OWNERS_FROM: u64 = 1 << 63;
 
 /// A session with the cluster, renewed while the client lives. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +38,9 @@ pub(crate) struct Session {
     // One caller at a time replaces an expired session; a lock that may be held across an
     // await, since what it guards is that await.
     opening: Arc<AsyncMutex<()>>,
+    lock_owners: Arc<AtomicU64>,
+    // The last session of this client that is known to have expired.
+    expired: Arc<watch::Sender<SessionId>>,
     stop: CancellationToken,
     // Stops the renewal when the last handle goes; the task that renews has none.
     _handle: Option<Arc<DropGuard>>,
@@ -85,6 +92,8 @@ impl Session {
             slots: Arc::new(Semaphore::new(CHANGES_MAX)),
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
+            lock_owners: Arc::default(),
+            expired: Arc::new(watch::Sender::new(SessionId(0))),
             stop: CancellationToken::new(),
             _handle: None,
         };
@@ -162,6 +171,44 @@ impl Session {
         }
     }
 
+    /// As [`change`](Self::change), for what ends with its session: one that expired meanwhile is
+    /// replaced, whatever it had done. Answers the session in which the change was made.
+    pub(crate) async fn change_anew(
+        &self,
+        action: &'static str,
+        subject: &str,
+        operation: Operation,
+    ) -> Result<(SessionId, MutateReply)> {
+        let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
+        loop {
+            let (request, given) = self.number(operation.clone());
+            let session = given.id;
+            match self.ask(action, subject, request, given).await {
+                Err(error) if error.fs() == Some(&FsError::SessionExpired) => self.replace(session).await?,
+                answer => return answer.map(|reply| (session, reply)),
+            }
+        }
+    }
+
+    /// Returns when a session of this client is known to have expired.
+    pub(crate) async fn expired(&self, session: SessionId) {
+        // The sender is this session's own: it is there for as long as this waits.
+        let _ = self.expired.subscribe().wait_for(|last| *last >= session).await;
+    }
+
+    fn has_expired(&self, session: SessionId) {
+        self.expired.send_if_modified(|last| {
+            let later = session > *last;
+            *last = session.max(*last);
+            later
+        });
+    }
+
+    /// A number for an owner of locks that no other handle of this client has, in any session.
+    pub(crate) fn new_lock_owner(&self) -> u64 {
+        LOCK_OWNERS_FROM + self.lock_owners.fetch_add(1, Ordering::Relaxed)
+    }
+
     async fn ask(
         &self,
         action: &'static str,
@@ -201,6 +248,7 @@ impl Session {
         if self.id() != expired {
             return Ok(());
         }
+        self.has_expired(expired);
         let (id, lease) = open_on(&self.leader, &self.name, self.credentials.as_deref()).await?;
         let mut numbers = self.numbers();
         *numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
@@ -271,9 +319,10 @@ async fn keep_alive(session: Session) {
             () = session.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let request = {
+        let (id, request) = {
             let numbers = session.numbers();
-            KeepAliveRequest { session: numbers.session.0, acknowledged_below: numbers.acknowledged_below() }
+            let (id, acknowledged_below) = (numbers.session, numbers.acknowledged_below());
+            (id, KeepAliveRequest { session: id.0, acknowledged_below })
         };
         let renewed = session
             .leader
@@ -284,7 +333,12 @@ async fn keep_alive(session: Session) {
         match renewed {
             // A new leader may promise another time.
             Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
-            Err(error) => tracing::warn!(%error, "the session was not renewed"),
+            Err(error) => {
+                if error.fs() == Some(&FsError::SessionExpired) {
+                    session.has_expired(id);
+                }
+                tracing::warn!(%error, "the session was not renewed");
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
-    IntentId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+    IntentId, LockKind, LockMode, LockRange, LogIndex, NodeId, PackId, Sequence, SessionId, Timestamp,
+    WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -150,6 +151,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         refresh_ms: 60_000,
         force_path_style: true,
     };
+    let range = LockRange { start: 5, last: 4095 };
     let all = vec![
         Operation::Mkdir { target: target.clone(), mode, uid, gid, parents: true },
         Operation::Create {
@@ -185,6 +187,16 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::MountAdd { target: target.clone(), source },
         Operation::MountRemove { target: target.clone() },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
+        Operation::Lock {
+            ino,
+            kind: LockKind::Range,
+            owner: 300,
+            range,
+            mode: LockMode::Exclusive,
+            wait: true,
+        },
+        Operation::Unlock { ino, kind: LockKind::Flock, owner: 300, range: LockRange::WHOLE },
+        Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
     ];
     let all = [all, of_attributes(), shares(&target)].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
@@ -279,5 +291,8 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::Concat { .. } => "concat",
         Operation::PunchHole { .. } => "punch_hole",
         Operation::Allocate { .. } => "allocate",
+        Operation::Lock { .. } => "lock",
+        Operation::Unlock { .. } => "unlock",
+        Operation::CancelLock { .. } => "cancel_lock",
     }
 }

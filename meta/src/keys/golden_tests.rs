@@ -2,8 +2,8 @@
 //! raise the record's format byte, and be told in docs/FORMAT.md.
 
 use cairn_types::{
-    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, LogIndex, MountId, NodeId, PackId,
-    Sequence, SessionId, Timestamp, WriterId,
+    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, LockKind, LockMode, LockOwner,
+    LogIndex, MountId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::contents::ContentId;
@@ -11,6 +11,7 @@ use super::mounts::{MountRecord, MountSource};
 use super::queues::Queue;
 use super::samples::{chunk, cluster, content, disk, inode, intent, mark, object};
 use super::*;
+use crate::namespace::reply::LockAnswer;
 use crate::namespace::{Answer, reply};
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -24,6 +25,26 @@ fn pinned(name: &str, key: &[u8], value: &[u8]) {
     let text = std::fs::read_to_string("src/keys/golden.txt").unwrap();
     let known = text.lines().find(|l| l.split(' ').next() == Some(name));
     assert_eq!(Some(line.as_str()), known);
+}
+
+fn by() -> LockOwner {
+    LockOwner { session: SessionId(1), owner: 9 }
+}
+
+/// A reply as it was written before there were locks.
+#[test]
+fn a_reply_of_the_format_before_is_read() {
+    let text = std::fs::read_to_string("src/keys/replies-before-locks.txt").unwrap();
+    let bytes = |name: &str| -> Vec<u8> {
+        let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim();
+        (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect()
+    };
+    let answer = Answer { inode: Some(inode()), node: Some(NodeId(300)), ..Answer::default() };
+    assert_eq!(reply::from_bytes(&bytes("replies ")), Ok(Ok(answer)));
+    assert_eq!(
+        reply::from_bytes(&bytes("replies_refused ")),
+        Ok(Err(FsError::TailOpen { chunk: ChunkId(9) }))
+    );
 }
 
 macro_rules! golden {
@@ -75,6 +96,8 @@ golden! {
     credentials: credentials::key(SessionId(1)), samples::credentials().to_bytes();
     replies: sessions::reply_key(SessionId(1), Sequence(4)),
         reply::to_bytes(&Ok(Answer { inode: Some(inode()), node: Some(NodeId(300)), ..Answer::default() }));
+    replies_locked: sessions::reply_key(SessionId(1), Sequence(6)),
+        reply::to_bytes(&Ok(Answer { lock: Some(LockAnswer::Held { fence: LogIndex(300) }), ..Answer::default() }));
     replies_refused: sessions::reply_key(SessionId(1), Sequence(5)),
         reply::to_bytes(&Err(FsError::TailOpen { chunk: ChunkId(9) }));
     replies_steps: sessions::reply_key(SessionId(1), Sequence(6)),
@@ -99,5 +122,13 @@ golden! {
     events_imported: events::key(LogIndex(300), 2), samples::events()[9].to_bytes();
     counters_events: counters::EVENTS_KEY.to_vec(),
         counters::EventCounter { first: LogIndex(300), first_number: 2, kept: 1000 }.to_bytes();
+    locks: locks::key(InodeId(7), LockKind::Range, 5, by()), locks::LockRecord {
+        last: u64::MAX, mode: LockMode::Exclusive, fence: LogIndex(300) }.to_bytes();
+    lock_waits: locks::wait_key(InodeId(7), LockKind::Flock, LogIndex(301)), locks::WaitRecord {
+        by: by(), start: 0, last: 4095, mode: LockMode::Shared }.to_bytes();
+    lockers: locks::locker_key(SessionId(1)), locks::LockerRecord { locks: 1, waits: 1 }.to_bytes();
+    lockers_held: locks::part_key(locks::Part::Held, by(), LockKind::Range, InodeId(7), 5), PRESENT.to_vec();
+    lockers_waiting: locks::part_key(locks::Part::Waiting, by(), LockKind::Flock, InodeId(7), 301),
+        PRESENT.to_vec();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

@@ -29,6 +29,9 @@
 //! writing   writer, ino             → (the same, turned round)
 //! intents   intent                  → work outside
 //! events    log index, number       → what that entry changed
+//! locks     ino, kind, byte, owner  → how far, shared or exclusive, fencing number
+//! lock_waits ino, kind, wait        → who waits for what
+//! lockers   session                 → how many locks it has and waits for, and which
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
@@ -52,6 +55,7 @@ pub mod held;
 pub mod imports;
 pub mod intents;
 pub mod links;
+pub mod locks;
 pub mod mounts;
 pub mod nodes;
 pub mod objects;

@@ -1,8 +1,8 @@
 //! What is written is read back; what is cut or garbled is refused and never a panic.
 
 use cairn_types::{
-    ChunkId, Epoch, ExtentSource, FileKind, Inode, InodeId, IntentId, LogIndex, MountId, Name, NodeId,
-    PackId, Sequence, SessionId, Timestamp, WriterId,
+    ChunkId, Epoch, ExtentSource, FileKind, Inode, InodeId, IntentId, LockKind, LockMode, LockOwner,
+    LogIndex, MountId, Name, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 use proptest::prelude::*;
 
@@ -104,6 +104,11 @@ proptest! {
         for sample in samples::events() {
             back(&events::EventRow { ino: InodeId(n[1]), version: n[2], site: site.clone(), ..sample });
         }
+        let mode = if flag { LockMode::Exclusive } else { LockMode::Shared };
+        back(&locks::LockRecord { last: n[0], mode, fence: LogIndex(n[1]) });
+        let by = LockOwner { session: SessionId(n[2]), owner: n[3] };
+        back(&locks::WaitRecord { by, start: n[0], last: n[1], mode });
+        back(&locks::LockerRecord { locks: n[0], waits: n[1] });
     }
 
     /// The order of keys is the order of what they say.
@@ -128,6 +133,14 @@ proptest! {
         prop_assert_eq!(queued(t.0, a.0).cmp(&queued(t.1, b.0)), (t.0, a.0).cmp(&(t.1, b.0)));
         prop_assert_eq!(queues::parse(&queued(t.0, a.0)).unwrap(), (Timestamp(t.0), a.0));
         prop_assert_eq!(held::chunk(&held::key(SessionId(a.0), ChunkId(a.1))).unwrap(), ChunkId(a.1));
+        let by = LockOwner { session: SessionId(a.1), owner: b.1 };
+        let lock = |n: (u64, u64)| locks::key(InodeId(n.0), LockKind::Range, n.1, by);
+        prop_assert_eq!(lock(a).cmp(&lock(b)), a.cmp(&b));
+        prop_assert_eq!(locks::parse(&lock(a)).unwrap(), (a.1, by));
+        let part = locks::part_key(locks::Part::Waiting, by, LockKind::Flock, InodeId(a.0), b.0);
+        prop_assert_eq!(locks::parse_part(&part).unwrap(), (InodeId(a.0), LockKind::Flock, b.0));
+        let wait = locks::wait_key(InodeId(a.0), LockKind::Range, LogIndex(a.1));
+        prop_assert_eq!(locks::wait(&wait).unwrap(), LogIndex(a.1));
         let writing = writers::writing_key(WriterId(a.0), InodeId(a.1));
         prop_assert_eq!(writers::parse_writing(&writing).unwrap(), (WriterId(a.0), InodeId(a.1)));
     }

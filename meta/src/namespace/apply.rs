@@ -1,16 +1,18 @@
 //! [`apply`]: the state machine's one way in.
 
 use cairn_types::limits::REPLIES_PER_SESSION_MAX;
-use cairn_types::{FileKind, FsError, Incarnation, LogIndex, NodeId, Sequence, SessionId, Timestamp};
+use cairn_types::{
+    FileKind, FsError, Incarnation, LockOwner, LogIndex, NodeId, Sequence, SessionId, Timestamp,
+};
 
 use super::bounds::Bounds;
 use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, import, intent, link, mkdir, mknod, mount, node,
-    open, pack, punch_hole, purge, rename, replica, rmdir, seal, session, set_attr, set_policy, symlink,
-    transact, unlink, xattr,
+    clone, cluster, commit, concat, copy_range, create, import, intent, link, lock, mkdir, mknod, mount,
+    node, open, pack, punch_hole, purge, rename, replica, rmdir, seal, session, set_attr, set_policy,
+    symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -282,6 +284,9 @@ fn operate_bytes(state: &mut State<'_, '_>, id: SessionId, operation: &Operation
         Operation::Transact { preconditions, operations } => {
             transact::transact(state, id, preconditions, operations, operate)
         }
+        Operation::Lock { .. } | Operation::Unlock { .. } | Operation::CancelLock { .. } => {
+            operate_locks(state, id, operation)
+        }
         _ => operate_shares(state, operation),
     }
 }
@@ -302,6 +307,22 @@ fn operate_shares(state: &mut State<'_, '_>, operation: &Operation) -> Outcome<A
         }
         Operation::Allocate { target, offset, length, keep_size } => {
             punch_hole::allocate(state, target, (*offset, *length), *keep_size)
+        }
+        _ => refuse(FsError::InvalidRequest),
+    }
+}
+
+fn operate_locks(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> Outcome<Answer> {
+    let by = |owner: u64| LockOwner { session: id, owner };
+    match operation {
+        Operation::Lock { ino, kind, owner, range, mode, wait } => {
+            lock::lock(state, (*ino, *kind), by(*owner), (*range, *mode), *wait)
+        }
+        Operation::Unlock { ino, kind, owner, range } => {
+            lock::unlock(state, (*ino, *kind), by(*owner), *range)
+        }
+        Operation::CancelLock { ino, kind, owner, wait } => {
+            lock::cancel(state, (*ino, *kind), by(*owner), *wait)
         }
         _ => refuse(FsError::InvalidRequest),
     }

@@ -2,7 +2,8 @@
 
 use bincode::{Decode, Encode};
 use cairn_types::{
-    ChunkId, Epoch, Extent, FileKind, Generation, InodeId, NodeId, Policy, Timestamp, WriterId,
+    ChunkId, Epoch, Extent, FileKind, Generation, InodeId, LockKind, LockMode, LockRange, LogIndex, NodeId,
+    Policy, Timestamp, WriterId,
 };
 
 use crate::keys::chunks::PlacedReplica;
@@ -348,5 +349,42 @@ pub enum Operation {
         length: u64,
         /// The file does not grow: nothing is changed.
         keep_size: bool,
+    },
+    /// Locks a file, or queues for the lock. Answers `lock`.
+    Lock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose, as the session numbers them.
+        owner: u64,
+        /// Which bytes; [`LockRange::WHOLE`] for the whole file.
+        range: LockRange,
+        /// How it excludes others.
+        mode: LockMode,
+        /// Queue when it cannot be had now; else `Locked` is answered.
+        wait: bool,
+    },
+    /// Frees bytes that an owner has locked; who waits for them is granted them.
+    Unlock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose.
+        owner: u64,
+        /// Which bytes; [`LockRange::WHOLE`] for the whole file.
+        range: LockRange,
+    },
+    /// Gives a wait for a lock up. Answers `lock`.
+    CancelLock {
+        /// The file.
+        ino: InodeId,
+        /// Bytes, or the whole file.
+        kind: LockKind,
+        /// Whose.
+        owner: u64,
+        /// The wait's number; 0: all that the owner waits for here.
+        wait: LogIndex,
     },
 }

@@ -2,14 +2,16 @@
 
 use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
-use cairn_types::{FsError, Generation, Inode, IntentId, MountId, NodeId, SessionId};
+use cairn_types::{FsError, Generation, Inode, IntentId, LogIndex, MountId, NodeId, SessionId};
 
 use crate::keys::chunks::ChunkRecord;
 
-/// Format byte of an encoded [`Reply`] that holds no steps.
+/// Format byte of an encoded [`Reply`] that holds neither steps nor a lock.
 pub const REPLY_FORMAT: u8 = 1;
 /// Format byte of an encoded [`Reply`] of a transaction: its answer, then its steps.
 pub const STEPS_FORMAT: u8 = 2;
+/// Format byte of an encoded [`Reply`] about a lock: its answer, then how the lock stands.
+pub const LOCK_FORMAT: u8 = 3;
 
 /// The deterministic outcome of an entry: the same on every server.
 pub type Reply = Result<Answer, FsError>;
@@ -35,6 +37,27 @@ pub struct Answer {
     pub resume_after: Option<Vec<u8>>,
     /// Of a transaction: what each operation made or changed.
     pub steps: Vec<Option<Inode>>,
+    /// How the lock asked for stands.
+    pub lock: Option<LockAnswer>,
+}
+
+/// How a lock that was asked for stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum LockAnswer {
+    /// It is held.
+    Held {
+        /// Its fencing number, greater than that of whoever held the bytes against it before.
+        fence: LogIndex,
+    },
+    /// It is waited for.
+    Waiting {
+        /// The wait's number.
+        wait: LogIndex,
+    },
+    /// The wait is given up.
+    Cancelled,
+    /// There is no such wait: it was granted, or is over.
+    Gone,
 }
 
 /// The fields of an [`Answer`] that every reply has, as they are stored.
@@ -52,14 +75,17 @@ struct Fields {
 
 impl Fields {
     fn of(answer: &Answer) -> Self {
-        let Answer { inode, chunk, generation, intent, mount, session, node, resume_after, steps: _ } =
+        let Answer { inode, chunk, generation, intent, mount, session, node, resume_after, .. } =
             answer.clone();
         Self { inode, chunk, generation, intent, mount, session, node, resume_after }
     }
+}
 
-    fn with(self, steps: Vec<Option<Inode>>) -> Answer {
-        let Self { inode, chunk, generation, intent, mount, session, node, resume_after } = self;
-        Answer { inode, chunk, generation, intent, mount, session, node, resume_after, steps }
+impl From<Fields> for Answer {
+    fn from(fields: Fields) -> Self {
+        let Fields { inode, chunk, generation, intent, mount, session, node, resume_after } = fields;
+        let (steps, lock) = (Vec::new(), None);
+        Self { inode, chunk, generation, intent, mount, session, node, resume_after, steps, lock }
     }
 }
 
@@ -70,7 +96,11 @@ pub fn to_bytes(reply: &Reply) -> Vec<u8> {
         Ok(answer) if !answer.steps.is_empty() => {
             codec::encode(STEPS_FORMAT, &(Fields::of(answer), &answer.steps))
         }
-        reply => codec::encode(REPLY_FORMAT, &reply.as_ref().map(Fields::of)),
+        Ok(answer) => match answer.lock {
+            Some(lock) => codec::encode(LOCK_FORMAT, &(Fields::of(answer), lock)),
+            None => codec::encode(REPLY_FORMAT, &reply.as_ref().map(Fields::of)),
+        },
+        Err(error) => codec::encode(REPLY_FORMAT, &Err::<Fields, _>(error)),
     }
 }
 
@@ -79,10 +109,18 @@ pub fn to_bytes(reply: &Reply) -> Vec<u8> {
 /// # Errors
 /// [`CodecError`] for bytes that are no reply.
 pub fn from_bytes(bytes: &[u8]) -> Result<Reply, CodecError> {
-    if bytes.first() == Some(&STEPS_FORMAT) {
-        let (fields, steps): (Fields, Vec<Option<Inode>>) = codec::decode(STEPS_FORMAT, bytes)?;
-        return Ok(Ok(fields.with(steps)));
+    match bytes.first() {
+        Some(&STEPS_FORMAT) => {
+            let (fields, steps): (Fields, Vec<Option<Inode>>) = codec::decode(STEPS_FORMAT, bytes)?;
+            Ok(Ok(Answer { steps, ..fields.into() }))
+        }
+        Some(&LOCK_FORMAT) => {
+            let (fields, lock): (Fields, LockAnswer) = codec::decode(LOCK_FORMAT, bytes)?;
+            Ok(Ok(Answer { lock: Some(lock), ..fields.into() }))
+        }
+        _ => {
+            let reply: Result<Fields, FsError> = codec::decode(REPLY_FORMAT, bytes)?;
+            Ok(reply.map(Answer::from))
+        }
     }
-    let reply: Result<Fields, FsError> = codec::decode(REPLY_FORMAT, bytes)?;
-    Ok(reply.map(|fields| fields.with(Vec::new())))
 }

@@ -127,7 +127,8 @@ impl State<'_, '_> {
         Ok(())
     }
 
-    /// Removes some extents under a file's own number and as many writers; true when none are left.
+    /// Removes some extents under a file's own number, as many writers, and as many locks; true when
+    /// none are left.
     pub fn drop_rows(&mut self, ino: InodeId) -> Outcome<bool> {
         let limit = self.bounds.rows_at_once;
         let mut done = self.drop_extents(ino.into(), 0, limit)?;
@@ -137,7 +138,7 @@ impl State<'_, '_> {
             self.delete(Table::Writing, writers::writing_key(writers::writer(&key)?, ino));
             self.delete(Table::Writers, key);
         }
-        Ok(done)
+        Ok(self.drop_locks(ino)? && done)
     }
 
     /// Moves one name to another, which is free.

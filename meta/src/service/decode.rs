@@ -52,7 +52,7 @@ pub fn target(target: Option<v1::Target>) -> Result<Target, WireError> {
 }
 
 /// An inode's id, which is never 0 where no path follows.
-fn inode(ino: u64) -> Result<InodeId, WireError> {
+pub fn inode(ino: u64) -> Result<InodeId, WireError> {
     if ino == 0 { Err(malformed("ino")) } else { Ok(InodeId(ino)) }
 }
 
@@ -155,6 +155,9 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         Wire::CloneFile(_) | Wire::Concat(_) | Wire::PunchHole(_) | Wire::Allocate(_) => {
             transact::share(wire)?
         }
+        Wire::Lock(m) => super::lock::lock(m)?,
+        Wire::Unlock(m) => super::lock::unlock(m)?,
+        Wire::CancelLock(m) => super::lock::cancel(m)?,
     })
 }
 

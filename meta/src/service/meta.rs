@@ -11,8 +11,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs, status,
-    wait, watch, xattrs,
+    Context, extents, list, lock, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs,
+    status, wait, watch, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -140,6 +140,14 @@ impl Meta for MetaService {
 
     async fn wait_persisted(&self, r: Request<v1::WaitPersistedRequest>) -> Answered<v1::WaitPersistedReply> {
         self.0.call("WaitPersisted", r, async |ctx, m, d| wait::persisted(&ctx, m, d).await).await
+    }
+
+    async fn test_lock(&self, r: Request<v1::TestLockRequest>) -> Answered<v1::TestLockReply> {
+        self.0.call("TestLock", r, async |ctx, m, _| lock::test(&ctx, m).await).await
+    }
+
+    async fn wait_lock(&self, r: Request<v1::WaitLockRequest>) -> Answered<v1::WaitLockReply> {
+        self.0.call("WaitLock", r, async |ctx, m, d| lock::wait(&ctx, m, d).await).await
     }
 
     async fn list_mounts(&self, r: Request<v1::ListMountsRequest>) -> Answered<v1::ListMountsReply> {

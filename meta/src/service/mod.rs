@@ -4,6 +4,7 @@ pub mod call;
 mod decode;
 mod extents;
 mod list;
+mod lock;
 mod loss;
 pub mod meta;
 mod mutate;

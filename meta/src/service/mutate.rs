@@ -210,6 +210,7 @@ fn encode(
         intent: answer.intent.map(|i| i.0),
         mount: answer.mount.map(|m| m.0),
         transact: (!answer.steps.is_empty()).then(|| steps(&answer)),
+        lock: answer.lock.map(super::lock::reply),
     })
 }
 

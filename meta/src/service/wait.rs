@@ -23,14 +23,14 @@ const PACE: Duration = Duration::from_millis(10);
 const CLOSE_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// How long a call may wait: what it asks for, within its deadline.
-fn patience(timeout_ms: u64, deadline: Duration) -> Duration {
+pub fn patience(timeout_ms: u64, deadline: Duration) -> Duration {
     // Answered a little before the deadline: "not yet" says more than a deadline that passed.
     let most = deadline.saturating_sub(deadline / 10).min(WAIT_MAX);
     if timeout_ms == 0 { most } else { Duration::from_millis(timeout_ms).min(most) }
 }
 
 /// Looks at the state at each change until `done` answers, or `patience` is over.
-async fn until<T>(
+pub async fn until<T>(
     ctx: &Context,
     patience: Duration,
     mut done: impl FnMut() -> Result<Option<T>, WireError>,

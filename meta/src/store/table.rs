@@ -76,4 +76,10 @@ tables! {
     Xattrs => "xattrs",
     /// session → who it is, where its requests are checked.
     Credentials => "credentials",
+    /// (ino, kind, first byte, session, owner) → a lock.
+    Locks => "locks",
+    /// (ino, kind, wait) → a lock that is waited for.
+    LockWaits => "lock_waits",
+    /// session → how many locks it has, and which.
+    Lockers => "lockers",
 }

@@ -45,7 +45,11 @@ pub fn check(rows: &dyn Rows) {
     check_counts(rows, &inodes);
     check_sessions(rows);
     check_objects(rows, &inodes);
+    locks::check(rows);
 }
+
+#[path = "lock_invariants.rs"]
+mod locks;
 
 /// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root or an orphan.
 fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {

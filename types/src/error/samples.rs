@@ -1,7 +1,7 @@
 //! One of each [`FsError`], for tests and tables that must cover them all.
 
 use super::{FoundInode, FsError};
-use crate::{ChunkId, Generation, InodeId, IntentId, LogIndex, MountId, NodeId, Sequence};
+use crate::{ChunkId, Generation, InodeId, IntentId, LogIndex, MountId, NodeId, Sequence, SessionId};
 
 impl FsError {
     /// One of each, in the order of the numbers that they have in stored replies. The values of the
@@ -70,7 +70,10 @@ impl FsError {
             }
             E::PreconditionRefused { .. } => E::OperationRefused { index: 2, why: Box::new(E::Exists) },
             E::OperationRefused { .. } => E::Compacted { oldest: LogIndex(300) },
-            E::Compacted { .. } => return None,
+            E::Compacted { .. } => E::Locked { session: SessionId(1), owner: 300 },
+            E::Locked { .. } => E::Deadlock,
+            E::Deadlock => E::TooManyLocks,
+            E::TooManyLocks => return None,
         })
     }
 }

@@ -212,6 +212,18 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::WaitPersistedReply>, Status> {
         unserved()
     }
+    async fn test_lock(
+        &self,
+        _: Request<v1::TestLockRequest>,
+    ) -> Result<Response<v1::TestLockReply>, Status> {
+        unserved()
+    }
+    async fn wait_lock(
+        &self,
+        _: Request<v1::WaitLockRequest>,
+    ) -> Result<Response<v1::WaitLockReply>, Status> {
+        unserved()
+    }
     async fn list_mounts(
         &self,
         _: Request<v1::ListMountsRequest>,

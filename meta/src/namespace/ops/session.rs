@@ -9,7 +9,7 @@ use crate::keys::sessions::{self, SessionRecord};
 use crate::keys::writers;
 use crate::keys::{Record, RowFault};
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::ops::open;
+use crate::namespace::ops::{lock, open};
 use crate::namespace::reply::{self, Answer, Reply};
 use crate::namespace::state::State;
 use crate::namespace::walk;
@@ -147,12 +147,17 @@ pub fn keep_reply(
     state.txn.put(Table::Replies, key, reply::to_bytes(answered));
 }
 
-/// Ends a session: its shared chunks and the tails that it alone wrote begin their seal, its marks
+/// Ends a session: its locks are freed, its shared chunks and the tails that it alone wrote begin their seal, its marks
 /// and replies go. Answers the session while rows are left.
 pub fn end(state: &mut State<'_, '_>, session: SessionId) -> Outcome<Answer> {
     let Some(mut record) = state.get::<SessionRecord>(&sessions::key(session))? else {
         return Ok(Answer::default());
     };
+    if lock::end_session(state, session)? {
+        record.closing = true;
+        state.put(sessions::key(session), &record);
+        return Ok(Answer { session: Some(session), ..Answer::default() });
+    }
     let mut left = end_chunks(state, session)?;
     left |= end_writers(state, session)?;
     let replies = state.txn.scan(Table::Replies, &sessions::replies(session), REPLIES_PER_SESSION_MAX)?;

@@ -87,6 +87,9 @@ fn may_be_a_step(operation: &Operation) -> bool {
         | Operation::MountAdd { .. }
         | Operation::MountRemove { .. }
         | Operation::RenewGrant { .. }
+        | Operation::Lock { .. }
+        | Operation::Unlock { .. }
+        | Operation::CancelLock { .. }
         | Operation::Transact { .. } => false,
     }
 }

@@ -5,6 +5,7 @@ mod data_node;
 mod faults;
 mod group;
 mod import;
+mod locks;
 mod loss;
 mod names;
 mod persist;
