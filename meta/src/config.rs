@@ -40,6 +40,8 @@ pub struct Config {
     pub node_timeout_ms: u64,
     /// How long a session lives after its last sign of life, in milliseconds. The leader's counts.
     pub session_lease_ms: u64,
+    /// Names of removed trees that the leader purges in a second, at most; 0: as fast as it can.
+    pub tree_purge_per_second: u32,
     /// Memory for the state's tables and caches, in MiB.
     pub memory_mib: usize,
     /// Allow an address other than this machine's own without TLS.
@@ -112,6 +114,7 @@ impl Default for Config {
             election_max_ms: 2000,
             node_timeout_ms: 3000,
             session_lease_ms: SESSION_LEASE_MS,
+            tree_purge_per_second: 20_000,
             memory_mib: 512,
             insecure: false,
             policy: PolicyConfig::default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +118,9 @@ pub async fn serve(
     }
     let node_timeout = Duration::from_millis(config.node_timeout_ms);
     let session_lease = Duration::from_millis(config.session_lease_ms);
-    let ground = Ground { node: node.clone(), clock, random, node_timeout, session_lease };
+    let tree_purge_per_second = NonZeroU32::new(config.tree_purge_per_second);
+    let ground =
+        Ground { node: node.clone(), clock, random, node_timeout, session_lease, tree_purge_per_second };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
         jobs: tokio::spawn(jobs),

@@ -1,4 +1,4 @@
-//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
+//! `counters`: four rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`] and [`Trees`].
 
 use bincode::{Decode, Encode};
 use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
@@ -12,6 +12,9 @@ pub const KEY: &[u8] = b"";
 pub const CONTENTS_KEY: &[u8] = b"contents";
 /// The key of [`Granted`].
 pub const GRANTED_KEY: &[u8] = b"granted";
+
+/// The key of [`Trees`].
+pub const TREES_KEY: &[u8] = b"trees";
 
 /// What the state knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -114,5 +117,18 @@ pub struct Granted {
 }
 
 impl Record for Granted {
+    const TABLE: Table = Table::Counters;
+}
+
+/// Directories that were removed with all below them. Absent before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Trees {
+    /// Those that are not all gone.
+    pub pending: u64,
+    /// Names that went with them so far, of all there ever were.
+    pub purged: u64,
+}
+
+impl Record for Trees {
     const TABLE: Table = Table::Counters;
 }

@@ -91,6 +91,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::RemoveNode { node, incarnation: Incarnation(6) },
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
+        Command::PurgeTree { top: InodeId(6) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -125,6 +126,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::RemoveNode { .. } => "remove_node",
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
+        Command::PurgeTree { .. } => "purge_tree",
     }
 }
 
@@ -180,8 +182,9 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::OpenExclusive { ino },
         Operation::ReleaseChunk { chunk },
         Operation::MountAdd { target: target.clone(), source },
-        Operation::MountRemove { target },
+        Operation::MountRemove { target: target.clone() },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
+        Operation::RemoveTree { target },
     ];
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
 }
@@ -205,5 +208,6 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::MountAdd { .. } => "mount_add",
         Operation::MountRemove { .. } => "mount_remove",
         Operation::RenewGrant { .. } => "renew_grant",
+        Operation::RemoveTree { .. } => "remove_tree",
     }
 }

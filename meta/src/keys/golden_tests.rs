@@ -78,5 +78,8 @@ golden! {
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
     counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
+    counters_trees: counters::TREES_KEY.to_vec(), counters::Trees { pending: 1, purged: 300 }.to_bytes();
+    trees: trees::key(InodeId(6)), samples::removed_tree().to_bytes();
+    branches: trees::branch_key(InodeId(6), 1), samples::branch().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

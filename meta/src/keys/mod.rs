@@ -28,6 +28,9 @@
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
+//! counters  "trees"                 → removed trees that are not all gone
+//! trees     ino                     → directory, removed with all below it
+//! branches  ino, place in its stack → directory of a removed tree that is being emptied
 //! ```
 
 pub mod chunks;
@@ -58,6 +61,7 @@ mod round_trip_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod sessions;
+pub mod trees;
 pub mod writers;
 
 use bincode::{Decode, Encode};

@@ -89,6 +89,9 @@ proptest! {
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
         back(&contents::DetachedRow { from: n[0] });
+        back(&counters::Trees { pending: n[0], purged: n[1] });
+        back(&trees::RemovedTree { removed: time, purged: n[0], height: n[1], ..samples::removed_tree() });
+        back(&trees::Branch { directory: InodeId(n[0]), ..samples::branch() });
     }
 
     /// The order of keys is the order of what they say.

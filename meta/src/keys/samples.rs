@@ -11,7 +11,9 @@ use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::intents::{IntentRecord, UploadChunk, Work};
+use super::places::Place;
 use super::removed::RemovedNode;
+use super::trees::{Branch, RemovedTree};
 
 pub fn policy() -> Policy {
     Policy {
@@ -154,4 +156,18 @@ pub fn cluster() -> ClusterRecord {
 pub fn content() -> ContentRow {
     let own = Part { from: 0, content: ContentId(7) };
     ContentRow { parts: vec![own, Part { from: 4096, content: ContentId::later(1) }] }
+}
+
+pub fn removed_tree() -> RemovedTree {
+    RemovedTree {
+        inode: Inode { ino: InodeId(6), kind: FileKind::Directory, nlink: 2, tail: None, ..inode() },
+        place: Place { parent: InodeId(1), name: b"name".to_vec() },
+        removed: Timestamp(5),
+        purged: 300,
+        height: 2,
+    }
+}
+
+pub fn branch() -> Branch {
+    Branch { directory: InodeId(6), after: b"last".to_vec() }
 }

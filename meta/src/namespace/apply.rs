@@ -8,8 +8,8 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::Operation;
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, remove_tree,
+    rename, replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -161,6 +161,7 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::StrikeReplicas { node, chunks } => replica::strike(state, *node, chunks),
         Command::Purge { ino } => purge::purge(state, *ino),
         Command::PurgeContent { content } => purge::purge_content(state, *content),
+        Command::PurgeTree { top } => remove_tree::purge(state, *top),
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }
@@ -230,6 +231,7 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         Operation::Link { from, to } => link::link(state, from, to),
         Operation::Unlink { target } => unlink::unlink(state, target),
         Operation::Rmdir { target } => rmdir::rmdir(state, target),
+        Operation::RemoveTree { target } => remove_tree::remove_tree(state, target),
         Operation::Rename { from, to, no_replace, exchange } => {
             rename::rename(state, from, to, *no_replace, *exchange)
         }

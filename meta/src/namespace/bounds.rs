@@ -6,6 +6,7 @@
 pub struct Bounds {
     /// Extents, and as many writers, that one entry removes. At least 1. Each costs up to eight
     /// rows, when all lie in chunks, and packs, of their own.
+    /// Of a removed tree: names.
     pub rows_at_once: usize,
 }
 

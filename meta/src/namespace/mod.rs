@@ -21,7 +21,9 @@ pub mod operation;
 mod ops;
 pub mod read;
 pub mod reply;
+pub mod split;
 mod state;
+pub mod subtree;
 mod tree;
 mod walk;
 

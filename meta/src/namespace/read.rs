@@ -189,25 +189,67 @@ fn sources(rows: &dyn Rows, list: &[Extent]) -> Outcome<(Vec<ChunkRecord>, Vec<M
     Ok((records, bound))
 }
 
+/// What the row of a name leads to.
+pub(super) fn inode_of(rows: &dyn Rows, row: NodeRow, key: &[u8]) -> Result<Inode, RowFault> {
+    match row {
+        NodeRow::Inode(inode) => Ok(inode),
+        NodeRow::Link { ino, .. } => match walk::inode(rows, ino)? {
+            Some((_, inode)) => Ok(inode),
+            None => Err(RowFault::Damaged { table: Table::Nodes, key: key.to_vec() }),
+        },
+    }
+}
+
+/// Which names of a directory are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names<'n> {
+    /// Those greater than this one; empty: from the first.
+    pub start_after: &'n [u8],
+    /// Those up to this one; empty: to the last.
+    pub until: &'n [u8],
+    /// Those that begin with it.
+    pub prefix: &'n [u8],
+}
+
+impl Names<'_> {
+    /// The keys of their rows.
+    fn range(&self, directory: InodeId) -> KeyRange {
+        let KeyRange { from, mut until } = nodes::after(directory, self.start_after);
+        let begun = KeyRange::prefix(&nodes::key(directory, self.prefix));
+        if !self.until.is_empty() {
+            let behind = [nodes::key(directory, self.until).as_slice(), &[0]].concat();
+            until = Some(until.map_or(behind.clone(), |end| end.min(behind)));
+        }
+        let until = match (until, begun.until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        KeyRange { from: from.max(begun.from), until }
+    }
+}
+
 /// Names of a directory greater than `start_after` (empty: from the first), `limit` at most and
 /// never more than 4,096. One scan: the attributes come with the names.
 ///
 /// # Errors
 /// A fault of the store. The directory's existence is the caller's to check.
 pub fn list(rows: &dyn Rows, directory: InodeId, start_after: &[u8], limit: usize) -> Outcome<Listing> {
+    list_some(rows, directory, Names { start_after, ..Names::default() }, limit)
+}
+
+/// As [`list`], of some of the names.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_some(rows: &dyn Rows, directory: InodeId, names: Names<'_>, limit: usize) -> Outcome<Listing> {
     let limit = limit.clamp(1, LIST_BATCH_MAX as usize);
-    let found = keys::scan::<NodeRow>(rows, &nodes::after(directory, start_after), limit + 1)?;
+    let found = keys::scan::<NodeRow>(rows, &names.range(directory), limit + 1)?;
     let last = found.len() <= limit;
     let mut entries = Vec::with_capacity(found.len().min(limit));
     for (key, row) in found.into_iter().take(limit) {
-        let name = nodes::name(&key).to_vec();
-        let inode = match row {
-            NodeRow::Inode(inode) => inode,
-            NodeRow::Link { ino, .. } => match walk::inode(rows, ino)? {
-                Some((_, inode)) => inode,
-                None => return Err(RowFault::Damaged { table: Table::Nodes, key }.into()),
-            },
-        };
+        let inode = inode_of(rows, row, &key)?;
+        let mut name = key;
+        name.drain(..nodes::NAME_AT.min(name.len()));
         entries.push(Listed { name, inode });
     }
     Ok(Listing { entries, last })
@@ -305,7 +347,12 @@ pub fn import_needed(
     Ok(None)
 }
 
-fn stale(rows: &dyn Rows, directory: InodeId, now: Timestamp) -> Result<Option<ImportNeeded>, RowFault> {
+/// The directory, when it was never read from its bucket, or not since `refresh_ms`.
+pub(super) fn stale(
+    rows: &dyn Rows,
+    directory: InodeId,
+    now: Timestamp,
+) -> Result<Option<ImportNeeded>, RowFault> {
     let Some(import) = keys::get::<ImportRecord>(rows, &imports::key(directory))? else { return Ok(None) };
     let Some(bound) = mount(rows, import.mount)? else { return Ok(None) };
     let refresh_ms = bound.source.refresh_ms;

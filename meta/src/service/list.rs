@@ -123,5 +123,10 @@ impl Cursor {
 
 fn entry(listed: Listed) -> v1::ListEntry {
     let growing = listed.inode.tail.is_some();
-    v1::ListEntry { inode: Some(v1::Inode::from(&listed.inode)), name: listed.name.into(), growing }
+    v1::ListEntry {
+        inode: Some(v1::Inode::from(&listed.inode)),
+        name: listed.name.into(),
+        growing,
+        common_prefix: false,
+    }
 }

@@ -13,6 +13,7 @@ mod removal;
 mod report;
 mod seal;
 mod session;
+mod split;
 mod stat;
 mod status;
 #[cfg(test)]

@@ -66,8 +66,12 @@ tables! {
     Writing => "writing",
     /// intent → work to be done outside.
     Intents => "intents",
-    /// The cluster's record (identity, time, next ids, counts), and two more counters.
+    /// The cluster's record (identity, time, next ids, counts), and three more counters.
     Counters => "counters",
     /// Of the Raft layer: last applied entry, membership.
     Meta => "meta",
+    /// ino → a directory that was removed with all below it.
+    Trees => "trees",
+    /// (ino, place in the stack) → a directory of a removed tree that is being emptied.
+    Branches => "branches",
 }

@@ -12,6 +12,7 @@ pub(super) mod node;
 pub(super) mod open;
 pub(super) mod pack;
 pub(super) mod purge;
+pub(super) mod remove_tree;
 pub(super) mod rename;
 pub(super) mod replica;
 pub(super) mod rmdir;

@@ -138,6 +138,7 @@ impl Cluster {
             random: Arc::new(SystemRandom),
             node_timeout: manner.node_timeout,
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
+            tree_purge_per_second: None,
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
