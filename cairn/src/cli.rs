@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
-pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
+pub use fs::{AppendArgs, FindArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, RmArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
 #[derive(Debug, Parser)]

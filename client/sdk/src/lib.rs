@@ -20,6 +20,7 @@
 mod answer;
 mod append;
 mod attributes;
+mod batches;
 mod chunk_writer;
 mod client;
 mod connection;
@@ -43,6 +44,8 @@ mod session;
 mod settle;
 mod suspects;
 mod target;
+mod tree_listing;
+mod trees;
 mod wire_stream;
 
 pub use append::{Acknowledgement, Appender};
@@ -58,6 +61,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use tree_listing::{TreeEntry, TreeListing, TreeOptions};
 
 pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
 pub use cairn_types as types;

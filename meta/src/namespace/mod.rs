@@ -17,6 +17,7 @@ mod detach;
 mod disks;
 pub mod error;
 pub mod jobs;
+mod names;
 pub mod operation;
 mod ops;
 pub mod read;

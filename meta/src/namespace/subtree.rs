@@ -14,7 +14,8 @@ use cairn_types::limits::PATH_BYTES_MAX;
 use cairn_types::{FsError, Inode, InodeId, Timestamp};
 
 use super::error::{Outcome, refuse};
-use super::read::{self, ImportNeeded, inode_of};
+use super::names::inode_of;
+use super::read::{self, ImportNeeded};
 use super::walk;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::{Record, RowFault};

@@ -98,7 +98,7 @@ impl Meta for MetaService {
     }
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Answered<Self::ListStream> {
-        self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
+        self.0.call("List", r, async |ctx, m, d| list::list(ctx, m, d).await).await
     }
 
     async fn get_chunk(&self, r: Request<v1::GetChunkRequest>) -> Answered<v1::Chunk> {

@@ -13,6 +13,7 @@ mod seal;
 mod sessions;
 mod strangers;
 mod together;
+mod trees;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
