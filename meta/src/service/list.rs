@@ -18,7 +18,8 @@ use crate::namespace::read::{self, ImportNeeded, Listed, Names};
 use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
 use crate::node::ReadView;
 
-/// Entries in the first batch, at most: they shall be there at once.
+/// Entries in the first batch of a subtree, at most: they shall be there at once, though each may
+/// lie in a directory of its own.
 const ENTRIES_FIRST: usize = 128;
 /// Entries in one batch, at most.
 const ENTRIES_MAX: usize = 1024;
@@ -53,7 +54,8 @@ pub async fn list(
     let time = read::cluster(&*view.store).map_err(super::fault)?.time;
     let left = if request.limit == 0 { u64::MAX } else { request.limit };
     let now = time.max(ctx.clock.wall());
-    let cursor = Cursor { view, now, place: Place::begin(&directory, request), left, entries: ENTRIES_FIRST };
+    let entries = if request.recursive { ENTRIES_FIRST } else { ENTRIES_MAX };
+    let cursor = Cursor { view, now, place: Place::begin(&directory, request), left, entries };
     let (tx, rx) = mpsc::channel(BATCHES_MAX);
     tokio::spawn(async move {
         let stream = send(&ctx, cursor, &tx);

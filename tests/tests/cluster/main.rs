@@ -22,5 +22,6 @@ mod mounts;
 mod removed_nodes;
 mod restart;
 mod servers;
+mod trees;
 mod up;
 mod write_through;
