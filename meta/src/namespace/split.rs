@@ -10,8 +10,8 @@ use crate::store::{KeyRange, Rows, Table};
 
 /// Ranges in one answer, at most.
 pub const PARTS_MAX: usize = 256;
-/// Ranges that are looked at for each one that is wanted.
-const LOOKS_PER_PART: usize = 16;
+/// Ranges that are looked at, at most.
+const SPANS_MAX: usize = 1024;
 /// A range with no more names than these is counted, not halved.
 const FEW: usize = 32;
 
@@ -37,11 +37,11 @@ pub fn split(rows: &dyn Rows, directory: InodeId, parts: usize) -> Outcome<Vec<V
     let ends = (first_from(rows, directory, b"")?, rows.last_before(Table::Nodes, &range.from, &until)?);
     let (Some(first), Some((last, _))) = ends else { return Ok(Vec::new()) };
     let mut spans = vec![span(rows, directory, first, nodes::name(&last).to_vec(), 1 << 32)?];
-    while spans.len() < parts * LOOKS_PER_PART {
+    while spans.len() < SPANS_MAX {
         let large = spans.iter().enumerate().filter(|(_, s)| s.few.is_none() && s.share > 1);
-        let Some((at, _)) = large.max_by_key(|(_, s)| s.share) else { break };
-        let Some([left, right]) = halve(rows, directory, &spans[at])? else { break };
-        spans.splice(at..=at, [left, right]);
+        let Some((at, whole)) = large.max_by_key(|(_, s)| s.share) else { break };
+        let Some([left, right]) = halve(rows, directory, whole)? else { break };
+        drop(spans.splice(at..=at, [left, right]));
     }
     Ok(cuts(&spans, parts))
 }

@@ -232,9 +232,9 @@ impl Subtree {
     fn seek(&mut self, rows: &dyn Rows, key: &[u8], inclusive: bool) -> Outcome<()> {
         self.frames.clear();
         self.path.clear();
-        let (mut level, mut rest) = (self.top, key);
+        let (mut level, mut rest, mut above) = (self.top, key, 0);
         loop {
-            let mut frame = Frame::new(level, self.path.len());
+            let mut frame = Frame::new(level, above);
             let Some(slash) = rest.iter().position(|b| *b == b'/') else {
                 frame.held_back = begun_by(rows, level.directory, rest)?;
                 frame.from = rest.to_vec();
@@ -262,6 +262,7 @@ impl Subtree {
             if frame.freshness == Freshness::Due {
                 frame.freshness = Freshness::WasRead;
             }
+            above = self.path.len();
             self.enter(frame, &name);
             (level, rest) = (Level::of(&inode), below);
         }

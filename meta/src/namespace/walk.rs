@@ -100,14 +100,14 @@ pub fn inode(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, Ro
 pub fn inode_named(rows: &dyn Rows, ino: InodeId) -> Outcome<Inode> {
     let ino = if ino.0 == 0 { InodeId::ROOT } else { ino };
     match inode(rows, ino)? {
-        Some((place, inode)) if has_way_to_root(rows, place, &inode)? => Ok(inode),
+        Some((place, inode)) if has_way_to_root(rows, place.parent, &inode)? => Ok(inode),
         _ => refuse(FsError::Stale),
     }
 }
 
 /// False for what lies in a removed tree. A file with further names counts as within reach: one of
 /// them may be outside, and those inside go one by one.
-fn has_way_to_root(rows: &dyn Rows, place: Place, inode: &Inode) -> Outcome<bool> {
+fn has_way_to_root(rows: &dyn Rows, parent: InodeId, inode: &Inode) -> Outcome<bool> {
     if inode.ino == InodeId::ROOT || (!inode.is_dir() && inode.nlink > 1) {
         return Ok(true);
     }
@@ -115,7 +115,7 @@ fn has_way_to_root(rows: &dyn Rows, place: Place, inode: &Inode) -> Outcome<bool
     if trees.is_none_or(|trees| trees.pending == 0) {
         return Ok(true);
     }
-    let mut above = place.parent;
+    let mut above = parent;
     for _ in 0..DEPTH_MAX {
         if above == InodeId::ROOT {
             return Ok(true);

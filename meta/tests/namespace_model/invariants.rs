@@ -56,11 +56,11 @@ fn branches(rows: &dyn Rows) -> BTreeSet<InodeId> {
 fn check_trees(rows: &dyn Rows) {
     let removed: Vec<RemovedTree> = all(rows).into_iter().map(|(_, tree)| tree).collect();
     let stacks = removed.iter().flat_map(|t| (0..t.height).map(|nth| trees::branch_key(t.inode.ino, nth)));
-    assert_eq!(raw(rows, Table::Branches), stacks.collect(), "branches");
+    assert_eq!(raw(rows, Table::Branches), stacks.collect::<BTreeSet<_>>(), "branches");
     assert!(removed.iter().all(|t| t.height > 0 && t.inode.is_dir()), "a tree that is all gone: {removed:?}");
     let counter = keys::get::<Trees>(rows, counters::TREES_KEY).unwrap().unwrap_or_default();
     assert_eq!(counter.pending, removed.len() as u64, "pending trees");
-    assert!(counter.purged >= removed.iter().map(|t| t.purged).sum(), "purged names");
+    assert!(counter.purged >= removed.iter().map(|t| t.purged).sum::<u64>(), "purged names");
     let branches: Vec<Branch> = all(rows).into_iter().map(|(_, branch)| branch).collect();
     for branch in &branches {
         let place: Option<Place> = keys::get(rows, &keys::places::key(branch.directory)).unwrap();
