@@ -13,7 +13,7 @@ async fn plant(client: &Client, top: &str) {
     let (directories, files) = WIDE;
     for d in 0..directories {
         client.mkdir_all(format!("{top}/d{d:02}"), 0o755).await.unwrap();
-        let made = (0..files).map(|f| client.put(format!("{top}/d{d:02}/f{f:03}"), "x"));
+        let made = (0..files).map(|f| client.put(format!("{top}/d{d:02}/f{f:03}"), 0o644, "x"));
         for made in futures::future::join_all(made).await {
             made.unwrap();
         }
@@ -35,7 +35,7 @@ async fn a_removed_tree_stays_gone_and_is_purged_when_the_leader_dies() {
     let client = cluster.client().await.unwrap();
     plant(&client, "/t").await;
     client.mkdir("/out", 0o755).await.unwrap();
-    client.put("/t/d00/kept", "outlives the tree").await.unwrap();
+    client.put("/t/d00/kept", 0o644, "outlives the tree").await.unwrap();
     client.link("/t/d00/kept", "/out/kept").await.unwrap();
     let leader = cluster.leader(&client).await.unwrap();
     let tree = client.remove_all("/t").await.unwrap().unwrap();
