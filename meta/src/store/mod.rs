@@ -121,7 +121,7 @@ pub trait Rows {
 }
 
 /// Rows that [`Rows::visit`] copies at once, where the store cannot do without.
-const VISITED_AT_ONCE: usize = 256;
+const VISITED_AT_ONCE: usize = 1024;
 
 /// Is shown a row's key and value; false ends it.
 pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> bool + 'v;
