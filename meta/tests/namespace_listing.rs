@@ -243,11 +243,9 @@ impl Rows for Counting {
 fn the_first_keys_cost_a_few_rows_and_all_cost_hardly_more_than_there_are() {
     let mut d = Driver::new();
     for n in 0..30 {
+        d.mkdir(&format!("/top/d{n:02}"));
         for m in 0..100 {
-            d.file(&{
-                d.mkdir(&format!("/top/d{n:02}"));
-                format!("/top/d{n:02}/f{m:03}")
-            });
+            d.file(&format!("/top/d{n:02}/f{m:03}"));
         }
     }
     let top = inode(&d.store, "/top");
