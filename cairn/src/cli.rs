@@ -11,8 +11,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
 pub use fs::{
-    AppendArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, TailArgs, TransferArgs,
-    WatchArgs, XattrArgs, XattrCommand, parse_mode,
+    AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, RmArgs, TailArgs,
+    TransferArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,
 };
 
 /// A filesystem namespace over S3.

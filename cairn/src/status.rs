@@ -111,6 +111,9 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
     ))?;
     show_undecided(s)?;
     show_lost(s)?;
+    if s.trees_pending > 0 {
+        line(format!("trees   {} removed ones are being purged", s.trees_pending))?;
+    }
     line(format!("lag     {}, oldest {} ms", human_bytes(s.lag_bytes), s.lag_age_ms))?;
     if !s.under_store_error.is_empty() {
         line(format!("under-store: {}", s.under_store_error))?;
@@ -190,6 +193,7 @@ pub fn as_json(s: &StatusReply) -> Value {
         "chunks_undecided": s.chunks_undecided, "undecided": s.undecided.iter().map(undecided).collect::<Vec<_>>(),
         "chunks_lost": s.chunks_lost, "lost": s.lost.iter().map(lost).collect::<Vec<_>>(),
         "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
-        "intents": s.intents, "under_store_error": s.under_store_error,
+        "intents": s.intents, "trees_pending": s.trees_pending, "trees_purged_names": s.trees_purged_names,
+        "under_store_error": s.under_store_error,
     })
 }

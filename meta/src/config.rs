@@ -44,6 +44,8 @@ pub struct Config {
     pub session_lease_ms: u64,
     /// Watches that this server takes at one time.
     pub watches_max: usize,
+    /// Names of removed trees that the leader purges in a second, at most; 0: as fast as it can.
+    pub tree_purge_per_second: u32,
     /// Memory for the state's tables and caches, in MiB.
     pub memory_mib: usize,
     /// Allow an address other than this machine's own without TLS.
@@ -117,6 +119,7 @@ impl Default for Config {
             node_timeout_ms: 3000,
             session_lease_ms: SESSION_LEASE_MS,
             watches_max: 256,
+            tree_purge_per_second: 20_000,
             memory_mib: 512,
             insecure: false,
             policy: PolicyConfig::default(),

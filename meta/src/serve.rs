@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ pub async fn serve(
     }
     let node_timeout = Duration::from_millis(config.node_timeout_ms);
     let session_lease = Duration::from_millis(config.session_lease_ms);
+    let tree_purge_per_second = NonZeroU32::new(config.tree_purge_per_second);
     let ground = Ground {
         node: node.clone(),
         clock,
@@ -130,6 +132,7 @@ pub async fn serve(
         session_lease,
         watches_max: config.watches_max,
         watcher_patience: WATCHER_PATIENCE,
+        tree_purge_per_second,
     };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {

@@ -51,6 +51,7 @@ enum Verb {
     Link(Path, Path),
     Unlink(Path),
     Rmdir(Path),
+    RemoveTree(Path),
     Rename(Path, Path, bool, bool),
     SetAttr(Path, Option<u32>, Option<u64>, Option<i64>, Option<u64>),
     SetPolicy(Path, bool),
@@ -142,7 +143,9 @@ fn verb() -> impl Strategy<Value = Verb> {
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..SESSIONS, -5i64..20, verb()).prop_map(|(client, time, verb)| Step { client, time, verb });
+    // A tree of these few names goes in one entry; `namespace_trees` has those that do not.
+    let verb = prop_oneof![60 => verb(), 1 => path().prop_map(Verb::RemoveTree)];
+    let step = (0..SESSIONS, -5i64..20, verb).prop_map(|(client, time, verb)| Step { client, time, verb });
     proptest::collection::vec(step, 40..120)
 }
 
@@ -352,6 +355,7 @@ impl World {
             Verb::Link(from, to) => Operation::Link { from: target(from), to: target(to) },
             Verb::Unlink(p) => Operation::Unlink { target: target(p) },
             Verb::Rmdir(p) => Operation::Rmdir { target: target(p) },
+            Verb::RemoveTree(p) => Operation::RemoveTree { target: target(p) },
             Verb::Rename(from, to, no_replace, exchange) => Operation::Rename {
                 from: target(from),
                 to: target(to),
@@ -420,6 +424,7 @@ impl World {
             Operation::Link { from, to } => model.link(full(from), at(to)),
             Operation::Unlink { target } => model.unlink(at(target)),
             Operation::Rmdir { target } => model.rmdir(at(target)),
+            Operation::RemoveTree { target } => model.remove_tree(at(target)),
             Operation::Rename { from, to, no_replace, exchange } => {
                 model.rename(at(from), at(to), *no_replace, *exchange)
             }
@@ -555,13 +560,16 @@ fn same_tree(rows: &dyn Rows, model: &Model) {
     }
 }
 
-fn dump(rows: &dyn Rows) -> Vec<(Table, Vec<Row>)> {
+/// All rows of all tables.
+type Dump = Vec<(Table, Vec<Row>)>;
+
+fn dump(rows: &dyn Rows) -> Dump {
     let all = |table| rows.scan(table, &KeyRange::default(), usize::MAX).unwrap();
     Table::ALL.iter().map(|table| (*table, all(*table))).collect()
 }
 
 /// Every row that a transaction which is refused leaves as it was: all but its reply and the time.
-fn held_by(rows: &dyn Rows, command: &Command) -> Option<(Vec<(Table, Vec<Row>)>, ClusterRecord)> {
+fn held_by(rows: &dyn Rows, command: &Command) -> Option<(Dump, ClusterRecord)> {
     let Command::Request { operation: Operation::Transact { .. }, .. } = command else { return None };
     let cluster: ClusterRecord = keys::get(rows, counters::KEY).unwrap().unwrap();
     let moved = [Table::Replies, Table::Sessions, Table::Counters];
@@ -704,6 +712,7 @@ fn histories_reach_every_verb_and_refusal() {
         "Link",
         "Unlink",
         "Rmdir",
+        "RemoveTree",
         "Rename",
         "SetAttr",
         "SetPolicy",

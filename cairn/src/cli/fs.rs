@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use cairn_sdk::types::{Credentials, LockRange};
+use cairn_sdk::types::{Credentials, FileKind, LockRange};
 use clap::{Args, Subcommand};
 
 /// `cairn fs`.
@@ -82,17 +82,9 @@ pub enum FsCommand {
         exchange: bool,
     },
     /// Remove files, and directories with -r
-    Rm {
-        /// Paths
-        #[arg(required = true)]
-        paths: Vec<OsString>,
-        /// Directories with all they hold
-        #[arg(short = 'r', long)]
-        recursive: bool,
-        /// Say nothing of what does not exist
-        #[arg(short = 'f', long)]
-        force: bool,
-    },
+    Rm(RmArgs),
+    /// Show paths below directories, by name and kind
+    Find(FindArgs),
     /// Make directories
     Mkdir {
         /// Paths
@@ -165,15 +157,61 @@ pub struct LsArgs {
     /// With attributes
     #[arg(short = 'l', long)]
     pub long: bool,
-    /// With all that lies below
+    /// All that lies below, by its path from the directory, as an S3 listing orders it
     #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// Only names after this one
+    /// Only names after this one; with -R paths, a directory's with a slash at its end
     #[arg(long, value_name = "NAME")]
     pub start_after: Option<OsString>,
+    /// Only names (with -R: paths) that begin with this
+    #[arg(long)]
+    pub prefix: Option<OsString>,
     /// Entries at most
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub limit: u64,
+}
+
+/// `cairn fs rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Paths
+    #[arg(required = true)]
+    pub paths: Vec<OsString>,
+    /// Directories with all they hold, each in one atomic step; their space is given back in the background
+    #[arg(short = 'r', long)]
+    pub recursive: bool,
+    /// Say nothing of what does not exist
+    #[arg(short = 'f', long)]
+    pub force: bool,
+    /// With -r: wait until the space is given back
+    #[arg(long, requires = "recursive")]
+    pub wait: bool,
+}
+
+/// `cairn fs find`.
+#[derive(Debug, Args)]
+pub struct FindArgs {
+    /// Paths
+    #[arg(default_value = "/")]
+    pub paths: Vec<OsString>,
+    /// Only names that this pattern fits: * ? [a-z] [!a-z]
+    #[arg(long, value_name = "GLOB")]
+    pub name: Option<OsString>,
+    /// Only files (f), directories (d) or symlinks (l)
+    #[arg(long = "type", value_name = "KIND", value_parser = ["f", "d", "l"])]
+    pub kind: Option<String>,
+}
+
+impl FindArgs {
+    /// The kind that is wanted.
+    pub fn kind(&self) -> Option<FileKind> {
+        match self.kind.as_deref() {
+            Some("f") => Some(FileKind::File),
+            Some("d") => Some(FileKind::Directory),
+            Some("l") => Some(FileKind::Symlink),
+            _ => None,
+        }
+    }
 }
 
 /// `cairn fs tail`.

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 
-use cairn_sdk::types::FsPath;
-use cairn_sdk::{Client, ListingOptions};
+use cairn_sdk::types::{FsPath, Inode};
+use cairn_sdk::{Client, TreeOptions};
 use serde_json::json;
 
-use super::remote;
 use super::tally::Tally;
+use super::{below, remote};
 use crate::exit::CliError;
 use crate::output::line;
 
@@ -20,72 +20,72 @@ pub async fn run(client: &Client, paths: &[OsString], summarize: bool, json: boo
     tally.end()
 }
 
+/// What a directory holds, with all below it.
+#[derive(Default)]
+struct Sum {
+    /// Its key from the top: empty, or with a slash at its end.
+    key: Vec<u8>,
+    bytes: u64,
+    files: u64,
+}
+
+impl Sum {
+    fn show(&self, top: &FsPath, json: bool) -> Result<(), CliError> {
+        let path = match self.key.strip_suffix(b"/") {
+            Some(relative) => below(top, relative),
+            None => top.to_bytes(),
+        };
+        if json {
+            let path = String::from_utf8_lossy(&path);
+            return line(json!({"path": path, "bytes": self.bytes, "files": self.files}).to_string());
+        }
+        line([format!("{}\t", self.bytes).as_bytes(), &path].concat())
+    }
+}
+
+/// Shows the sums of a path, of each directory in it after those below it, unless only the total is
+/// wanted. A file of several names counts once.
 async fn measure(client: &Client, path: &OsStr, summarize: bool, json: bool) -> Result<(), CliError> {
-    let path = remote(path)?;
-    let mut seen = HashSet::new();
-    let total = add_up(client, &path, summarize, json, &mut seen).await?;
-    if summarize || total.0.is_some() { show(&path, total.1, total.2, json) } else { Ok(()) }
-}
-
-fn show(path: &FsPath, bytes: u64, files: u64, json: bool) -> Result<(), CliError> {
-    if json {
-        return line(json!({"path": path.to_string(), "bytes": bytes, "files": files}).to_string());
-    }
-    let mut text = format!("{bytes}\t").into_bytes();
-    text.extend(path.to_bytes());
-    line(text)
-}
-
-/// The sums of a path, each hard-linked file counted once; first field: it is a plain file.
-async fn add_up(
-    client: &Client,
-    path: &FsPath,
-    summarize: bool,
-    json: bool,
-    seen: &mut HashSet<u64>,
-) -> Result<(Option<()>, u64, u64), CliError> {
-    let inode = client.symlink_stat(path).await?;
+    let top = remote(path)?;
+    let inode = client.symlink_stat(&top).await?;
     if !inode.is_dir() {
-        return Ok((Some(()), inode.size, 1));
+        return Sum { bytes: inode.size, files: 1, ..Sum::default() }.show(&top, json);
     }
-    // Each directory's own sums; a directory is finished after those below it.
-    let mut open: Vec<(FsPath, u64, u64, Vec<FsPath>)> = vec![scan(client, path, seen).await?];
-    let mut total = (None, 0, 0);
-    while let Some((directory, bytes, files, mut below)) = open.pop() {
-        if let Some(next) = below.pop() {
-            open.push((directory, bytes, files, below));
-            open.push(scan(client, &next, seen).await?);
-            continue;
+    let mut seen = HashSet::new();
+    // The directories from the top down to where the listing is.
+    let mut open = vec![Sum::default()];
+    let mut listing = client.list_tree(&top, TreeOptions::default());
+    while let Some(entry) = listing.next().await? {
+        let Some(inode) = &entry.inode else { continue };
+        while open.len() > 1 && open.last().is_some_and(|sum| !entry.path.starts_with(&sum.key)) {
+            close(&mut open, &top, summarize, json)?;
         }
-        if !summarize {
-            show(&directory, bytes, files, json)?;
-        }
-        match open.last_mut() {
-            Some(above) => {
-                above.1 += bytes;
-                above.2 += files;
-            }
-            None => total = (None, bytes, files),
+        if inode.is_dir() {
+            open.push(Sum { key: entry.key(), ..Sum::default() });
+        } else if counts(inode, &mut seen)
+            && let Some(sum) = open.last_mut()
+        {
+            sum.bytes += inode.size;
+            sum.files += 1;
         }
     }
-    Ok(total)
+    while open.len() > 1 {
+        close(&mut open, &top, summarize, json)?;
+    }
+    open.pop().unwrap_or_default().show(&top, json)
 }
 
-async fn scan(
-    client: &Client,
-    path: &FsPath,
-    seen: &mut HashSet<u64>,
-) -> Result<(FsPath, u64, u64, Vec<FsPath>), CliError> {
-    let (mut bytes, mut files, mut below) = (0, 0, Vec::new());
-    let mut listing = client.list(path, ListingOptions::default());
-    while let Some(entry) = listing.next().await? {
-        if entry.inode.is_dir() {
-            below.push(path.join(entry.name));
-        } else if entry.inode.nlink <= 1 || seen.insert(entry.inode.ino.0) {
-            bytes += entry.inode.size;
-            files += 1;
-        }
+/// Ends the deepest directory: what it holds, the one above it holds too.
+fn close(open: &mut Vec<Sum>, top: &FsPath, summarize: bool, json: bool) -> Result<(), CliError> {
+    let Some(sum) = open.pop() else { return Ok(()) };
+    if let Some(above) = open.last_mut() {
+        above.bytes += sum.bytes;
+        above.files += sum.files;
     }
-    below.reverse();
-    Ok((path.clone(), bytes, files, below))
+    if summarize { Ok(()) } else { sum.show(top, json) }
+}
+
+/// False for a further name of a file that was counted.
+fn counts(inode: &Inode, seen: &mut HashSet<u64>) -> bool {
+    inode.nlink <= 1 || seen.insert(inode.ino.0)
 }

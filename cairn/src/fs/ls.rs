@@ -4,16 +4,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use cairn_sdk::types::{FsPath, Inode};
-use cairn_sdk::{Client, ListingOptions};
+use cairn_sdk::{Client, ListingOptions, TreeOptions};
 
-use super::remote;
 use super::tally::Tally;
+use super::{below, remote};
 use crate::cli::LsArgs;
 use crate::exit::CliError;
 use crate::output::{inode_json, line, mode_text, object, size_text, time_text};
 
 pub async fn run(client: &Client, args: LsArgs, json: bool) -> Result<(), CliError> {
-    let several = args.paths.len() > 1 || args.recursive;
+    let several = args.paths.len() > 1;
     let mut tally = Tally::over(&args.paths)?;
     for (n, path) in args.paths.iter().enumerate() {
         let heading = (several && !json).then_some(if n > 0 { "\n" } else { "" });
@@ -43,37 +43,53 @@ async fn look(
     if let Some(gap) = heading {
         line(format!("{gap}{path}:"))?;
     }
-    list(client, args, json, &path).await
+    if args.recursive {
+        list_tree(client, args, json, &path).await
+    } else {
+        list(client, args, json, &path).await
+    }
+}
+
+/// What `--start-after` and `--prefix` say.
+fn bytes(text: Option<&std::ffi::OsString>) -> Vec<u8> {
+    text.map(|text| text.as_bytes().to_vec()).unwrap_or_default()
 }
 
 async fn list(client: &Client, args: &LsArgs, json: bool, directory: &FsPath) -> Result<(), CliError> {
-    let mut waiting = vec![directory.clone()];
-    let mut first = true;
-    while let Some(directory) = waiting.pop() {
-        if !first && !json {
-            line(format!("\n{directory}:"))?;
+    let options = ListingOptions {
+        start_after: args.start_after.as_ref().map(|name| name.as_bytes().to_vec()),
+        prefix: bytes(args.prefix.as_ref()),
+        limit: args.limit,
+        ..ListingOptions::default()
+    };
+    let mut listing = client.list(directory, options);
+    while let Some(entry) = listing.next().await? {
+        if json {
+            let path = directory.join(entry.name);
+            object(&inode_json(&path.to_bytes(), &entry.inode, entry.growing))?;
+        } else {
+            show(args, entry.name.as_bytes(), &entry.inode, entry.growing)?;
         }
-        let options = ListingOptions {
-            start_after: args.start_after.as_ref().filter(|_| first).map(|n| n.as_bytes().to_vec()),
-            limit: args.limit,
-            ..ListingOptions::default()
-        };
-        first = false;
-        let mut below = Vec::new();
-        let mut listing = client.list(&directory, options);
-        while let Some(entry) = listing.next().await? {
-            let path = directory.join(entry.name.clone());
-            if json {
-                object(&inode_json(&path.to_bytes(), &entry.inode, entry.growing))?;
-            } else {
-                show(args, entry.name.as_bytes(), &entry.inode, entry.growing)?;
-            }
-            if args.recursive && entry.inode.is_dir() {
-                below.push(path);
-            }
+    }
+    Ok(())
+}
+
+/// All that lies below, each by its path from the directory.
+async fn list_tree(client: &Client, args: &LsArgs, json: bool, directory: &FsPath) -> Result<(), CliError> {
+    let options = TreeOptions {
+        start_after: bytes(args.start_after.as_ref()),
+        prefix: bytes(args.prefix.as_ref()),
+        limit: args.limit,
+        ..TreeOptions::default()
+    };
+    let mut listing = client.list_tree(directory, options);
+    while let Some(entry) = listing.next().await? {
+        let Some(inode) = &entry.inode else { continue };
+        if json {
+            object(&inode_json(&below(directory, &entry.path), inode, entry.growing))?;
+        } else {
+            show(args, &entry.path, inode, entry.growing)?;
         }
-        below.reverse();
-        waiting.append(&mut below);
     }
     Ok(())
 }

@@ -6,7 +6,9 @@ mod concat;
 mod copy;
 mod df;
 mod du;
+mod find;
 mod get;
+mod glob;
 mod lock;
 mod ls;
 mod make;
@@ -85,7 +87,8 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Mv { paths, no_replace, exchange } => {
             mv::run(client, &paths, no_replace, exchange, json).await
         }
-        FsCommand::Rm { paths, recursive, force } => rm::run(client, &paths, recursive, force, json).await,
+        FsCommand::Rm(args) => rm::run(client, &args, json).await,
+        FsCommand::Find(args) => find::run(client, &args, json).await,
         FsCommand::Mkdir { paths, parents, mode } => {
             make::directories(client, &paths, parents, mode, json).await
         }
@@ -146,6 +149,16 @@ pub fn remote(text: &OsStr) -> Result<FsPath, CliError> {
     }
     let path = || text.to_string_lossy().into_owned();
     FsPath::parse(&joined).map_err(|refused| CliError::Path { path: path(), refused })
+}
+
+/// The path of what lies at `relative` below a directory.
+pub fn below(directory: &FsPath, relative: &[u8]) -> Vec<u8> {
+    let mut path = directory.to_bytes();
+    if path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(relative);
+    path
 }
 
 /// A target path: inside `to` under the source's name when `to` is a directory.

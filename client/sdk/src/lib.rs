@@ -20,6 +20,7 @@
 mod answer;
 mod append;
 mod attributes;
+mod batches;
 mod chunk_writer;
 mod client;
 mod connection;
@@ -47,6 +48,8 @@ mod share;
 mod suspects;
 mod target;
 mod transaction;
+mod tree_listing;
+mod trees;
 mod watch;
 mod wire_stream;
 mod xattrs;
@@ -67,6 +70,7 @@ pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
 pub use transaction::Transaction;
+pub use tree_listing::{TreeEntry, TreeListing, TreeOptions};
 pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 

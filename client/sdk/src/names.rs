@@ -1,4 +1,4 @@
-//! Names: directories, symlinks, links, and what moves, removes and lists them.
+//! Names: directories, symlinks, links, and what moves and removes them.
 
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::{convert, v1};
@@ -7,7 +7,6 @@ use cairn_types::{FileKind, FsError, Inode};
 use crate::answer::inode_of;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::listing::{Listing, ListingOptions};
 use crate::target::At;
 
 /// What a rename does about an existing destination.
@@ -151,10 +150,5 @@ impl Client {
             Err(error) if error.fs() == Some(&FsError::IsDirectory) => self.rmdir(&at).await,
             outcome => outcome,
         }
-    }
-
-    /// A directory's entries with their attributes, in order, from one point in time.
-    pub fn list(&self, at: impl Into<At>, options: ListingOptions) -> Listing {
-        Listing::new(self.clone(), at.into(), options)
     }
 }

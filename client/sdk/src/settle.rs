@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    async fn wait_intent(&self, intent: IntentId) -> Result<()> {
+    pub(crate) async fn wait_intent(&self, intent: IntentId) -> Result<()> {
         let deadline = Instant::now() + self.reach().options.retry_budget;
         loop {
             let request = WaitIntentRequest { intent: intent.0, timeout_ms: WAIT_MS };

@@ -1,5 +1,5 @@
-//! `counters`: four rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`] and the
-//! [`EventCounter`].
+//! `counters`: five rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
+//! [`EventCounter`] and [`Trees`].
 
 use bincode::{Decode, Encode};
 use cairn_types::{
@@ -17,6 +17,9 @@ pub const CONTENTS_KEY: &[u8] = b"contents";
 pub const GRANTED_KEY: &[u8] = b"granted";
 /// The key of the [`EventCounter`].
 pub const EVENTS_KEY: &[u8] = b"events";
+
+/// The key of [`Trees`].
+pub const TREES_KEY: &[u8] = b"trees";
 
 /// What the state knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -143,5 +146,18 @@ impl EventCounter {
 }
 
 impl Record for EventCounter {
+    const TABLE: Table = Table::Counters;
+}
+
+/// Directories that were removed with all below them. Absent before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Trees {
+    /// Those that are not all gone.
+    pub pending: u64,
+    /// Names that went with them so far, of all there ever were.
+    pub purged: u64,
+}
+
+impl Record for Trees {
     const TABLE: Table = Table::Counters;
 }

@@ -94,6 +94,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
         Command::OpenSessionAs { client: "c".into(), credentials: samples::credentials() },
+        Command::PurgeTree { top: InodeId(6) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -129,6 +130,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
         Command::OpenSessionAs { .. } => "open_session_as",
+        Command::PurgeTree { .. } => "purge_tree",
     }
 }
 
@@ -197,6 +199,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         },
         Operation::Unlock { ino, kind: LockKind::Flock, owner: 300, range: LockRange::WHOLE },
         Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
+        Operation::RemoveTree { target },
     ];
     let all = [all, of_attributes(), shares(&target)].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
@@ -294,5 +297,6 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::Lock { .. } => "lock",
         Operation::Unlock { .. } => "unlock",
         Operation::CancelLock { .. } => "cancel_lock",
+        Operation::RemoveTree { .. } => "remove_tree",
     }
 }

@@ -130,5 +130,8 @@ golden! {
     lockers_held: locks::part_key(locks::Part::Held, by(), LockKind::Range, InodeId(7), 5), PRESENT.to_vec();
     lockers_waiting: locks::part_key(locks::Part::Waiting, by(), LockKind::Flock, InodeId(7), 301),
         PRESENT.to_vec();
+    counters_trees: counters::TREES_KEY.to_vec(), counters::Trees { pending: 1, purged: 300 }.to_bytes();
+    trees: trees::key(InodeId(6)), samples::removed_tree().to_bytes();
+    branches: trees::branch_key(InodeId(6), 1), samples::branch().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

@@ -36,6 +36,9 @@
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
 //! counters  "events"                → which events are kept
+//! counters  "trees"                 → removed trees that are not all gone
+//! trees     ino                     → directory, removed with all below it
+//! branches  ino, place in its stack → directory of a removed tree that is being emptied
 //! ```
 
 pub mod chunks;
@@ -69,6 +72,7 @@ mod round_trip_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod sessions;
+pub mod trees;
 pub mod writers;
 pub mod xattrs;
 

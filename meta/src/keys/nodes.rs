@@ -36,6 +36,9 @@ impl Record for NodeRow {
     const TABLE: Table = Table::Nodes;
 }
 
+/// Where the name begins in a row's key.
+pub const NAME_AT: usize = 8;
+
 /// The row's key. The root lies at (0, "").
 #[must_use]
 pub fn key(parent: InodeId, name: &[u8]) -> Vec<u8> {
@@ -48,7 +51,7 @@ pub fn key(parent: InodeId, name: &[u8]) -> Vec<u8> {
 /// The name in a row's key.
 #[must_use]
 pub fn name(key: &[u8]) -> &[u8] {
-    key.get(8..).unwrap_or_default()
+    key.get(NAME_AT..).unwrap_or_default()
 }
 
 /// The names of a directory.

@@ -109,6 +109,9 @@ proptest! {
         let by = LockOwner { session: SessionId(n[2]), owner: n[3] };
         back(&locks::WaitRecord { by, start: n[0], last: n[1], mode });
         back(&locks::LockerRecord { locks: n[0], waits: n[1] });
+        back(&counters::Trees { pending: n[0], purged: n[1] });
+        back(&trees::RemovedTree { removed: time, purged: n[0], height: n[1], ..samples::removed_tree() });
+        back(&trees::Branch { directory: InodeId(n[0]), ..samples::branch() });
     }
 
     /// The order of keys is the order of what they say.

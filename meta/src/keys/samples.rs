@@ -12,7 +12,9 @@ use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, UploadChunk, Work};
+use super::places::Place;
 use super::removed::RemovedNode;
+use super::trees::{Branch, RemovedTree};
 
 pub fn policy() -> Policy {
     Policy {
@@ -197,4 +199,18 @@ pub fn events() -> Vec<EventRow> {
         })
     });
     kinds.map(event).collect()
+}
+
+pub fn removed_tree() -> RemovedTree {
+    RemovedTree {
+        inode: Inode { ino: InodeId(6), kind: FileKind::Directory, nlink: 2, tail: None, ..inode() },
+        place: Place { parent: InodeId(1), name: b"name".to_vec() },
+        removed: Timestamp(5),
+        purged: 300,
+        height: 2,
+    }
+}
+
+pub fn branch() -> Branch {
+    Branch { directory: InodeId(6), after: b"last".to_vec() }
 }

@@ -27,6 +27,7 @@ pub mod seal;
 pub mod sessions;
 pub mod sweep;
 pub mod tenure;
+pub mod trees;
 pub mod turns;
 pub mod uploads;
 pub mod wire;
@@ -118,6 +119,7 @@ async fn lead(
     jobs.spawn(removal::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
+    jobs.spawn(trees::run(tenure.clone()));
     current.send_replace(Some(tenure));
     let broke = tokio::select! {
         () = over => false,

@@ -1,6 +1,7 @@
 //! [`Tenure`]: what a leader keeps in memory for as long as it leads, and how its jobs act.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Ground {
     pub watches_max: usize,
     /// How long a watcher may leave its events waiting before its stream is ended.
     pub watcher_patience: Duration,
+    /// Names of removed trees that are purged in a second, at most; `None`: no bound.
+    pub tree_purge_per_second: Option<NonZeroU32>,
 }
 
 /// One term of leadership.
@@ -92,6 +95,8 @@ pub struct Tenure {
     pub random: Arc<dyn Random>,
     /// A data node silent that long is not placed on and its work is given away.
     pub node_timeout: Duration,
+    /// Names of removed trees that are purged in a second, at most; `None`: no bound.
+    pub tree_purge_per_second: Option<NonZeroU32>,
     /// The data nodes.
     pub registry: Registry,
     /// The sessions' leases.
@@ -139,7 +144,7 @@ impl Tenure {
         term: Term,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
-        let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
+        let Ground { node, clock, random, node_timeout, session_lease, tree_purge_per_second, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -163,6 +168,7 @@ impl Tenure {
             clock,
             random,
             node_timeout,
+            tree_purge_per_second,
         };
         Ok((Arc::new(tenure), asks))
     }

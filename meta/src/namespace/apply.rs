@@ -11,8 +11,8 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, concat, copy_range, create, import, intent, link, lock, mkdir, mknod, mount,
-    node, open, pack, punch_hole, purge, rename, replica, rmdir, seal, session, set_attr, set_policy,
-    symlink, transact, unlink, xattr,
+    node, open, pack, punch_hole, purge, remove_tree, rename, replica, rmdir, seal, session, set_attr,
+    set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -169,6 +169,7 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::StrikeReplicas { node, chunks } => replica::strike(state, *node, chunks),
         Command::Purge { ino } => purge::purge(state, *ino),
         Command::PurgeContent { content } => purge::purge_content(state, *content),
+        Command::PurgeTree { top } => remove_tree::purge(state, *top),
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }
@@ -238,6 +239,7 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         Operation::Link { from, to } => link::link(state, from, to),
         Operation::Unlink { target } => unlink::unlink(state, target),
         Operation::Rmdir { target } => rmdir::rmdir(state, target),
+        Operation::RemoveTree { target } => remove_tree::remove_tree(state, target),
         Operation::Rename { from, to, no_replace, exchange } => {
             rename::rename(state, from, to, *no_replace, *exchange)
         }

@@ -8,6 +8,7 @@ use cairn_types::limits::EVENTS_KEPT;
 pub struct Bounds {
     /// Extents, and as many writers, that one entry removes. At least 1. Each costs up to eight
     /// rows, when all lie in chunks, and packs, of their own.
+    /// Of a removed tree: names.
     pub rows_at_once: usize,
     /// Events that are kept for watchers, at least; up to a few hundred more are.
     pub events_kept: u64,

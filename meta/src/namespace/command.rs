@@ -301,6 +301,12 @@ pub enum Command {
         /// Who it is.
         credentials: Credentials,
     },
+    /// Removes a bounded number of names of a removed tree (see `jobs::trees`). Propose it until the
+    /// tree is gone: `NotFound` says so.
+    PurgeTree {
+        /// The directory that was removed.
+        top: InodeId,
+    },
 }
 
 /// Where a chunk is in its pack.

@@ -1,9 +1,10 @@
 //! Pure reads for the leader's jobs: queues, intents, sessions, nodes, removed nodes, orphans,
-//! detached extents.
+//! detached extents, removed trees.
 
 use cairn_types::{InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
 use crate::keys::contents::{self, ContentId};
+use crate::keys::counters::{self, Trees};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
 use crate::keys::orphans::Orphan;
@@ -11,6 +12,7 @@ use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
 use crate::keys::removed::RemovedNode;
 use crate::keys::sessions::SessionRecord;
+use crate::keys::trees::{self, RemovedTree};
 use crate::keys::{self, RowFault, intents};
 use crate::store::{KeyRange, Rows, Table};
 
@@ -129,6 +131,34 @@ pub fn detached(rows: &dyn Rows, after: Option<ContentId>, limit: usize) -> Resu
     };
     let found = rows.scan(Table::Detached, &range, limit)?;
     found.iter().map(|(key, _)| contents::detached(key)).collect()
+}
+
+/// Removed trees that are not all gone, after `after`, `limit` at most.
+///
+/// # Errors
+/// A fault of the store.
+pub fn trees(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<Vec<RemovedTree>, RowFault> {
+    let range = match after {
+        Some(top) => KeyRange::prefix_after(&[], &trees::key(top)),
+        None => KeyRange::default(),
+    };
+    Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, tree)| tree).collect())
+}
+
+/// A removed tree; `None` when all of it is gone.
+///
+/// # Errors
+/// A fault of the store.
+pub fn tree(rows: &dyn Rows, top: InodeId) -> Result<Option<RemovedTree>, RowFault> {
+    keys::get(rows, &trees::key(top))
+}
+
+/// How many trees wait to be purged, and how many names went with others.
+///
+/// # Errors
+/// A fault of the store.
+pub fn tree_counts(rows: &dyn Rows) -> Result<Trees, RowFault> {
+    Ok(keys::get(rows, counters::TREES_KEY)?.unwrap_or_default())
 }
 
 /// A pack.

@@ -387,4 +387,10 @@ pub enum Operation {
         /// The wait's number; 0: all that the owner waits for here.
         wait: LogIndex,
     },
+    /// Removes a directory with all below it. Answers it, as it was, in `inode`. What does not go in
+    /// this entry is out of everybody's reach and goes in steps (see [`Command::PurgeTree`](super::Command::PurgeTree)).
+    RemoveTree {
+        /// The directory. `IsMountRoot` when it is a mount's root or has one below it.
+        target: Target,
+    },
 }

@@ -5,12 +5,12 @@ mod xattrs;
 
 use std::collections::BTreeSet;
 
-use cairn_types::limits::LIST_BATCH_MAX;
 use cairn_types::{
     ChunkId, Credentials, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, Policy, Timestamp,
 };
 
 use super::error::{NamespaceError, Outcome, refuse};
+pub use super::names::{Listed, Listing, Names, list, list_some};
 use super::operation::Target;
 use super::walk::{self, LastLink};
 use crate::keys;
@@ -21,7 +21,6 @@ use crate::keys::extents::{self, ExtentRow};
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord};
 use crate::keys::mounts::{self, MountRecord};
-use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{Record, RowFault};
 use crate::store::{KeyRange, Rows, Table};
@@ -61,24 +60,6 @@ pub struct FileRange {
     pub mounts: Vec<MountRecord>,
     /// The range has further extents: ask again from the last one's end.
     pub more: bool,
-}
-
-/// A name of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The name.
-    pub name: Vec<u8>,
-    /// What it leads to. While it has a tail its size is the last recorded one.
-    pub inode: Inode,
-}
-
-/// Names of a directory, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// The names.
-    pub entries: Vec<Listed>,
-    /// There are no more.
-    pub last: bool,
 }
 
 /// A directory of a mount that must be read from S3 before the read can be answered.
@@ -225,30 +206,6 @@ fn sources(rows: &dyn Rows, list: &[Extent]) -> Outcome<(Vec<ChunkRecord>, Vec<M
     Ok((records, bound))
 }
 
-/// Names of a directory greater than `start_after` (empty: from the first), `limit` at most and
-/// never more than 4,096. One scan: the attributes come with the names.
-///
-/// # Errors
-/// A fault of the store. The directory's existence is the caller's to check.
-pub fn list(rows: &dyn Rows, directory: InodeId, start_after: &[u8], limit: usize) -> Outcome<Listing> {
-    let limit = limit.clamp(1, LIST_BATCH_MAX as usize);
-    let found = keys::scan::<NodeRow>(rows, &nodes::after(directory, start_after), limit + 1)?;
-    let last = found.len() <= limit;
-    let mut entries = Vec::with_capacity(found.len().min(limit));
-    for (key, row) in found.into_iter().take(limit) {
-        let name = nodes::name(&key).to_vec();
-        let inode = match row {
-            NodeRow::Inode(inode) => inode,
-            NodeRow::Link { ino, .. } => match walk::inode(rows, ino)? {
-                Some((_, inode)) => inode,
-                None => return Err(RowFault::Damaged { table: Table::Nodes, key }.into()),
-            },
-        };
-        entries.push(Listed { name, inode });
-    }
-    Ok(Listing { entries, last })
-}
-
 /// What is known of a chunk.
 ///
 /// # Errors
@@ -341,7 +298,12 @@ pub fn import_needed(
     Ok(None)
 }
 
-fn stale(rows: &dyn Rows, directory: InodeId, now: Timestamp) -> Result<Option<ImportNeeded>, RowFault> {
+/// The directory, when it was never read from its bucket, or not since `refresh_ms`.
+pub(super) fn stale(
+    rows: &dyn Rows,
+    directory: InodeId,
+    now: Timestamp,
+) -> Result<Option<ImportNeeded>, RowFault> {
     let Some(import) = keys::get::<ImportRecord>(rows, &imports::key(directory))? else { return Ok(None) };
     let Some(bound) = mount(rows, import.mount)? else { return Ok(None) };
     let refresh_ms = bound.source.refresh_ms;

@@ -8,6 +8,7 @@ use cairn_types::{Credentials, FileKind, FsError, Inode, InodeId, Name, Policy};
 use super::error::{Outcome, refuse};
 use super::operation::Target;
 use super::permissions;
+use crate::keys::counters::{self, Trees};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, RowFault};
@@ -91,16 +92,41 @@ pub fn inode(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, Ro
     }
 }
 
-/// As [`inode`], where it is gone for a caller that named it by its id.
+/// As [`inode`], where it is gone for a caller that named it by its id: so is what lies in a
+/// removed tree.
 ///
 /// # Errors
-/// [`FsError::Stale`] when there is none.
+/// [`FsError::Stale`] when there is none; [`FsError::TooLarge`] above 4,096 levels, while a tree is
+/// being removed.
 pub fn inode_named(rows: &dyn Rows, ino: InodeId) -> Outcome<Inode> {
     let ino = if ino.0 == 0 { InodeId::ROOT } else { ino };
     match inode(rows, ino)? {
-        Some((_, inode)) => Ok(inode),
-        None => refuse(FsError::Stale),
+        Some((place, inode)) if has_way_to_root(rows, place.parent, &inode)? => Ok(inode),
+        _ => refuse(FsError::Stale),
     }
+}
+
+/// False for what lies in a removed tree. A file with further names counts as within reach: one of
+/// them may be outside, and those inside go one by one.
+fn has_way_to_root(rows: &dyn Rows, parent: InodeId, inode: &Inode) -> Outcome<bool> {
+    if inode.ino == InodeId::ROOT || (!inode.is_dir() && inode.nlink > 1) {
+        return Ok(true);
+    }
+    let trees: Option<Trees> = keys::get(rows, counters::TREES_KEY)?;
+    if trees.is_none_or(|trees| trees.pending == 0) {
+        return Ok(true);
+    }
+    let mut above = parent;
+    for _ in 0..DEPTH_MAX {
+        if above == InodeId::ROOT {
+            return Ok(true);
+        }
+        match keys::get::<Place>(rows, &places::key(above))? {
+            Some(place) => above = place.parent,
+            None => return Ok(false),
+        }
+    }
+    refuse(FsError::TooLarge)
 }
 
 /// What `name` in `parent` leads to.
@@ -119,15 +145,18 @@ pub fn lookup(rows: &dyn Rows, parent: InodeId, name: &[u8]) -> Result<Option<Fo
     }
 }
 
+/// The directory above, the root above itself; `None` where the tree above was removed.
+fn above(rows: &dyn Rows, dir: &Inode) -> Result<Option<Inode>, RowFault> {
+    if dir.ino == InodeId::ROOT {
+        return Ok(Some(dir.clone()));
+    }
+    let Some((place, _)) = inode(rows, dir.ino)? else { return Ok(None) };
+    Ok(inode(rows, place.parent)?.map(|(_, inode)| inode))
+}
+
 /// The directory above, the root above itself.
 fn parent_of(rows: &dyn Rows, dir: &Inode) -> Outcome<Inode> {
-    if dir.ino == InodeId::ROOT {
-        return Ok(dir.clone());
-    }
-    match inode(rows, dir.ino)? {
-        Some((place, _)) => inode_named(rows, place.parent),
-        None => refuse(FsError::Stale),
-    }
+    above(rows, dir)?.map_or_else(|| refuse(FsError::Stale), Ok)
 }
 
 /// True when `ino` is `above` or lies under it.
@@ -151,7 +180,8 @@ pub fn is_under(rows: &dyn Rows, ino: InodeId, above: InodeId) -> Outcome<bool> 
     refuse(FsError::TooLarge)
 }
 
-/// The policy in force at an inode: its own, or that of the nearest directory above.
+/// The policy in force at an inode: its own, or that of the nearest directory above. The root's for
+/// a file whose primary link lies in a removed tree, and that has other names.
 ///
 /// # Errors
 /// As [`is_under`].
@@ -164,7 +194,11 @@ pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
         if at.ino == InodeId::ROOT {
             return Ok(Policy::default());
         }
-        at = parent_of(rows, &at)?;
+        at = match above(rows, &at)? {
+            Some(above) => above,
+            None if !start.is_dir() && start.nlink > 1 => inode_named(rows, InodeId::ROOT)?,
+            None => return refuse(FsError::Stale),
+        };
     }
     refuse(FsError::TooLarge)
 }

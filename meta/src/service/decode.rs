@@ -114,6 +114,7 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         | Wire::Link(_)
         | Wire::Unlink(_)
         | Wire::Rmdir(_)
+        | Wire::RemoveTree(_)
         | Wire::Rename(_) => naming(wire)?,
         Wire::SetAttr(m) => attributes::set_attr(m)?,
         Wire::Mknod(m) => attributes::mknod(m)?,
@@ -187,6 +188,7 @@ fn naming(wire: v1::mutate_request::Operation) -> Result<Operation, WireError> {
         Wire::Link(m) => Operation::Link { from: target(m.from)?, to: target(m.to)? },
         Wire::Unlink(m) => Operation::Unlink { target: target(m.target)? },
         Wire::Rmdir(m) => Operation::Rmdir { target: target(m.target)? },
+        Wire::RemoveTree(m) => Operation::RemoveTree { target: target(m.target)? },
         Wire::Rename(m) => {
             if m.no_replace && m.exchange {
                 return Err(malformed("exchange"));

@@ -1,20 +1,26 @@
-//! `List`: a directory's names with their attributes, in order, from one snapshot.
+//! `List`: a directory's names with their attributes, or the keys of all that lies below it, in
+//! order, from one snapshot.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::limits::NAME_BYTES_MAX;
-use cairn_types::{FsError, InodeId};
+use cairn_types::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
+use cairn_types::{Credentials, FsError, Inode, InodeId, Timestamp};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::call::malformed;
-use super::stat::{age_ms, caller, consistency, imported};
+use super::stat::{age_ms, caller, consistency, imported, importing};
 use super::{Context, decode};
-use crate::namespace::read::{self, Listed};
+use crate::namespace::read::{self, ImportNeeded, Listed, Names};
+use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
 use crate::node::ReadView;
 
+/// Entries in the first batch of a subtree, at most: they shall be there at once, though each may
+/// lie in a directory of its own.
+const ENTRIES_FIRST: usize = 128;
 /// Entries in one batch, at most.
 const ENTRIES_MAX: usize = 1024;
 /// Bytes of entries in one batch, at most, a last one aside.
@@ -32,31 +38,32 @@ pub type ListStream = ReceiverStream<Result<v1::ListBatch, Status>>;
 
 /// Begins a listing; what is wrong with its target is answered at once.
 pub async fn list(
-    ctx: &Context,
+    ctx: Arc<Context>,
     request: v1::ListRequest,
     _deadline: Duration,
 ) -> Result<ListStream, WireError> {
     decode::group(request.group)?;
-    if request.start_after.len() > NAME_BYTES_MAX {
-        return Err(malformed("start_after"));
-    }
-    let target = decode::target(request.target)?;
+    check(&request)?;
+    let target = decode::target(request.target.clone())?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
-    let age_ms = age_ms(ctx, &view, consistency);
+    let age_ms = age_ms(&ctx, &view, consistency);
     let caller = caller(&view, request.session)?;
-    imported(ctx, &view, &target, true).await?;
+    imported(&ctx, &view, &target, true).await?;
     let directory = read::resolve_as(&*view.store, caller.as_ref(), &target).map_err(super::refusal)?;
     if !directory.is_dir() {
         return Err(FsError::NotDirectory.into());
     }
     read::may_list(&*view.store, caller.as_ref(), &directory).map_err(super::refusal)?;
-    let limit = if request.limit == 0 { u64::MAX } else { request.limit };
+    let time = read::cluster(&*view.store).map_err(super::fault)?.time;
+    let left = if request.limit == 0 { u64::MAX } else { request.limit };
+    let now = time.max(ctx.clock.wall());
+    let entries = if request.recursive { ENTRIES_FIRST } else { ENTRIES_MAX };
     let cursor =
-        Cursor { view, directory: directory.ino, after: request.start_after.to_vec(), left: limit, age_ms };
+        Cursor { view, now, place: Place::begin(&directory, request, caller), left, entries, age_ms };
     let (tx, rx) = mpsc::channel(BATCHES_MAX);
     tokio::spawn(async move {
-        let stream = send(cursor, &tx);
+        let stream = send(&ctx, cursor, &tx);
         if tokio::time::timeout(SNAPSHOT_KEPT, stream).await.is_err() {
             tracing::info!(directory = %directory.ino, "a listing outlived its snapshot");
         }
@@ -64,70 +71,165 @@ pub async fn list(
     Ok(ReceiverStream::new(rx))
 }
 
-/// Where a listing is.
+/// Checks that the texts are no longer than names, or keys, can be.
+fn check(request: &v1::ListRequest) -> Result<(), WireError> {
+    let bytes_max = if request.recursive { PATH_BYTES_MAX } else { NAME_BYTES_MAX };
+    let (only_recursive, never_recursive) = (&request.delimiter, &request.until);
+    match () {
+        () if request.start_after.len() > bytes_max => Err(malformed("start_after")),
+        () if request.prefix.len() > bytes_max => Err(malformed("prefix")),
+        () if only_recursive.len() > NAME_BYTES_MAX => Err(malformed("delimiter")),
+        () if !request.recursive && !only_recursive.is_empty() => Err(malformed("delimiter")),
+        () if never_recursive.len() > NAME_BYTES_MAX => Err(malformed("until")),
+        () if request.recursive && !never_recursive.is_empty() => Err(malformed("until")),
+        () => Ok(()),
+    }
+}
+
+/// A listing under way.
 struct Cursor {
     view: ReadView,
-    directory: InodeId,
-    after: Vec<u8>,
+    now: Timestamp,
+    place: Place,
     left: u64,
+    /// Entries in the next batch, at most.
+    entries: usize,
+    /// How old the view may be.
     age_ms: u64,
 }
 
-async fn send(mut cursor: Cursor, sink: &mpsc::Sender<Result<v1::ListBatch, Status>>) {
+/// Where it is.
+enum Place {
+    /// In the names of a directory.
+    Names { directory: InodeId, after: Vec<u8>, until: Vec<u8>, prefix: Vec<u8> },
+    /// In the keys below it.
+    Keys(Box<Subtree>),
+}
+
+impl Place {
+    fn begin(directory: &Inode, request: v1::ListRequest, caller: Option<Credentials>) -> Self {
+        let (prefix, after) = (request.prefix.to_vec(), request.start_after.to_vec());
+        if request.recursive {
+            let wanted = Wanted { prefix, delimiter: request.delimiter.to_vec(), start_after: after };
+            return Self::Keys(Box::new(Subtree::new(directory, wanted, caller)));
+        }
+        Self::Names { directory: directory.ino, after, until: request.until.to_vec(), prefix }
+    }
+}
+
+/// What a look at the store brought.
+enum Read {
+    Batch(v1::ListBatch),
+    /// A directory must be read from S3 before the listing goes on.
+    Import(ImportNeeded),
+}
+
+async fn send(ctx: &Context, mut cursor: Cursor, sink: &mpsc::Sender<Result<v1::ListBatch, Status>>) {
     loop {
         // A read of the store blocks; a client that is slow must hold up no thread meanwhile.
-        let read = tokio::task::spawn_blocking(move || cursor.next_batch());
-        let (back, batch) = match read.await {
-            Ok((back, Ok(batch))) => (back, batch),
-            Ok((_, Err(error))) => {
-                drop(sink.send(Err(error.into())).await);
-                return;
-            }
-            Err(_) => {
-                drop(sink.send(Err(ServiceError::Internal.into())).await);
-                return;
-            }
+        let read = tokio::task::spawn_blocking(move || {
+            let read = cursor.read();
+            (cursor, read)
+        });
+        let (back, read) = match read.await {
+            Ok((back, read)) => (Some(back), read),
+            Err(_) => (None, Err(ServiceError::Internal.into())),
         };
-        cursor = back;
+        let batch = match read {
+            Ok(Read::Batch(batch)) => Ok(batch),
+            Ok(Read::Import(needed)) => Err(importing(ctx, needed).await),
+            Err(error) => Err(error),
+        };
+        let (batch, back) = match (batch, back) {
+            (Ok(batch), Some(back)) => (batch, back),
+            (Err(error), _) => return drop(sink.send(Err(error.into())).await),
+            (Ok(_), None) => return,
+        };
         metrics::counter!("cairn_meta_listed_entries_total").increment(batch.entries.len() as u64);
         let last = batch.last;
         // An error means that the client has gone.
-        if sink.send(Ok(batch)).await.is_err() || last || cursor.left == 0 {
+        if sink.send(Ok(batch)).await.is_err() || last || back.left == 0 {
             return;
         }
+        cursor = back;
     }
 }
 
 impl Cursor {
-    fn next_batch(mut self) -> (Self, Result<v1::ListBatch, WireError>) {
-        let batch = self.read();
-        (self, batch)
-    }
-
-    fn read(&mut self) -> Result<v1::ListBatch, WireError> {
-        let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(ENTRIES_MAX);
-        let listing =
-            read::list(&*self.view.store, self.directory, &self.after, limit).map_err(super::refusal)?;
-        let mut entries = Vec::with_capacity(listing.entries.len());
-        let mut bytes = 0;
-        let mut last = listing.last;
-        for listed in listing.entries {
-            if bytes >= BYTES_MAX {
-                last = false;
-                break;
+    fn read(&mut self) -> Result<Read, WireError> {
+        let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.entries);
+        self.entries = ENTRIES_MAX;
+        let mut read = match &mut self.place {
+            Place::Names { directory, after, until, prefix } => {
+                let names = Names { start_after: after, until, prefix };
+                let (entries, last) = names_batch(&self.view, *directory, names, limit)?;
+                if let Some(entry) = entries.last() {
+                    *after = entry.name.to_vec();
+                }
+                Read::Batch(v1::ListBatch { snapshot_index: self.view.applied.0, entries, last, age_ms: 0 })
             }
-            bytes += INODE_BYTES + listed.name.len() + listed.inode.target.as_ref().map_or(0, Vec::len);
-            entries.push(entry(listed));
+            Place::Keys(subtree) => keys_batch(&self.view, subtree, self.now, limit)?,
+        };
+        if let Read::Batch(batch) = &mut read {
+            batch.age_ms = self.age_ms;
+            self.left = self.left.saturating_sub(batch.entries.len() as u64);
         }
-        if let Some(entry) = entries.last() {
-            self.after = entry.name.to_vec();
-        }
-        self.left = self.left.saturating_sub(entries.len() as u64);
-        Ok(v1::ListBatch { snapshot_index: self.view.applied.0, entries, last, age_ms: self.age_ms })
+        Ok(read)
     }
 }
 
-fn entry(listed: Listed) -> v1::ListEntry {
-    let growing = listed.inode.tail.is_some();
-    v1::ListEntry { inode: Some(v1::Inode::from(&listed.inode)), name: listed.name.into(), growing }
+fn names_batch(
+    view: &ReadView,
+    directory: InodeId,
+    names: Names<'_>,
+    limit: usize,
+) -> Result<(Vec<v1::ListEntry>, bool), WireError> {
+    let listing = read::list_some(&*view.store, directory, names, limit).map_err(super::refusal)?;
+    let mut entries = Vec::with_capacity(listing.entries.len());
+    let mut bytes = 0;
+    for Listed { name, inode } in listing.entries {
+        if bytes >= BYTES_MAX {
+            return Ok((entries, false));
+        }
+        bytes += size(&name, Some(&inode));
+        entries.push(entry(name, Some(&inode)));
+    }
+    Ok((entries, listing.last))
+}
+
+fn keys_batch(
+    view: &ReadView,
+    subtree: &mut Subtree,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Read, WireError> {
+    let (mut entries, mut bytes, mut last) = (Vec::new(), 0, false);
+    while entries.len() < limit && bytes < BYTES_MAX {
+        match subtree.next(&*view.store, now).map_err(super::refusal)? {
+            Next::Key(KeyFound { mut key, inode, common_prefix }) => {
+                if !common_prefix && inode.as_ref().is_some_and(Inode::is_dir) {
+                    key.pop();
+                }
+                bytes += size(&key, inode.as_ref());
+                entries.push(v1::ListEntry { common_prefix, ..entry(key, inode.as_ref()) });
+            }
+            Next::End => {
+                last = true;
+                break;
+            }
+            Next::Import(needed) if entries.is_empty() => return Ok(Read::Import(needed)),
+            // What is known already goes first.
+            Next::Import(_) => break,
+        }
+    }
+    Ok(Read::Batch(v1::ListBatch { snapshot_index: view.applied.0, entries, last, age_ms: 0 }))
+}
+
+fn size(name: &[u8], inode: Option<&Inode>) -> usize {
+    INODE_BYTES + name.len() + inode.and_then(|i| i.target.as_ref()).map_or(0, Vec::len)
+}
+
+fn entry(name: Vec<u8>, inode: Option<&Inode>) -> v1::ListEntry {
+    let growing = inode.is_some_and(|i| i.tail.is_some());
+    v1::ListEntry { name: name.into(), inode: inode.map(v1::Inode::from), growing, common_prefix: false }
 }

@@ -11,8 +11,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, lock, loss, mutate, nodes, pull, removal, report, seal, session, stat, statfs,
-    status, wait, watch, xattrs,
+    Context, extents, list, lock, loss, mutate, nodes, pull, removal, report, seal, session, split, stat,
+    statfs, status, wait, watch, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -103,7 +103,7 @@ impl Meta for MetaService {
     }
 
     async fn list(&self, r: Request<v1::ListRequest>) -> Answered<Self::ListStream> {
-        self.0.call("List", r, async |ctx, m, d| list::list(&ctx, m, d).await).await
+        self.0.call("List", r, async |ctx, m, d| list::list(ctx, m, d).await).await
     }
 
     async fn get_xattr(&self, r: Request<v1::GetXattrRequest>) -> Answered<v1::GetXattrReply> {
@@ -132,6 +132,17 @@ impl Meta for MetaService {
 
     async fn remove_node(&self, r: Request<v1::RemoveNodeRequest>) -> Answered<v1::RemoveNodeReply> {
         self.0.call("RemoveNode", r, async |ctx, m, d| removal::remove(&ctx, m, d).await).await
+    }
+
+    async fn wait_tree(&self, r: Request<v1::WaitTreeRequest>) -> Answered<v1::WaitTreeReply> {
+        self.0.call("WaitTree", r, async |ctx, m, d| wait::tree(&ctx, m, d).await).await
+    }
+
+    async fn split_directory(
+        &self,
+        r: Request<v1::SplitDirectoryRequest>,
+    ) -> Answered<v1::SplitDirectoryReply> {
+        self.0.call("SplitDirectory", r, async |ctx, m, d| split::split(&ctx, m, d).await).await
     }
 
     async fn wait_intent(&self, r: Request<v1::WaitIntentRequest>) -> Answered<v1::WaitIntentReply> {

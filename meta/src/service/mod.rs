@@ -14,6 +14,7 @@ mod removal;
 mod report;
 mod seal;
 mod session;
+mod split;
 mod stat;
 mod statfs;
 mod status;

@@ -72,11 +72,19 @@ pub async fn imported(
     let needed = read::import_needed(&*view.store, target, contents, now).map_err(super::fault)?;
     match needed {
         None => Ok(()),
-        Some(ImportNeeded { under_way: Some(intent), .. }) => Err(FsError::Importing { intent }.into()),
-        Some(ImportNeeded { directory, under_way: None }) => {
-            let intent = start_import(ctx, directory).await?;
-            Err(FsError::Importing { intent }.into())
-        }
+        Some(needed) => Err(importing(ctx, needed).await),
+    }
+}
+
+/// Says what to wait for: the directory is being read from here on, if it was not.
+pub async fn importing(ctx: &Context, needed: ImportNeeded) -> WireError {
+    let intent = match needed.under_way {
+        Some(intent) => Ok(intent),
+        None => start_import(ctx, needed.directory).await,
+    };
+    match intent {
+        Ok(intent) => FsError::Importing { intent }.into(),
+        Err(error) => error,
     }
 }
 

@@ -6,7 +6,7 @@ use cairn_proto::{WireError, v1};
 use cairn_types::NodeId;
 
 use super::{Context, loss};
-use crate::namespace::read;
+use crate::namespace::{jobs, read};
 use crate::node::{Consistency, MemberStatus};
 
 /// A member that answered within this time is reachable.
@@ -20,6 +20,7 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
     let raft = ctx.node.status();
     let view = ctx.node.read_local()?;
     let state = read::cluster(&*view.store).map_err(super::fault)?;
+    let trees = jobs::tree_counts(&*view.store).map_err(super::fault)?;
     let lag_age_ms = if state.counts.unpersisted_bytes == 0 { 0 } else { tenure.lag_age_ms() };
     let leader = raft.leader.as_ref().map_or(0, |(id, _)| id.0);
     let server = |m: MemberStatus| {
@@ -61,6 +62,8 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         undecided: undecided.collect::<Result<_, _>>()?,
         chunks_lost: losses.count,
         lost: lost.collect::<Result<_, _>>()?,
+        trees_pending: trees.pending,
+        trees_purged_names: trees.purged,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `WaitIntent` and `WaitPersisted`: answered when the state says so, or when the time is up.
+//! `WaitIntent`, `WaitTree` and `WaitPersisted`: answered when the state says so, or when the time is up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::call::malformed;
 use crate::keys::RowFault;
 use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::leader::{Tenure, aging, sweep};
-use crate::namespace::read;
+use crate::namespace::{jobs, read};
 use crate::node::Consistency;
 use crate::store::Rows;
 
@@ -72,6 +72,29 @@ pub async fn intent(
     };
     let waited = until(ctx, patience(request.timeout_ms, deadline), look).await?;
     Ok(waited.unwrap_or_default())
+}
+
+/// Waits until a removed tree is all gone.
+pub async fn tree(
+    ctx: &Context,
+    request: v1::WaitTreeRequest,
+    deadline: Duration,
+) -> Result<v1::WaitTreeReply, WireError> {
+    if request.ino == 0 {
+        return Err(malformed("ino"));
+    }
+    let top = InodeId(request.ino);
+    let patience = patience(request.timeout_ms, deadline);
+    let mut purged = 0;
+    // A server that was behind would take a tree that it has not heard of for gone.
+    ctx.node.read(Consistency::Linearizable).await?;
+    let look = || {
+        let tree = jobs::tree(&*ctx.node.read_local()?.store, top).map_err(super::fault)?;
+        purged = tree.as_ref().map_or(purged, |tree| tree.purged);
+        Ok(tree.is_none().then_some(()))
+    };
+    let done = until(ctx, patience, look).await?.is_some();
+    Ok(v1::WaitTreeReply { done, purged })
 }
 
 /// Waits until every byte of a file below its present end is in S3.

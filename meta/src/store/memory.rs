@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, WriteBatch};
+use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
 
 type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
 type Trees = BTreeMap<Table, Arc<Tree>>;
@@ -51,6 +51,18 @@ impl Rows for Trees {
         let mut rows = tree.range::<[u8], _>((Bound::Included(from), Bound::Excluded(before)));
         Ok(rows.next_back().map(|(k, v)| (k.clone(), v.clone())))
     }
+
+    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+        let Some(tree) = self.get(&table) else { return Ok(()) };
+        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
+            return Ok(());
+        }
+        let until = range.until.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rows = tree.range::<[u8], _>((Bound::Included(range.from.as_slice()), until));
+        // Ends at the first row that `each` answers false for.
+        let _ = rows.all(|(key, value)| each(key, value));
+        Ok(())
+    }
 }
 
 impl StoreSnapshot for Trees {}
@@ -66,6 +78,11 @@ impl Rows for MemoryStore {
 
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
         self.trees.read().unwrap_or_else(PoisonError::into_inner).last_before(table, from, before)
+    }
+
+    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+        // `each` may read the store, so the lock is not held meanwhile.
+        self.trees().visit(table, range, each)
     }
 }
 

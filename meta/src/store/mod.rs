@@ -97,7 +97,34 @@ pub trait Rows {
     /// # Errors
     /// [`StoreFault`] when the store failed.
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault>;
+
+    /// Shows the rows of `range`, in key order, until `each` answers false: a scan without a copy of
+    /// what it passes, where the store can.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store failed.
+    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+        let mut left = range.clone();
+        loop {
+            let rows = self.scan(table, &left, VISITED_AT_ONCE)?;
+            for (key, value) in &rows {
+                if !each(key, value) {
+                    return Ok(());
+                }
+            }
+            match rows.into_iter().nth(VISITED_AT_ONCE - 1) {
+                Some((key, _)) => left.from = [key.as_slice(), &[0]].concat(),
+                None => return Ok(()),
+            }
+        }
+    }
 }
+
+/// Rows that [`Rows::visit`] copies at once, where the store cannot do without.
+const VISITED_AT_ONCE: usize = 1024;
+
+/// Is shown a row's key and value; false ends it.
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> bool + 'v;
 
 /// The state at one point in time.
 pub trait StoreSnapshot: Rows + Send + Sync + 'static {}

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    FlushOptions, IteratorMode, Options, ReadOptions, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteOptions,
 };
 
-use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, WriteBatch};
+use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
 
 /// Bytes of memory that a store needs at the least.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -121,6 +121,21 @@ fn not_below(from: &[u8], before: &[u8]) -> ReadOptions {
     options
 }
 
+fn visit(
+    mut rows: DBRawIteratorWithThreadMode<'_, DB>,
+    range: &KeyRange,
+    each: &mut Visitor<'_>,
+) -> Result<(), StoreFault> {
+    rows.seek(&range.from);
+    while let Some((key, value)) = rows.item() {
+        if !each(key, value) {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status().map_err(fault)
+}
+
 impl Rows for RocksStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
         self.db.get_cf(family(&self.db, table)?, key).map_err(fault)
@@ -141,6 +156,13 @@ impl Rows for RocksStore {
         let rows =
             self.db.iterator_cf_opt(family(&self.db, table)?, not_below(from, before), IteratorMode::End);
         Ok(collect(rows, 1)?.pop())
+    }
+
+    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
+            return Ok(());
+        }
+        visit(self.db.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
     }
 }
 
@@ -210,6 +232,13 @@ impl Rows for RocksSnapshot {
         let options = not_below(from, before);
         let rows = self.snapshot.iterator_cf_opt(family(&self.db, table)?, options, IteratorMode::End);
         Ok(collect(rows, 1)?.pop())
+    }
+
+    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
+            return Ok(());
+        }
+        visit(self.snapshot.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
     }
 }
 

@@ -82,4 +82,8 @@ tables! {
     LockWaits => "lock_waits",
     /// session → how many locks it has, and which.
     Lockers => "lockers",
+    /// ino → a directory that was removed with all below it.
+    Trees => "trees",
+    /// (ino, place in the stack) → a directory of a removed tree that is being emptied.
+    Branches => "branches",
 }

@@ -24,6 +24,8 @@ pub struct Driver {
     pub sequence: u64,
     pub session: SessionId,
     pub bounds: Bounds,
+    /// What was applied so far.
+    pub log: Vec<(Entry, Bounds)>,
 }
 
 pub fn replica(node: NodeId) -> PlacedReplica {
@@ -47,6 +49,7 @@ impl Driver {
             sequence: 0,
             session: SessionId(0),
             bounds: Bounds::default(),
+            log: Vec::new(),
         };
         driver.ok(Command::InitCluster { cluster: ClusterId([7; 16]), policy: POLICY });
         for node in [FIRST, SECOND, NodeId(103)] {
@@ -63,6 +66,7 @@ impl Driver {
         let mut txn = Txn::new(&self.store);
         let reply = apply_within(&mut txn, LogIndex(self.index), &entry, self.bounds).unwrap();
         self.store.write(txn.into_batch()).unwrap();
+        self.log.push((entry, self.bounds));
         reply
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use cairn_meta::keys::contents::{ContentId, ContentRow, DetachedRow};
-use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted};
+use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted, Trees};
 use cairn_meta::keys::disks::{self, DiskRecord};
 use cairn_meta::keys::extents::{self, ExtentRow};
 use cairn_meta::keys::imports::ImportRecord;
@@ -18,6 +18,7 @@ use cairn_meta::keys::places::Place;
 use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
+use cairn_meta::keys::trees::{self, Branch, RemovedTree};
 use cairn_meta::keys::xattrs::{XattrRow, XattrTotals};
 use cairn_meta::keys::{self, Record, held, links, writers};
 use cairn_meta::store::{KeyRange, Rows, Table};
@@ -37,6 +38,7 @@ fn number(key: &[u8], at: usize) -> u64 {
 
 /// Panics, saying which rows contradict each other.
 pub fn check(rows: &dyn Rows) {
+    check_trees(rows);
     let inodes = check_names(rows);
     check_xattrs(rows, &inodes);
     check_extents(rows, &inodes);
@@ -52,11 +54,41 @@ pub fn check(rows: &dyn Rows) {
 mod locks;
 
 /// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root or an orphan.
+/// Directories of removed trees that are being emptied: no name leads to them.
+fn branches(rows: &dyn Rows) -> BTreeSet<InodeId> {
+    all::<Branch>(rows).into_iter().map(|(_, branch)| branch.directory).collect()
+}
+
+/// trees ↔ branches ↔ counter; what is gone from a branch is gone.
+fn check_trees(rows: &dyn Rows) {
+    let removed: Vec<RemovedTree> = all(rows).into_iter().map(|(_, tree)| tree).collect();
+    let stacks = removed.iter().flat_map(|t| (0..t.height).map(|nth| trees::branch_key(t.inode.ino, nth)));
+    assert_eq!(raw(rows, Table::Branches), stacks.collect::<BTreeSet<_>>(), "branches");
+    assert!(removed.iter().all(|t| t.height > 0 && t.inode.is_dir()), "a tree that is all gone: {removed:?}");
+    let counter = keys::get::<Trees>(rows, counters::TREES_KEY).unwrap().unwrap_or_default();
+    assert_eq!(counter.pending, removed.len() as u64, "pending trees");
+    assert!(counter.purged >= removed.iter().map(|t| t.purged).sum::<u64>(), "purged names");
+    let branches: Vec<Branch> = all(rows).into_iter().map(|(_, branch)| branch).collect();
+    for branch in &branches {
+        let place: Option<Place> = keys::get(rows, &keys::places::key(branch.directory)).unwrap();
+        assert_eq!(place, None, "a branch has a name");
+        let mut gone = nodes::all(branch.directory);
+        gone.until = Some([nodes::key(branch.directory, &branch.after).as_slice(), &[0]].concat());
+        assert!(rows.scan(Table::Nodes, &gone, 1).unwrap().is_empty(), "{branch:?} has an earlier name");
+    }
+    let mut directories: Vec<InodeId> = branches.iter().map(|b| b.directory).collect();
+    directories.sort_unstable();
+    directories.dedup();
+    assert_eq!(directories.len(), branches.len(), "a directory is in two branches");
+}
+
+/// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root, an orphan or a branch.
 fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
     let places: BTreeMap<InodeId, Place> =
         all::<Place>(rows).into_iter().map(|(k, p)| (InodeId(number(&k, 0)), p)).collect();
     let orphans: BTreeMap<InodeId, Inode> =
         all::<Orphan>(rows).into_iter().map(|(_, o)| (o.inode.ino, o.inode)).collect();
+    let branches = branches(rows);
     let mut inodes = BTreeMap::new();
     let mut names: BTreeMap<InodeId, u32> = BTreeMap::new();
     let mut subdirectories: BTreeMap<InodeId, u32> = BTreeMap::new();
@@ -81,7 +113,8 @@ fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
     for (ino, place) in &places {
         let parent = inodes.get(&place.parent).or_else(|| orphans.get(&place.parent));
         let is_root = *ino == InodeId::ROOT && place.parent == InodeId(0);
-        assert!(is_root || parent.is_some_and(Inode::is_dir), "{ino} hangs in no directory");
+        let hangs = parent.is_some_and(Inode::is_dir) || branches.contains(&place.parent);
+        assert!(is_root || hangs, "{ino} hangs in no directory");
     }
     for (ino, inode) in &inodes {
         let links = match inode.kind {
@@ -89,7 +122,7 @@ fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
             _ => names[ino],
         };
         // In a purge the names of a subtree go without the counts of what goes with it.
-        if !under_orphan(*ino, &places, &orphans) {
+        if !under_orphan(*ino, &places, &|at| orphans.contains_key(&at) || branches.contains(&at)) {
             assert_eq!(inode.nlink, links, "nlink of {ino}");
         }
     }
@@ -121,10 +154,14 @@ fn check_xattrs(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     assert!(found.values().all(|totals| totals.count <= 256 && totals.bytes <= 65_536));
 }
 
-fn under_orphan(ino: InodeId, places: &BTreeMap<InodeId, Place>, orphans: &BTreeMap<InodeId, Inode>) -> bool {
+fn under_orphan(
+    ino: InodeId,
+    places: &BTreeMap<InodeId, Place>,
+    is_orphan: &dyn Fn(InodeId) -> bool,
+) -> bool {
     let mut at = ino;
     for _ in 0..10_000 {
-        if orphans.contains_key(&at) {
+        if is_orphan(at) {
             return true;
         }
         if at == InodeId::ROOT {

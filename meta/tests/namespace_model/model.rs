@@ -440,6 +440,31 @@ impl Model {
         }
     }
 
+    pub fn remove_tree(&mut self, target: (u64, &[u8])) -> Outcome {
+        let (dir, name, found) = self.name(target, FsError::IsRoot)?;
+        let ino = found.ok_or(FsError::NotFound)?;
+        self.native(dir)?;
+        if !self.see(ino).is_dir() {
+            return Err(FsError::NotDirectory);
+        }
+        if self.mounts.values().any(|root| self.under(*root, ino)) {
+            return Err(FsError::IsMountRoot);
+        }
+        let before = self.see(ino).clone();
+        self.empty(ino);
+        self.take(dir, &name);
+        told(before)
+    }
+
+    fn empty(&mut self, dir: u64) {
+        for (name, ino) in self.nodes[&dir].children.clone() {
+            if self.see(ino).is_dir() {
+                self.empty(ino);
+            }
+            self.take(dir, &name);
+        }
+    }
+
     /// True when `ino` is `above` or under it.
     pub fn under(&self, ino: u64, above: u64) -> bool {
         ino == above || (ino != ROOT && self.under(self.nodes[&ino].parent, above))

@@ -26,6 +26,7 @@ mod removed_nodes;
 mod restart;
 mod servers;
 mod transactions;
+mod trees;
 mod up;
 mod watches;
 mod write_through;

@@ -200,6 +200,18 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::RemoveNodeReply>, Status> {
         unserved()
     }
+    async fn wait_tree(
+        &self,
+        _: Request<v1::WaitTreeRequest>,
+    ) -> Result<Response<v1::WaitTreeReply>, Status> {
+        unserved()
+    }
+    async fn split_directory(
+        &self,
+        _: Request<v1::SplitDirectoryRequest>,
+    ) -> Result<Response<v1::SplitDirectoryReply>, Status> {
+        unserved()
+    }
     async fn wait_intent(
         &self,
         _: Request<v1::WaitIntentRequest>,

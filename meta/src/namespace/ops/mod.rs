@@ -18,6 +18,7 @@ pub(super) mod open;
 pub(super) mod pack;
 pub(super) mod punch_hole;
 pub(super) mod purge;
+pub(super) mod remove_tree;
 pub(super) mod rename;
 pub(super) mod replica;
 pub(super) mod rmdir;

@@ -87,6 +87,7 @@ fn may_be_a_step(operation: &Operation) -> bool {
         | Operation::MountAdd { .. }
         | Operation::MountRemove { .. }
         | Operation::RenewGrant { .. }
+        | Operation::RemoveTree { .. }
         | Operation::Lock { .. }
         | Operation::Unlock { .. }
         | Operation::CancelLock { .. }

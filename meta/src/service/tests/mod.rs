@@ -16,6 +16,7 @@ mod sessions;
 mod strangers;
 mod together;
 mod transact;
+mod trees;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -145,6 +146,7 @@ impl Cluster {
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
             watches_max: 2,
             watcher_patience: Duration::from_secs(3),
+            tree_purge_per_second: None,
         };
         let ((meta, nodes), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);

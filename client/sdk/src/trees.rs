@@ -1,0 +1,95 @@
+//! Trees that go as a whole.
+
+use cairn_proto::v1::mutate_request::Operation;
+use cairn_proto::v1::{RemoveTree, WaitTreeRequest};
+use cairn_types::{FsError, Inode, InodeId};
+
+use crate::answer::inode_of;
+use crate::client::Client;
+use crate::error::Result;
+use crate::target::At;
+use crate::tree_listing::TreeOptions;
+
+/// How long one call waits for a tree to be purged, in milliseconds.
+const WAIT_MS: u64 = 4_000;
+
+impl Client {
+    /// Removes a directory with all that is below it, whatever its size, in one atomic step: when
+    /// this returns it is durable, on a majority of the metadata servers, and nobody finds any of it
+    /// by a path or, but for files that have further names, by its inode. A file that has a name
+    /// outside keeps that one. What the tree took up is given back in the background:
+    /// [`wait_purged`](Self::wait_purged). Answers the directory as it was.
+    ///
+    /// # Errors
+    /// `NotDirectory`, `NotFound`, `IsRoot`, `ReadOnlyMount`; `IsMountRoot` when it is, or holds, the
+    /// root of a mount; `NotPermitted` to a client with credentials other than user 0's, since what
+    /// lies below has permissions of its own. Nothing is removed then.
+    pub async fn remove_tree(&self, at: impl Into<At>) -> Result<Inode> {
+        let at = at.into();
+        let remove = RemoveTree { target: Some(at.wire("remove the tree", true)?) };
+        let reply = self.change("remove the tree", &at, Operation::RemoveTree(remove)).await?;
+        inode_of("remove the tree", &at.to_string(), reply.inode.as_ref())
+    }
+
+    /// Removes a file, a symlink, or a directory with all that is below it. Answers the directory that
+    /// [`wait_purged`](Self::wait_purged) takes, if it was one.
+    ///
+    /// # Errors
+    /// Those of [`unlink`](Self::unlink) and [`remove_tree`](Self::remove_tree).
+    pub async fn remove_all(&self, at: impl Into<At>) -> Result<Option<InodeId>> {
+        let at = at.into();
+        match self.unlink(&at).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.fs() == Some(&FsError::IsDirectory) => match self.remove_tree(&at).await {
+                Ok(inode) => Ok(Some(inode.ino)),
+                Err(error) => match &at {
+                    At::Path(path) if error.fs() == Some(&FsError::NotPermitted) => {
+                        self.remove_by_names(path).await.map(|()| None)
+                    }
+                    _ => Err(error),
+                },
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes what lies below a directory name by name, then the directory: as each directory's own
+    /// permissions allow.
+    async fn remove_by_names(&self, top: &[u8]) -> Result<()> {
+        let mut listing = self.list_tree(top, TreeOptions::default());
+        let mut directories = Vec::new();
+        while let Some(entry) = listing.next().await? {
+            let below = At::Path([top, b"/", entry.path.as_slice()].concat());
+            if entry.is_dir() {
+                directories.push(below);
+            } else {
+                self.unlink(&below).await?;
+            }
+        }
+        for directory in directories.iter().rev() {
+            self.rmdir(directory).await?;
+        }
+        self.rmdir(top).await
+    }
+
+    /// Waits until all of a removed tree is gone, and its inodes and bytes are counted off; it takes
+    /// as long as that takes.
+    ///
+    /// # Errors
+    /// `Unavailable` when no leader answers within the retry budget.
+    pub async fn wait_purged(&self, tree: InodeId) -> Result<()> {
+        loop {
+            let request = WaitTreeRequest { ino: tree.0, timeout_ms: WAIT_MS };
+            let reply = self
+                .reach()
+                .leader
+                .call("wait for the removal of", &tree.to_string(), request, |mut meta, request| async move {
+                    meta.wait_tree(request).await
+                })
+                .await?;
+            if reply.done {
+                return Ok(());
+            }
+        }
+    }
+}
