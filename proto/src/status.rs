@@ -184,6 +184,14 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::Diverged { chunk, length } => (Code::DataLoss, "Diverged", vec![chunk.0, *length]),
         E::NodeAlive { node } => (Code::FailedPrecondition, "NodeAlive", vec![node.0]),
         E::NoSuchNode { node } => (Code::NotFound, "NoSuchNode", vec![node.0]),
+        E::MemberIdUsed { node } => (Code::FailedPrecondition, "MemberIdUsed", vec![node.0]),
+        E::NoSuchMember { node } => (Code::NotFound, "NoSuchMember", vec![node.0]),
+        E::MemberUnreachable { node } => (Code::FailedPrecondition, "MemberUnreachable", vec![node.0]),
+        E::NotWaiting { node } => (Code::FailedPrecondition, "NotWaiting", vec![node.0]),
+        E::MemberBehind { node, lag } => (Code::FailedPrecondition, "MemberBehind", vec![node.0, *lag]),
+        E::NoLiveMajority { live, voters } => {
+            (Code::FailedPrecondition, "NoLiveMajority", vec![*live, *voters])
+        }
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -221,6 +229,12 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "Diverged" => E::Diverged { chunk: chunk()?, length: at(1)? },
         "NodeAlive" => E::NodeAlive { node: NodeId(at(0)?) },
         "NoSuchNode" => E::NoSuchNode { node: NodeId(at(0)?) },
+        "MemberIdUsed" => E::MemberIdUsed { node: NodeId(at(0)?) },
+        "NoSuchMember" => E::NoSuchMember { node: NodeId(at(0)?) },
+        "MemberUnreachable" => E::MemberUnreachable { node: NodeId(at(0)?) },
+        "NotWaiting" => E::NotWaiting { node: NodeId(at(0)?) },
+        "MemberBehind" => E::MemberBehind { node: NodeId(at(0)?), lag: at(1)? },
+        "NoLiveMajority" => E::NoLiveMajority { live: at(0)?, voters: at(1)? },
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -332,6 +346,12 @@ mod tests {
             ServiceError::Diverged { chunk, length: 9 },
             ServiceError::NodeAlive { node: NodeId(101) },
             ServiceError::NoSuchNode { node: NodeId(101) },
+            ServiceError::MemberIdUsed { node: NodeId(4) },
+            ServiceError::NoSuchMember { node: NodeId(4) },
+            ServiceError::MemberUnreachable { node: NodeId(4) },
+            ServiceError::NotWaiting { node: NodeId(4) },
+            ServiceError::MemberBehind { node: NodeId(4), lag: 9 },
+            ServiceError::NoLiveMajority { live: 1, voters: 2 },
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         }

@@ -30,6 +30,7 @@ mod gather;
 mod growth;
 mod listing;
 mod loss;
+mod members;
 mod meta;
 mod mount;
 mod names;
@@ -59,5 +60,8 @@ pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
 
-pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{
+    DataNode, GroupMember, GroupStatusReply, LostChunk, MetaServer, ServerStatusReply, StatusReply,
+    TakeSnapshotReply, UndecidedChunk,
+};
 pub use cairn_types as types;

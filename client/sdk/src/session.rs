@@ -268,7 +268,10 @@ async fn keep_alive(session: Session) {
             .await;
         match renewed {
             // A new leader may promise another time.
-            Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
+            Ok(reply) => {
+                session.numbers().lease = lease_of(reply.lease_ms);
+                session.leader.refresh().await;
+            }
             Err(error) => tracing::warn!(%error, "the session was not renewed"),
         }
     }

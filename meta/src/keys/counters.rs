@@ -1,4 +1,5 @@
-//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
+//! `counters`: four rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`] and
+//! [`Servers`](super::servers::Servers).
 
 use bincode::{Decode, Encode};
 use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};

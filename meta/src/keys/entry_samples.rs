@@ -10,6 +10,7 @@ use super::chunks::PlacedReplica;
 use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{mark, object, policy};
+use super::servers::DirectoryId;
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
 use crate::namespace::{Command, Operation, Placement, Target};
 
@@ -91,6 +92,8 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::RemoveNode { node, incarnation: Incarnation(6) },
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
+        Command::AdmitServer { node: NodeId(4), directory: DirectoryId([0xd4; 16]) },
+        Command::RetireServer { node: NodeId(2) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -125,6 +128,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::RemoveNode { .. } => "remove_node",
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
+        Command::AdmitServer { .. } => "admit_server",
+        Command::RetireServer { .. } => "retire_server",
     }
 }
 

@@ -77,6 +77,7 @@ golden! {
     counters: counters::KEY.to_vec(), cluster().to_bytes();
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
     counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
+    counters_servers: servers::KEY.to_vec(), samples::servers().to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

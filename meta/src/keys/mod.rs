@@ -28,6 +28,7 @@
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
+//! counters  "servers"               → metadata servers ever added or removed
 //! ```
 
 pub mod chunks;
@@ -57,6 +58,7 @@ pub mod removed;
 mod round_trip_tests;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod servers;
 pub mod sessions;
 pub mod writers;
 

@@ -12,6 +12,12 @@ use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::intents::{IntentRecord, UploadChunk, Work};
 use super::removed::RemovedNode;
+use super::servers::{DirectoryId, KnownServer, Servers};
+
+pub fn servers() -> Servers {
+    let server = |node, byte, removed| KnownServer { node, directory: DirectoryId([byte; 16]), removed };
+    Servers { known: vec![server(NodeId(2), 0, true), server(NodeId(4), 0xd4, false)] }
+}
 
 pub fn policy() -> Policy {
     Policy {

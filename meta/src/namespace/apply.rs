@@ -9,7 +9,7 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::Operation;
 use super::ops::{
     cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    rmdir, seal, server, session, set_attr, set_policy, symlink, unlink,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -153,6 +153,8 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::RetireDisk { disk } => node::retire(state, *disk),
         Command::RemoveNode { node, incarnation } => node::remove(state, *node, *incarnation),
         Command::EndRemoval { node } => node::end_removal(state, *node),
+        Command::AdmitServer { node, directory } => server::admit(state, *node, *directory),
+        Command::RetireServer { node } => server::retire(state, *node),
         Command::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
         }

@@ -1,6 +1,7 @@
 //! Three servers in one process, on localhost: what a group promises.
 
 mod joining;
+mod members;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,6 +50,7 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
         id,
         dir: dir.to_owned(),
         members,
+        join: Vec::new(),
         policy: Policy::cluster(),
         heartbeat_ms: 100,
         election_ms: (400, 800),

@@ -122,6 +122,7 @@ impl Cluster {
             id,
             dir: dir.path().join("meta"),
             members,
+            join: Vec::new(),
             policy: manner.policy,
             heartbeat_ms: manner.heartbeat_ms,
             election_ms: manner.election_ms,
@@ -139,12 +140,13 @@ impl Cluster {
             node_timeout: manner.node_timeout,
             session_lease: Duration::from_millis(SESSION_LEASE_MS),
         };
-        let ((meta, nodes), jobs) = super::start(ground, stop.clone());
+        let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
         let router = Server::builder()
             .add_service(node.raft_service().into_server())
             .add_service(meta)
-            .add_service(nodes);
+            .add_service(nodes)
+            .add_service(members);
         let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
