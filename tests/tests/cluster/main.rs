@@ -17,6 +17,7 @@ mod fault_proxy;
 mod files;
 mod handles;
 mod hung_nodes;
+mod members;
 mod metadata_failover;
 mod mounts;
 mod removed_nodes;
