@@ -10,9 +10,10 @@ mod invariants;
 
 use std::collections::BTreeMap;
 
-use cairn_meta::keys::servers::{DirectoryId, ID_MAX};
-use cairn_meta::namespace::{Command, jobs};
-use cairn_types::{FsError, NodeId};
+use cairn_meta::keys::servers::{DirectoryId, ID_MAX, Servers};
+use cairn_meta::namespace::{Command, Entry, Reply, apply, jobs};
+use cairn_meta::store::{RocksStore, Store, Txn};
+use cairn_types::{FsError, LogIndex, NodeId, Timestamp};
 use driver::Driver;
 use proptest::prelude::*;
 
@@ -54,25 +55,47 @@ fn what_is_no_server_is_refused() {
     assert_eq!(known(&d), [(ID_MAX, 1, false)]);
 }
 
+/// The same commands applied to RocksDB: their replies, and what is known then.
+fn on_rocks(commands: &[Command]) -> (Vec<Reply>, Servers) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), 0).unwrap();
+    let replies = (1..).zip(commands).map(|(index, command)| {
+        let mut txn = Txn::new(&store);
+        let entry = Entry { time: Timestamp(1), command: command.clone() };
+        let reply = apply(&mut txn, LogIndex(index), &entry).unwrap();
+        store.write(txn.into_batch()).unwrap();
+        reply
+    });
+    (replies.collect(), jobs::servers(&store).unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The model: what each id was first given, and whether it was taken away.
     #[test]
-    fn every_history_gives_an_id_once(steps in prop::collection::vec((1u64..6, 1u8..4, any::<bool>()), 0..40)) {
+    fn every_history_gives_an_id_once(
+        steps in proptest::collection::vec((1u64..6, 1u8..4, any::<bool>()), 0..40),
+    ) {
         let mut d = Driver::new();
+        let (mut commands, mut replies) = (Vec::new(), Vec::new());
         let mut given: BTreeMap<u64, (u8, bool)> = BTreeMap::new();
         for (node, directory, removes) in steps {
-            if removes {
-                d.ok(retire(node));
+            let command = if removes { retire(node) } else { admit(node, directory) };
+            let reply = d.propose(command.clone());
+            let allowed = if removes {
                 given.entry(node).or_insert((0, true)).1 = true;
+                true
             } else {
-                let allowed = *given.entry(node).or_insert((directory, false)) == (directory, false);
-                let refused = d.propose(admit(node, directory)).err();
-                prop_assert_eq!(refused, (!allowed).then_some(FsError::Exists));
-            }
+                *given.entry(node).or_insert((directory, false)) == (directory, false)
+            };
+            prop_assert_eq!(reply.clone().err(), (!allowed).then_some(FsError::Exists));
             let wanted: Vec<_> = given.iter().map(|(n, (dir, gone))| (*n, *dir, *gone)).collect();
             prop_assert_eq!(known(&d), wanted);
+            commands.push(command);
+            replies.push(reply);
         }
+        prop_assert_eq!(on_rocks(&commands), (replies, jobs::servers(&d.store).unwrap()));
+        d.check();
     }
 }

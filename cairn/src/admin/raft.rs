@@ -116,15 +116,21 @@ async fn wait_caught_up(client: &Client, node: NodeId, deadline: Instant) -> Res
         }
         if caught_up || member.is_none() {
             // Of one that is no member the promotion tells.
-            bar.inspect(ProgressBar::finish_and_clear);
+            clear(bar.as_ref());
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bar.inspect(ProgressBar::finish_and_clear);
+            clear(bar.as_ref());
             let lag = member.map_or(group.last_log_index, |member| member.lag_entries);
             return Err(CliError::CatchUp { node, lag });
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn clear(bar: Option<&ProgressBar>) {
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
 }
 

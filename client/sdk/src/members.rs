@@ -80,8 +80,8 @@ impl Client {
     /// `Unavailable` when no leader makes one in time.
     pub async fn take_snapshot(&self) -> Result<TakeSnapshotReply> {
         let request = TakeSnapshotRequest {};
-        let call = async |mut c: MembersClient<Channel>, r| c.take_snapshot(r).await;
-        self.members(SNAPSHOT, "make a snapshot", "", request, call).await
+        self.members(SNAPSHOT, "make a snapshot", "", request, async |mut c, r| c.take_snapshot(r).await)
+            .await
     }
 
     async fn change_members<M: Clone>(

@@ -18,6 +18,8 @@ use crate::raft::standing::Standing;
 const ASK: Duration = Duration::from_secs(1);
 /// The pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The pause between two looks whether a leader is heard.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// An empty server that waits to be added.
 pub struct Joiner {
@@ -63,9 +65,8 @@ impl Joiner {
                 self.standing.send_replace(Standing::Sure);
                 return;
             }
-            let (node, directory) = (self.id, said(Admission::Other));
-            if let Some(server) = directory.or_else(|| said(Admission::Removed)) {
-                let error = StartError::IdUsed { node, server };
+            if let Some(server) = said(Admission::Other).or_else(|| said(Admission::Removed)) {
+                let error = StartError::IdUsed { node: self.id, server };
                 tracing::error!(%error, "this server cannot be added");
                 // Nobody listens any more when the server is ending already.
                 let _ = self.faults.send(error).await;
@@ -92,7 +93,7 @@ pub async fn watch_removal(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
         let takes_part = matches!(*standing.borrow(), Standing::Sure | Standing::Unsure);
         if !takes_part || node.is_led(silence) {

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{Metrics, Node, NodeError, lead};
-use crate::keys::servers::ID_MAX;
+use crate::keys::servers::{ID_MAX, KnownServer};
 use crate::namespace::{Command, jobs};
 use crate::raft::admission::{self, Applicant};
 use crate::raft::engine::{
@@ -23,6 +23,9 @@ pub const REACHABLE_MS: u64 = 3000;
 pub const PROMOTE_LAG_MAX: u64 = 1000;
 /// How long a server that is to be added has to say who it is.
 const ASK: Duration = Duration::from_secs(2);
+/// How long a leader waits for members that it has not heard of, and how often it looks.
+const HEAR: Duration = Duration::from_millis(REACHABLE_MS);
+const HEAR_AGAIN: Duration = Duration::from_millis(50);
 /// How long one entry of a change may take.
 const ENTRY: Duration = Duration::from_secs(5);
 /// How long handing the lead over may take.
@@ -164,16 +167,12 @@ impl Node {
         same_address: bool,
         asked: Option<Applicant>,
     ) -> Result<Changed, MemberError> {
-        let own = self.known_directory(node)?;
+        let own = self.known_server(node)?.map(|server| server.directory);
         let other = asked.is_some_and(|a| a.node == node && a.waiting && Some(a.directory) != own);
         if !same_address || other { Err(MemberError::IdUsed { node }) } else { Ok(Changed::Already) }
     }
 
-    fn known_directory(&self, node: NodeId) -> Result<Option<crate::keys::servers::DirectoryId>, NodeError> {
-        Ok(self.known_server(node)?.map(|server| server.directory))
-    }
-
-    fn known_server(&self, node: NodeId) -> Result<Option<crate::keys::servers::KnownServer>, NodeError> {
+    fn known_server(&self, node: NodeId) -> Result<Option<KnownServer>, NodeError> {
         let view = self.read_local()?;
         let servers = jobs::servers(&*view.store).map_err(|error| {
             tracing::error!(%error, cause = ?error, "the members cannot be read from the state");
@@ -202,9 +201,9 @@ impl Node {
         if lag > PROMOTE_LAG_MAX {
             return Err(MemberError::Behind { node, lag });
         }
-        self.check_majority(&metrics, &after)?;
+        self.check_majority(&after).await?;
         after.insert(node.0);
-        self.check_majority(&metrics, &after)?;
+        self.check_majority(&after).await?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node.0]))).await?;
         tracing::info!(%node, voters = after.len(), "a learner became a voter");
         Ok(Changed::Now)
@@ -229,8 +228,8 @@ impl Node {
         }
         if votes {
             let after = before.iter().copied().filter(|id| *id != node.0).collect();
-            self.check_majority(&metrics, &after)?;
-            self.check_majority(&metrics, &before)?;
+            self.check_majority(&after).await?;
+            self.check_majority(&before).await?;
         }
         if node == self.id() {
             lead::transfer(self, None, HAND_OVER).await?;
@@ -299,12 +298,22 @@ impl Node {
         id == self.id().0 || super::silent_ms(metrics, id).is_some_and(|ms| ms <= REACHABLE_MS)
     }
 
-    fn check_majority(&self, metrics: &Metrics, voters: &BTreeSet<u64>) -> Result<(), MemberError> {
-        let live = voters.iter().filter(|id| self.is_live(metrics, **id)).count();
-        if 2 * live > voters.len() {
-            Ok(())
-        } else {
-            Err(MemberError::NoMajority { live, voters: voters.len() })
+    /// Refuses when no majority of `voters` answers. A leader that has just taken over waits a little
+    /// for those that it has not heard of yet.
+    async fn check_majority(&self, voters: &BTreeSet<u64>) -> Result<(), MemberError> {
+        let begun = self.shared.clock.boottime();
+        loop {
+            let metrics = self.metrics();
+            let live = voters.iter().filter(|id| self.is_live(&metrics, **id)).count();
+            if 2 * live > voters.len() {
+                return Ok(());
+            }
+            let unheard = |id: &u64| *id != self.id().0 && super::silent_ms(&metrics, *id).is_none();
+            let waited = self.shared.clock.boottime().saturating_sub(begun) >= HEAR;
+            if waited || !voters.iter().any(unheard) {
+                return Err(MemberError::NoMajority { live, voters: voters.len() });
+            }
+            tokio::time::sleep(HEAR_AGAIN).await;
         }
     }
 

@@ -134,7 +134,7 @@ pub async fn applicant(
         } else {
             DirectoryId(reply.directory.as_ref().try_into().map_err(|_| Silence::Malformed)?)
         };
-        Ok(Applicant { node: NodeId(reply.node), directory, waiting: reply.waiting })
+        Ok::<_, Silence>(Applicant { node: NodeId(reply.node), directory, waiting: reply.waiting })
     };
     tokio::time::timeout(limit, asked).await?
 }
@@ -157,7 +157,7 @@ pub async fn ask(
         handshake::stamp(&mut request, cluster);
         let reply = connect(address).await?.admission(request).await.map_err(Box::new)?.into_inner();
         let known = ClusterId::from_bytes(&reply.cluster_id).is_some_and(|id| !id.is_nil());
-        Ok(if known { Admission::of(reply.admission) } else { Admission::Stranger })
+        Ok::<_, Silence>(if known { Admission::of(reply.admission) } else { Admission::Stranger })
     };
     tokio::time::timeout(limit, asked).await?
 }

@@ -6,6 +6,7 @@ mod faults;
 mod group;
 mod import;
 mod loss;
+mod members;
 mod names;
 mod persist;
 mod removal;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cairn_proto::v1::members_client::MembersClient;
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::nodes_client::NodesClient;
@@ -80,6 +82,7 @@ struct Cluster {
     id: ClusterId,
     meta: MetaClient<Channel>,
     nodes: NodesClient<Channel>,
+    members: MembersClient<Channel>,
     node: Node,
     stop: CancellationToken,
     /// What runs below the services; a test may take and stop it.
@@ -151,9 +154,10 @@ impl Cluster {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
         let channel = connect(address).await;
-        let (meta, nodes) = (MetaClient::new(channel.clone()), NodesClient::new(channel));
+        let (meta, nodes) = (MetaClient::new(channel.clone()), NodesClient::new(channel.clone()));
+        let members = MembersClient::new(channel);
         let started = Some(started);
-        Self { clock, id: ClusterId::default(), meta, nodes, node, stop, started, _dir: dir }
+        Self { clock, id: ClusterId::default(), meta, nodes, members, node, stop, started, _dir: dir }
     }
 
     /// The cluster's id, while this server leads it.
