@@ -72,6 +72,12 @@ pub enum NodeError {
         /// The node.
         node: NodeId,
     },
+    /// The node asked to lead has been silent for some seconds: nothing was changed.
+    #[error("{node} does not answer")]
+    Silent {
+        /// The node.
+        node: NodeId,
+    },
     /// The admission queue is full: nothing was proposed.
     #[error("too many requests are waiting")]
     Overloaded,
@@ -273,7 +279,7 @@ impl Node {
     /// Hands leadership to `to`, or to the most up-to-date other voter; waits until it has moved.
     ///
     /// # Errors
-    /// `NotLeader` on a follower; `NotVoter`; `Deadline` when it did not move.
+    /// `NotLeader` on a follower; `NotVoter`; `Silent`; `Deadline` when it did not move.
     pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Duration) -> Result<(), NodeError> {
         lead::transfer(self, to, deadline).await
     }

@@ -93,6 +93,9 @@ pub async fn transfer(node: &Node, to: Option<NodeId>, deadline: Duration) -> Re
     }
     let to = match to {
         Some(to) if to == node.id() => return Ok(()),
+        Some(to) if super::silent_ms(&metrics, to.0).is_some_and(|ms| ms > super::REACHABLE_MS) => {
+            return Err(NodeError::Silent { node: to });
+        }
         Some(to) if metrics.membership_config.voter_ids().any(|id| id == to.0) => to.0,
         Some(to) => return Err(NodeError::NotVoter { node: to }),
         None => successor(&metrics).ok_or(NodeError::NotVoter { node: node.id() })?,

@@ -307,16 +307,16 @@ impl Started {
             incoming,
             stop.clone(),
         );
-        let (id, faults, told) = (settings.id, fault.clone(), standing.clone());
+        let (id, unfit, told) = (settings.id, fault.clone(), standing.clone());
         match beginning {
             Beginning::Newcomer => {
                 let members = settings.members;
                 let (raft, clock) = (raft.clone(), Arc::clone(&clock));
-                let newcomer = Newcomer { raft, id, members, clock, standing: told, faults };
+                let newcomer = Newcomer { raft, id, members, clock, standing: told, faults: unfit };
                 tasks.spawn(newcomer.run(stop.clone()));
             }
             Beginning::Joiner => {
-                let joiner = Joiner { id, directory, servers: settings.join, standing: told, faults };
+                let joiner = Joiner { id, directory, servers: settings.join, standing: told, faults: unfit };
                 tasks.spawn(joiner.run(stop.clone()));
             }
             Beginning::First => form::form(&raft, &settings.members).await?,
