@@ -64,6 +64,23 @@ async fn promoted(leader: &Node, id: u64) {
     assert_eq!(timeout(LONG, promote).await.expect("it catches up"), Ok(Changed::Now));
 }
 
+/// Proposes as soon as some leader has a majority: of two voters each one is needed.
+async fn proposed_soon(group: &Group, client: &str) -> LogIndex {
+    let proposed = async {
+        loop {
+            let leader = group.leader().await;
+            match leader.propose(open_session(client), DEADLINE).await {
+                Ok((index, reply)) => {
+                    reply.unwrap();
+                    return index;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    timeout(LONG, proposed).await.expect("a leader has a majority")
+}
+
 /// Asks for a change until no other one is under way.
 async fn remove(leader: &Node, id: u64) -> Result<Changed, MemberError> {
     loop {
@@ -296,10 +313,8 @@ async fn a_server_that_is_added_late_gets_a_snapshot_and_then_the_log() {
     group.stop(NodeId(2)).await;
     let listener = TcpListener::bind(group.addresses[&NodeId(2)]).await.unwrap();
     group.join_on(NodeId(2), listener, vec!["127.0.0.1:1".to_owned()]).await;
-    let leader = group.leader().await;
-    let (index, _) = propose(&leader, "once more").await;
+    let index = proposed_soon(&group, "once more").await;
     group.applied_everywhere(index).await;
-    drop(leader);
     group.stop_all().await;
 }
 
