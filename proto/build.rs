@@ -2,7 +2,15 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["common.proto", "meta.proto", "node.proto", "data.proto", "raft.proto", "echo.proto"];
+    let files = [
+        "common.proto",
+        "meta.proto",
+        "node.proto",
+        "data.proto",
+        "raft.proto",
+        "members.proto",
+        "echo.proto",
+    ];
     let descriptors = protox::compile(files, ["proto"])?;
     tonic_prost_build::configure().bytes(".cairn.v1").compile_fds(descriptors)?;
     Ok(())

@@ -2,6 +2,7 @@
 
 mod admin;
 mod fs;
+mod raft;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use fs::{
     AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, RmArgs, TailArgs,
     TransferArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,
 };
+pub use raft::{AddArgs, PromoteArgs, RaftCommand};
 
 /// A filesystem namespace over S3.
 #[derive(Debug, Parser)]
@@ -162,6 +164,10 @@ pub struct MetaArgs {
     /// The first members, ID@host:port, separated by commas; used while the directory is new
     #[arg(long, value_delimiter = ',')]
     pub peers: Vec<String>,
+    /// Servers of a running cluster, host:port, separated by commas: this one waits, empty, until
+    /// `cairn admin raft add` adds it there
+    #[arg(long, value_delimiter = ',', conflicts_with = "peers")]
+    pub join: Vec<String>,
     /// Address of /metrics, /healthz and /readyz; empty turns them off
     #[arg(long)]
     pub http: Option<String>,
@@ -313,6 +319,8 @@ mod tests {
         assert!(json("cairn admin chunk accept-loss chunk-7 --json"));
         assert!(!json("cairn admin chunk accept-loss 7 --yes"));
         assert!(json("cairn admin node remove node-101 --yes --json"));
+        assert!(json("cairn admin raft status --json"));
+        assert!(json("cairn admin --json raft add node-4 h:7100 --learner"));
     }
 
     #[test]

@@ -80,6 +80,16 @@ pub enum CliError {
         /// The code.
         code: u8,
     },
+    /// A metadata server that was added did not catch up in time.
+    #[error(
+        "{node} is added and does not vote yet: it lacks {lag} entries of the log; `cairn admin raft promote` goes on"
+    )]
+    CatchUp {
+        /// The server.
+        node: cairn_sdk::types::NodeId,
+        /// Entries that it lacks.
+        lag: u64,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -109,6 +119,7 @@ impl CliError {
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
+            Self::CatchUp { .. } => 3,
             Self::Server { code, .. } | Self::Command { code } => *code,
             Self::NotLocked { .. } => 75,
             Self::LockLost { .. } => 3,

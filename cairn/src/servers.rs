@@ -78,6 +78,7 @@ pub async fn meta(args: MetaArgs) -> Result<(), CliError> {
         ("listen", text(args.listen)),
         ("advertise", text(args.advertise)),
         ("peers", list(args.peers)),
+        ("join", list(args.join)),
         ("http", text(args.http)),
         ("insecure", flag(args.insecure)),
     ];

@@ -16,6 +16,8 @@ const INTERVAL: Duration = Duration::from_millis(1_000);
 /// The range that a leader's choice is kept in.
 const INTERVAL_LEAST: Duration = Duration::from_millis(50);
 const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
+/// Heartbeats after which the leader is asked again who the metadata servers are.
+const BEATS_PER_REFRESH: u32 = 5;
 /// The pause before the metadata servers are asked again at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -102,6 +104,7 @@ impl Member {
     /// Beats until `stop`; `known` is true while the leader knows this node.
     pub async fn beat(self, node: NodeId, known: watch::Sender<bool>, stop: CancellationToken) {
         let mut pause = INTERVAL;
+        let mut beats: u32 = 0;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let Some(beat) = stop.run_until_cancelled(self.metadata.heartbeat(self.figures(node))).await
             else {
@@ -109,6 +112,10 @@ impl Member {
             };
             let reached = match beat {
                 Ok(reply) => {
+                    beats = beats.wrapping_add(1);
+                    if beats % BEATS_PER_REFRESH == 1 {
+                        self.refresh(&stop).await;
+                    }
                     let named = Some(reply.interval_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
                     pause = named.unwrap_or(INTERVAL).clamp(INTERVAL_LEAST, INTERVAL_MOST);
                     true
@@ -122,6 +129,13 @@ impl Member {
                 }
             };
             known.send_if_modified(|was| std::mem::replace(was, reached) != reached);
+        }
+    }
+
+    /// Learns who the metadata servers are by now.
+    async fn refresh(&self, stop: &CancellationToken) {
+        if let Some(Err(error)) = stop.run_until_cancelled(self.metadata.refresh()).await {
+            tracing::debug!(%error, "the metadata servers were not named");
         }
     }
 

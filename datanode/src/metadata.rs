@@ -1,7 +1,7 @@
 //! The client to the metadata servers: finds the leader, follows it when it moves, and gives
 //! every call a deadline. All calls here are safe to repeat, so they are repeated.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::v1::meta_client::MetaClient;
@@ -33,17 +33,30 @@ pub struct Metadata {
 
 #[derive(Debug)]
 struct Shared {
-    servers: Vec<String>,
     cluster: OnceLock<ClusterId>,
     connections: Connections,
-    // Invariant: `leader` is the last hint that was not disproved. Held for a read or a write only.
+    // Invariant: `leader` is the last hint that was not disproved, `servers` what a leader named last.
+    // Held for a read or a write only.
     route: Mutex<Route>,
 }
 
 #[derive(Debug, Default)]
 struct Route {
+    servers: Vec<String>,
     leader: Option<String>,
     next: usize,
+}
+
+impl Route {
+    /// Takes the members that a server named, if it is the one that leads: another may be behind.
+    fn learn(&mut self, reply: &v1::HelloReply) {
+        let named = reply.members.iter().map(|member| member.address.clone());
+        let named: Vec<String> = named.filter(|address| !address.is_empty()).collect();
+        if reply.leader == reply.node && reply.leader != 0 && !named.is_empty() && named != self.servers {
+            tracing::info!(servers = named.join(", "), "the metadata servers");
+            self.servers = named;
+        }
+    }
 }
 
 /// What to do after a failed attempt.
@@ -57,8 +70,8 @@ impl Metadata {
     /// The servers at `servers` (`host:port`), of which one at least answers.
     #[must_use]
     pub fn new(servers: Vec<String>, connections: Connections) -> Self {
-        let (cluster, route) = (OnceLock::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { servers, cluster, connections, route }) }
+        let route = Mutex::new(Route { servers, ..Route::default() });
+        Self { shared: Arc::new(Shared { cluster: OnceLock::new(), connections, route }) }
     }
 
     /// The cluster that calls are stamped with, once [`Metadata::join`] has learned it.
@@ -74,7 +87,24 @@ impl Metadata {
     pub async fn hello(&self) -> Result<Option<ClusterId>, WireError> {
         let message = v1::HelloRequest { client: "datanode".to_owned() };
         let reply = self.call(DEADLINE, ATTEMPT, message, async |m, r| m.meta.hello(r).await).await?;
+        self.route().learn(&reply);
         Ok(ClusterId::from_bytes(&reply.cluster_id).filter(|id| !id.is_nil()))
+    }
+
+    /// Asks the leader who the metadata servers are, so that those that come are found when those that
+    /// were configured have gone.
+    ///
+    /// # Errors
+    /// That nobody could be reached: the servers known so far stay.
+    pub async fn refresh(&self) -> Result<(), WireError> {
+        let message = v1::HelloRequest { client: "datanode".to_owned() };
+        let reply = self.call(ATTEMPT, ATTEMPT, message, async |m, r| m.meta.hello(r).await).await?;
+        self.route().learn(&reply);
+        Ok(())
+    }
+
+    fn route(&self) -> MutexGuard<'_, Route> {
+        self.shared.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stamps all further calls with `cluster`. The first one stays.
@@ -223,14 +253,14 @@ impl Metadata {
     }
 
     fn address(&self) -> String {
-        let route = self.shared.route.lock().unwrap_or_else(PoisonError::into_inner);
-        let servers = &self.shared.servers;
+        let route = self.route();
+        let servers = &route.servers;
         let next = || servers.get(route.next % servers.len().max(1)).cloned().unwrap_or_default();
         route.leader.clone().unwrap_or_else(next)
     }
 
     fn after(&self, asked: &str, error: &WireError) -> After {
-        let mut route = self.shared.route.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut route = self.route();
         let mut elsewhere = || {
             route.leader = None;
             route.next = route.next.wrapping_add(1);
@@ -276,5 +306,28 @@ impl Clients {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         Self { meta, nodes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_leader_names_the_servers() {
+        let servers = vec!["a".to_owned(), "b".to_owned()];
+        let mut route = Route { servers, ..Route::default() };
+        let reply = |leader, members: &[&str]| v1::HelloReply {
+            node: 3,
+            leader,
+            members: members.iter().map(|a| v1::MetaMember { node: 1, address: (*a).to_owned() }).collect(),
+            ..v1::HelloReply::default()
+        };
+        route.learn(&reply(1, &["c"]));
+        route.learn(&reply(0, &["c"]));
+        route.learn(&reply(3, &[""]));
+        assert_eq!(route.servers, ["a", "b"]);
+        route.learn(&reply(3, &["b", "c", "d"]));
+        assert_eq!(route.servers, ["b", "c", "d"]);
     }
 }

@@ -30,6 +30,9 @@ pub struct Config {
     pub advertise: String,
     /// The first members, `id@host:port`; used when the directory is new. Empty: this server alone.
     pub peers: Vec<String>,
+    /// Servers of a cluster that this one is to be added to, `host:port`; used when the directory is
+    /// new. Empty: it forms a cluster, with `peers` or alone.
+    pub join: Vec<String>,
     /// Where it serves /metrics, /healthz and /readyz; empty: nowhere.
     pub http: String,
     /// A leader's heartbeat, in milliseconds.
@@ -112,6 +115,7 @@ impl Default for Config {
             listen: "127.0.0.1:7100".to_owned(),
             advertise: String::new(),
             peers: Vec::new(),
+            join: Vec::new(),
             http: "127.0.0.1:7101".to_owned(),
             heartbeat_ms: 250,
             election_min_ms: 1000,
@@ -177,6 +181,9 @@ pub enum ConfigError {
     /// Too many peers.
     #[error("peers: at most {PEERS_MAX}")]
     TooManyPeers,
+    /// Both `peers` and `join`.
+    #[error("join: a server is added to a cluster (join) or one of its first members (peers), not both")]
+    JoinAndPeers,
     /// The times do not fit each other.
     #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
     Times,
@@ -237,6 +244,13 @@ impl Config {
         }
         if !members.is_empty() && !members.contains_key(&NodeId(self.id)) {
             return Err(ConfigError::NotAmongPeers { id: self.id });
+        }
+        self.join.iter().try_for_each(|address| check_host_port("join", address))?;
+        if self.join.len() > PEERS_MAX {
+            return Err(ConfigError::TooManyPeers);
+        }
+        if !self.join.is_empty() && !members.is_empty() {
+            return Err(ConfigError::JoinAndPeers);
         }
         let times = self.heartbeat_ms > 0
             && self.heartbeat_ms.saturating_mul(2) < self.election_min_ms
@@ -341,6 +355,9 @@ mod tests {
             refused(|c| c.peers = vec!["1@h:1".into(), "1@h:2".into()]),
             ConfigError::Peer { .. }
         ));
+        assert!(matches!(refused(|c| c.join = vec!["h".into()]), ConfigError::Address { field: "join", .. }));
+        let both = refused(|c| (c.peers, c.join) = (vec!["1@h:1".into()], vec!["h:2".into()]));
+        assert_eq!(both, ConfigError::JoinAndPeers);
         assert_eq!(refused(|c| c.heartbeat_ms = 900), ConfigError::Times);
         let short = refused(|c| c.session_lease_ms = 999);
         assert_eq!(short, ConfigError::SessionLease { found: 999 });

@@ -50,7 +50,9 @@ fn is_ready(node: &Node) -> bool {
 }
 
 async fn readiness(State(node): State<Node>) -> (StatusCode, &'static str) {
-    if is_ready(&node) {
+    if node.is_removed() {
+        (StatusCode::SERVICE_UNAVAILABLE, "this server was removed from the group\n")
+    } else if is_ready(&node) {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "no leader has a majority, or the cluster is not made yet\n")

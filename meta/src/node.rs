@@ -4,19 +4,22 @@
 mod admission;
 mod compare;
 mod form;
+mod join;
 mod lead;
+mod members;
 mod read;
 mod start;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
 use futures::TryStreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::namespace::{Command, Entry, Reply};
 use crate::raft::engine::{
@@ -26,6 +29,8 @@ use crate::raft::flusher::FlushCounts;
 use crate::raft::machine::View;
 use crate::raft::network::Network;
 use crate::raft::service::RaftService;
+use crate::raft::snapshot::Snapshots;
+use crate::raft::standing::Standing;
 use crate::raft::state::{State, read_applied};
 use crate::raft::{Proposal, Raft, TypeConfig};
 use crate::store::{Snapshot, Store};
@@ -33,6 +38,7 @@ use crate::store::{Snapshot, Store};
 use admission::Admission;
 use read::Reader;
 
+pub use members::{Changed, MemberError, PROMOTE_LAG_MAX, REACHABLE_MS};
 pub use start::{Settings, StartError, Started};
 
 /// A Raft term: raised by each election, led by at most one server.
@@ -70,6 +76,12 @@ pub enum NodeError {
     /// The node asked to lead is not a voter of the group.
     #[error("{node} is not a voter of the group")]
     NotVoter {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node asked to lead has been silent for some seconds: nothing was changed.
+    #[error("{node} does not answer")]
+    Silent {
         /// The node.
         node: NodeId,
     },
@@ -129,6 +141,8 @@ pub struct RaftStatus {
     pub snapshot: LogIndex,
     /// All members.
     pub members: Vec<MemberStatus>,
+    /// Two sets of voters are in force: a change is not finished.
+    pub changing: bool,
 }
 
 /// What became of a proposal: the entry and the state machine's answer, or why there is none.
@@ -151,6 +165,11 @@ struct Shared {
     leadership: watch::Receiver<Option<Term>>,
     flushes: Arc<FlushCounts>,
     service: RaftService,
+    standing: watch::Receiver<Standing>,
+    snapshots: Arc<Snapshots>,
+    log_dir: PathBuf,
+    // One change of the members at a time.
+    changing: Arc<Semaphore>,
 }
 
 type Metrics = RaftMetrics<TypeConfig>;
@@ -270,7 +289,7 @@ impl Node {
     /// Hands leadership to `to`, or to the most up-to-date other voter; waits until it has moved.
     ///
     /// # Errors
-    /// `NotLeader` on a follower; `NotVoter`; `Deadline` when it did not move.
+    /// `NotLeader` on a follower; `NotVoter`; `Silent`; `Deadline` when it did not move.
     pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Duration) -> Result<(), NodeError> {
         lead::transfer(self, to, deadline).await
     }
@@ -281,27 +300,26 @@ impl Node {
         let metrics = self.metrics();
         let index = |id: Option<crate::raft::types::LogId>| LogIndex(id.map_or(0, |id| id.index));
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let now = TypeConfig::now();
+        let removed = self.is_removed();
         let members = metrics.membership_config.nodes().map(|(id, member)| {
             let replicated = metrics.replication.as_ref().and_then(|r| r.get(id));
-            let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(id)).copied().flatten();
-            let silent = heard.map(|at| millis(now - *at));
             MemberStatus {
                 node: NodeId(*id),
                 address: member.addr.clone(),
                 voter: voters.contains(id),
                 matched: replicated.map(|id| index(*id)),
-                silent_ms: silent,
+                silent_ms: silent_ms(&metrics, *id),
             }
         });
         RaftStatus {
             node: self.shared.id,
             term: Term(metrics.current_term),
-            leader: leader_of(&metrics),
+            leader: leader_of(&metrics).filter(|_| !removed),
             last_log: LogIndex(metrics.last_log_index.unwrap_or(0)),
             applied: *self.shared.view.applied.borrow(),
             snapshot: index(metrics.snapshot),
             members: members.collect(),
+            changing: metrics.membership_config.membership().get_joint_config().len() > 1,
         }
     }
 
@@ -309,11 +327,20 @@ impl Node {
     #[must_use]
     pub fn is_led(&self, limit: Duration) -> bool {
         let metrics = self.metrics();
+        if self.is_removed() {
+            return false;
+        }
         if metrics.current_leader != Some(self.shared.id.0) {
             return metrics.current_leader.is_some() && self.shared.service.heard_within(limit);
         }
         let alone = metrics.membership_config.voter_ids().count() == 1;
         alone || metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < limit)
+    }
+
+    /// True once this server has found out that it was removed from the group.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        *self.shared.standing.borrow() == Standing::Removed
     }
 
     /// This server's id.
@@ -413,6 +440,12 @@ fn leader_of(metrics: &Metrics) -> Option<(NodeId, String)> {
     let nodes: BTreeMap<u64, String> =
         metrics.membership_config.nodes().map(|(id, node)| (*id, node.addr.clone())).collect();
     nodes.get(&id).map(|address| (NodeId(id), address.clone()))
+}
+
+/// Milliseconds since a member last answered this leader; `None` when it never has, or elsewhere.
+fn silent_ms(metrics: &Metrics, id: u64) -> Option<u64> {
+    let heard = metrics.heartbeat.as_ref().and_then(|h| h.get(&id)).copied().flatten();
+    heard.map(|at| millis(TypeConfig::now() - *at))
 }
 
 fn millis(duration: Duration) -> u64 {

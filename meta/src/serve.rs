@@ -86,6 +86,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Result<Settings, ConfigError
         id,
         dir: config.dir.clone(),
         members,
+        join: config.join.clone(),
         policy: Policy::from(config.policy),
         heartbeat_ms: config.heartbeat_ms,
         election_ms: (config.election_min_ms, config.election_max_ms),
@@ -210,7 +211,7 @@ async fn end<T>(part: JoinHandle<T>) {
 }
 
 /// All gRPC services on one port.
-fn router(node: &Node, (meta, nodes): service::Servers) -> Router {
+fn router(node: &Node, (meta, nodes, members): service::Servers) -> Router {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -220,6 +221,7 @@ fn router(node: &Node, (meta, nodes): service::Servers) -> Router {
         .add_service(node.raft_service().into_server())
         .add_service(meta)
         .add_service(nodes)
+        .add_service(members)
 }
 
 #[cfg(test)]

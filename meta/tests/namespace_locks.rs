@@ -134,7 +134,13 @@ impl<'s> Pair<'s> {
         self.index += 1;
         let entry = Entry { time: Timestamp(self.index as i64), command };
         let mut txn = Txn::new(self.store);
-        let reply = apply_within(&mut txn, LogIndex(self.index), &entry, Bounds { rows_at_once: 3 }).unwrap();
+        let reply = apply_within(
+            &mut txn,
+            LogIndex(self.index),
+            &entry,
+            Bounds { rows_at_once: 3, ..Bounds::default() },
+        )
+        .unwrap();
         self.store.write(txn.into_batch()).unwrap();
         reply
     }

@@ -138,6 +138,50 @@ pub enum ServiceError {
     /// A watcher did not take its events in time: the server ended its stream.
     #[error("the watcher took its events too slowly: resume after the last index that it has")]
     WatcherTooSlow,
+    /// The id is, or was, another metadata server's.
+    #[error(
+        "the id of {node} is, or was, that of another server: start the new one under an id that was never used"
+    )]
+    MemberIdUsed {
+        /// The id.
+        node: NodeId,
+    },
+    /// No metadata server of the group has that id.
+    #[error("{node} is no member of the metadata group")]
+    NoSuchMember {
+        /// What was named.
+        node: NodeId,
+    },
+    /// The server does not answer the leader.
+    #[error("{node} does not answer the leader at its address")]
+    MemberUnreachable {
+        /// The server.
+        node: NodeId,
+    },
+    /// The server at that address is not an empty one that waits to be added under that id.
+    #[error(
+        "at that address {node} answers, and it is not the empty server that waits to be added under that id"
+    )]
+    NotWaiting {
+        /// Who answered.
+        node: NodeId,
+    },
+    /// The learner lacks too much of the log to vote.
+    #[error("{node} lacks {lag} entries of the log: it votes once it has caught up")]
+    MemberBehind {
+        /// The learner.
+        node: NodeId,
+        /// Entries that it lacks.
+        lag: u64,
+    },
+    /// The voters before or after the change have no majority that answers.
+    #[error("{live} of {voters} voters, before or after the change, answer: that is no majority")]
+    NoLiveMajority {
+        /// The voters that answer.
+        live: u64,
+        /// All voters.
+        voters: u64,
+    },
     /// S3 did not answer, or refused.
     #[error("the under-store did not answer")]
     UnderStore,

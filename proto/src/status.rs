@@ -254,6 +254,14 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::NoSuchNode { node } => (Code::NotFound, "NoSuchNode", vec![node.0]),
         E::TooManyWatches { most } => (Code::ResourceExhausted, "TooManyWatches", vec![*most]),
         E::WatcherTooSlow => (Code::ResourceExhausted, "WatcherTooSlow", vec![]),
+        E::MemberIdUsed { node } => (Code::FailedPrecondition, "MemberIdUsed", vec![node.0]),
+        E::NoSuchMember { node } => (Code::NotFound, "NoSuchMember", vec![node.0]),
+        E::MemberUnreachable { node } => (Code::FailedPrecondition, "MemberUnreachable", vec![node.0]),
+        E::NotWaiting { node } => (Code::FailedPrecondition, "NotWaiting", vec![node.0]),
+        E::MemberBehind { node, lag } => (Code::FailedPrecondition, "MemberBehind", vec![node.0, *lag]),
+        E::NoLiveMajority { live, voters } => {
+            (Code::FailedPrecondition, "NoLiveMajority", vec![*live, *voters])
+        }
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -293,6 +301,12 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "NoSuchNode" => E::NoSuchNode { node: NodeId(at(0)?) },
         "TooManyWatches" => E::TooManyWatches { most: at(0)? },
         "WatcherTooSlow" => E::WatcherTooSlow,
+        "MemberIdUsed" => E::MemberIdUsed { node: NodeId(at(0)?) },
+        "NoSuchMember" => E::NoSuchMember { node: NodeId(at(0)?) },
+        "MemberUnreachable" => E::MemberUnreachable { node: NodeId(at(0)?) },
+        "NotWaiting" => E::NotWaiting { node: NodeId(at(0)?) },
+        "MemberBehind" => E::MemberBehind { node: NodeId(at(0)?), lag: at(1)? },
+        "NoLiveMajority" => E::NoLiveMajority { live: at(0)?, voters: at(1)? },
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -438,6 +452,12 @@ mod tests {
             ServiceError::NoSuchNode { node: NodeId(101) },
             ServiceError::TooManyWatches { most: 256 },
             ServiceError::WatcherTooSlow,
+            ServiceError::MemberIdUsed { node: NodeId(4) },
+            ServiceError::NoSuchMember { node: NodeId(4) },
+            ServiceError::MemberUnreachable { node: NodeId(4) },
+            ServiceError::NotWaiting { node: NodeId(4) },
+            ServiceError::MemberBehind { node: NodeId(4), lag: 9 },
+            ServiceError::NoLiveMajority { live: 1, voters: 2 },
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         }

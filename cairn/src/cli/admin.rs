@@ -23,6 +23,9 @@ pub enum AdminCommand {
     /// Decide about a data node what the cluster may not decide by itself
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Grow, shrink and look at the group of metadata servers, while it runs
+    #[command(subcommand)]
+    Raft(super::raft::RaftCommand),
 }
 
 /// What to do with a chunk.
@@ -75,7 +78,7 @@ pub struct RemoveNodeArgs {
     pub yes: bool,
 }
 
-fn node_number(text: &str) -> Result<u64, String> {
+pub(super) fn node_number(text: &str) -> Result<u64, String> {
     let number = text.strip_prefix("node-").unwrap_or(text).parse::<u64>();
     number.ok().filter(|n| *n > 0).ok_or_else(|| "a node is a number from 1, or node-<number>".to_owned())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cairn_proto::handshake;
 use cairn_proto::v1::data_client::DataClient;
+use cairn_proto::v1::members_client::MembersClient;
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_types::ClusterId;
 use cairn_types::limits::MESSAGE_BYTES_MAX;
@@ -74,6 +75,10 @@ impl Connections {
         Ok(MetaClient::new(self.channel(address)?)
             .max_decoding_message_size(MESSAGE_ROOM)
             .max_encoding_message_size(MESSAGE_ROOM))
+    }
+
+    pub(crate) fn members(&self, address: &str) -> Result<MembersClient<Channel>, Cause> {
+        Ok(MembersClient::new(self.channel(address)?))
     }
 
     pub(crate) fn data(&self, address: &str) -> Result<DataClient<Channel>, Cause> {

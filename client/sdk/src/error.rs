@@ -245,7 +245,13 @@ impl Cause {
                 | ServiceError::LossDiffers { .. }
                 | ServiceError::NothingLeft { .. }
                 | ServiceError::NodeAlive { .. }
-                | ServiceError::NoSuchNode { .. } => ErrorKind::Invalid,
+                | ServiceError::NoSuchNode { .. }
+                | ServiceError::MemberIdUsed { .. }
+                | ServiceError::NoSuchMember { .. }
+                | ServiceError::MemberUnreachable { .. }
+                | ServiceError::NotWaiting { .. }
+                | ServiceError::NoLiveMajority { .. } => ErrorKind::Invalid,
+                ServiceError::MemberBehind { .. } => ErrorKind::Retry,
                 ServiceError::Corrupt { .. } | ServiceError::Diverged { .. } => ErrorKind::Corrupt,
                 ServiceError::UnderStore => ErrorKind::Unavailable,
             },

@@ -33,6 +33,7 @@ mod growth;
 mod listing;
 mod lock;
 mod loss;
+mod members;
 mod meta;
 mod mount;
 mod names;
@@ -74,5 +75,8 @@ pub use tree_listing::{TreeEntry, TreeListing, TreeOptions};
 pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
-pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatFsReply, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{
+    DataNode, GroupMember, GroupStatusReply, LostChunk, MetaServer, ServerStatusReply, StatFsReply,
+    StatusReply, TakeSnapshotReply, UndecidedChunk,
+};
 pub use cairn_types as types;

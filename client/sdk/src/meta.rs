@@ -8,6 +8,7 @@ use cairn_proto::ServiceError;
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::{HelloReply, HelloRequest};
 use cairn_types::{ClusterId, FsError};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
@@ -28,6 +29,8 @@ const REST: Duration = Duration::from_secs(5);
 pub(crate) struct Leader {
     connections: Connections,
     options: Arc<ConnectOptions>,
+    // One at a time asks who the members are.
+    refreshing: Arc<Semaphore>,
     // Guards: where the leader is believed to be, and every address heard of.
     known: Arc<Mutex<Known>>,
 }
@@ -39,6 +42,35 @@ struct Known {
     turn: usize,
     /// Servers that did not answer one, and until when they are left out.
     resting: HashMap<String, Instant>,
+}
+
+impl Known {
+    /// Takes the members from a server's answer: all of them, and no one else, when it is the leader's.
+    fn members(&mut self, reply: &HelloReply) {
+        let named = reply.members.iter().map(|member| &member.address).filter(|address| !address.is_empty());
+        if reply.leader == reply.node {
+            let named: Vec<String> = named.cloned().collect();
+            if !named.is_empty() {
+                self.addresses = named;
+            }
+            return;
+        }
+        for address in named {
+            if !self.addresses.contains(address) {
+                self.addresses.push(address.clone());
+            }
+        }
+    }
+
+    /// Goes on to the server after `from`, or to the first when `from` is none of them any more.
+    fn leave(&mut self, from: &str) {
+        let at = self.addresses.iter().position(|address| address == from).map_or(0, |at| at + 1);
+        if self.current == from
+            && let Some(next) = self.addresses.get(at).or(self.addresses.first())
+        {
+            self.current = next.clone();
+        }
+    }
 }
 
 /// How a failed attempt goes on.
@@ -61,8 +93,9 @@ impl Leader {
     ) -> Result<Self, Error> {
         let addresses = options.meta.clone();
         let current = addresses.first().cloned().unwrap_or_default();
+        let refreshing = Arc::new(Semaphore::new(1));
         let known = Known { current, addresses, turn: 0, resting: HashMap::new() };
-        let leader = Self { connections, options, known: Arc::new(Mutex::new(known)) };
+        let leader = Self { connections, options, refreshing, known: Arc::new(Mutex::new(known)) };
         let deadline = Instant::now() + leader.options.retry_budget;
         let mut pause = BACKOFF_FIRST;
         loop {
@@ -111,15 +144,27 @@ impl Leader {
             return Err(Error::new("connect", "", cause));
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for member in &reply.members {
-            if !member.address.is_empty() && !known.addresses.contains(&member.address) {
-                known.addresses.push(member.address.clone());
-            }
-        }
+        known.members(reply);
         if !reply.leader_address.is_empty() {
             known.current = reply.leader_address.clone();
         }
         Ok(())
+    }
+
+    /// Asks the leader who the members are, so that those who come are found when those who were
+    /// there have gone. What fails here is asked again later.
+    pub(crate) async fn refresh(&self) {
+        let Ok(_one) = self.refreshing.try_acquire() else { return };
+        match self.hello(&self.current()).await {
+            // A server that does not lead may be behind, or removed.
+            Ok(reply) if reply.leader == reply.node && reply.leader != 0 => {
+                if let Err(error) = self.learn(&reply) {
+                    tracing::warn!(%error, "the metadata servers were not learned");
+                }
+            }
+            Ok(_) => {}
+            Err(cause) => tracing::debug!(%cause, "the metadata leader did not name the members"),
+        }
     }
 
     /// The connections that it calls over.
@@ -150,13 +195,7 @@ impl Leader {
 
     /// Goes on to the server after `from`, unless somebody else has done so already.
     fn leave(&self, from: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.current == from
-            && let Some(at) = known.addresses.iter().position(|a| a == from)
-        {
-            let next = (at + 1) % known.addresses.len();
-            known.current = known.addresses[next].clone();
-        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).leave(from);
     }
 
     /// Calls the leader, again and again until it answers, refuses, or the budget is used up.
@@ -283,12 +322,20 @@ impl Leader {
         let deadline = Instant::now() + budget;
         let mut pause = BACKOFF_FIRST;
         let mut carried_out = false;
+        let mut moved = false;
         loop {
             let address = self.current();
             let left = deadline.saturating_duration_since(Instant::now());
             let limit = self.options.rpc_deadline.min(left).max(Duration::from_millis(1));
             let cause = match attempt(address.clone(), limit).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if moved {
+                        let leader = self.clone();
+                        // Another leader may have come with other members.
+                        tokio::spawn(async move { leader.refresh().await });
+                    }
+                    return Ok(answer);
+                }
                 Err(cause) => cause,
             };
             let next = next_step(&cause);
@@ -303,12 +350,16 @@ impl Leader {
             }
             match next {
                 Next::Redirect(leader) if leader != address => {
+                    moved = true;
                     self.go_to(leader);
                     pause = BACKOFF_FIRST;
                     continue;
                 }
                 Next::Same => {}
-                _ => self.leave(&address),
+                _ => {
+                    moved = true;
+                    self.leave(&address);
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF_MAX);
@@ -364,5 +415,50 @@ fn next_step(cause: &Cause) -> Next {
             _ => Next::Stop,
         },
         _ => Next::Stop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_proto::v1::MetaMember;
+
+    use super::*;
+
+    fn answer(node: u64, leader: u64, members: &[&str]) -> HelloReply {
+        let member =
+            |(n, address): (usize, &&str)| MetaMember { node: n as u64 + 1, address: (*address).to_owned() };
+        let members = members.iter().enumerate().map(member).collect();
+        HelloReply { node, leader, members, ..HelloReply::default() }
+    }
+
+    fn known(addresses: &[&str]) -> Known {
+        let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
+        Known { current: addresses[0].clone(), addresses }
+    }
+
+    #[test]
+    fn the_leader_s_members_are_all_there_are_and_another_s_are_more() {
+        let mut servers = known(&["a", "b"]);
+        servers.members(&answer(2, 1, &["b", "c", ""]));
+        assert_eq!(servers.addresses, ["a", "b", "c"], "a follower may be behind");
+        servers.members(&answer(3, 3, &["c", "d"]));
+        assert_eq!(servers.addresses, ["c", "d"], "a and b are gone");
+        servers.members(&answer(3, 3, &[]));
+        assert_eq!(servers.addresses, ["c", "d"]);
+    }
+
+    #[test]
+    fn a_server_that_is_no_member_any_more_is_left_for_the_first() {
+        let mut servers = known(&["a", "b"]);
+        for next in ["b", "a", "b"] {
+            let from = servers.current.clone();
+            servers.leave(&from);
+            assert_eq!(servers.current, next);
+        }
+        servers.members(&answer(3, 3, &["c", "d"]));
+        servers.leave("b");
+        assert_eq!(servers.current, "c");
+        servers.leave("b");
+        assert_eq!(servers.current, "c", "somebody else has left it already");
     }
 }

@@ -332,7 +332,10 @@ async fn keep_alive(session: Session) {
             .await;
         match renewed {
             // A new leader may promise another time.
-            Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
+            Ok(reply) => {
+                session.numbers().lease = lease_of(reply.lease_ms);
+                session.leader.refresh().await;
+            }
             Err(error) => {
                 if error.fs() == Some(&FsError::SessionExpired) {
                     session.has_expired(id);

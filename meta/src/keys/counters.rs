@@ -1,5 +1,5 @@
-//! `counters`: five rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
-//! [`EventCounter`] and [`Trees`].
+//! `counters`: six rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
+//! [`EventCounter`], [`Trees`] and [`Servers`](super::servers::Servers).
 
 use bincode::{Decode, Encode};
 use cairn_types::{

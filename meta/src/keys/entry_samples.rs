@@ -11,6 +11,7 @@ use super::chunks::PlacedReplica;
 use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
+use super::servers::DirectoryId;
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, Wanted};
 use crate::namespace::{Command, Operation, Placement, Target, TimeChange, XattrMode};
@@ -95,6 +96,8 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::EndRemoval { node },
         Command::OpenSessionAs { client: "c".into(), credentials: samples::credentials() },
         Command::PurgeTree { top: InodeId(6) },
+        Command::AdmitServer { node: NodeId(4), directory: DirectoryId([0xd4; 16]) },
+        Command::RetireServer { node: NodeId(2) },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -131,6 +134,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::EndRemoval { .. } => "end_removal",
         Command::OpenSessionAs { .. } => "open_session_as",
         Command::PurgeTree { .. } => "purge_tree",
+        Command::AdmitServer { .. } => "admit_server",
+        Command::RetireServer { .. } => "retire_server",
     }
 }
 

@@ -39,6 +39,7 @@
 //! counters  "trees"                 → removed trees that are not all gone
 //! trees     ino                     → directory, removed with all below it
 //! branches  ino, place in its stack → directory of a removed tree that is being emptied
+//! counters  "servers"               → metadata servers ever added or removed
 //! ```
 
 pub mod chunks;
@@ -71,6 +72,7 @@ pub mod removed;
 mod round_trip_tests;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod servers;
 pub mod sessions;
 pub mod trees;
 pub mod writers;

@@ -14,6 +14,12 @@ use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, UploadChunk, Work};
 use super::places::Place;
 use super::removed::RemovedNode;
+use super::servers::{DirectoryId, KnownServer, Servers};
+
+pub fn servers() -> Servers {
+    let server = |node, byte, removed| KnownServer { node, directory: DirectoryId([byte; 16]), removed };
+    Servers { known: vec![server(NodeId(2), 0, true), server(NodeId(4), 0xd4, false)] }
+}
 use super::trees::{Branch, RemovedTree};
 
 pub fn policy() -> Policy {

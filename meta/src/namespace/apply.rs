@@ -11,8 +11,8 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, concat, copy_range, create, import, intent, link, lock, mkdir, mknod, mount,
-    node, open, pack, punch_hole, purge, remove_tree, rename, replica, rmdir, seal, session, set_attr,
-    set_policy, symlink, transact, unlink, xattr,
+    node, open, pack, punch_hole, purge, remove_tree, rename, replica, rmdir, seal, server, session,
+    set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -161,6 +161,8 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::RetireDisk { disk } => node::retire(state, *disk),
         Command::RemoveNode { node, incarnation } => node::remove(state, *node, *incarnation),
         Command::EndRemoval { node } => node::end_removal(state, *node),
+        Command::AdmitServer { node, directory } => server::admit(state, *node, *directory),
+        Command::RetireServer { node } => server::retire(state, *node),
         Command::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
         }

@@ -9,6 +9,7 @@ use cairn_types::{
 
 use super::operation::Operation;
 use crate::keys::contents::ContentId;
+use crate::keys::servers::DirectoryId;
 
 /// Format byte of an encoded [`Entry`].
 pub const ENTRY_FORMAT: u8 = 1;
@@ -306,6 +307,20 @@ pub enum Command {
     PurgeTree {
         /// The directory that was removed.
         top: InodeId,
+    },
+    /// Gives an id to a metadata server that is to become a member, for ever. Repeated for the same
+    /// directory it changes nothing; `Exists` when the id is, or was, another one's.
+    AdmitServer {
+        /// The server's id.
+        node: NodeId,
+        /// Its directory.
+        directory: DirectoryId,
+    },
+    /// A metadata server is about to leave the group: its id is never used again. Repeated it changes
+    /// nothing.
+    RetireServer {
+        /// The server's id.
+        node: NodeId,
     },
 }
 

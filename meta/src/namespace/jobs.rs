@@ -11,6 +11,7 @@ use crate::keys::orphans::Orphan;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
 use crate::keys::removed::RemovedNode;
+use crate::keys::servers::{self, Servers};
 use crate::keys::sessions::SessionRecord;
 use crate::keys::trees::{self, RemovedTree};
 use crate::keys::{self, RowFault, intents};
@@ -105,6 +106,14 @@ pub fn nodes(rows: &dyn Rows) -> Result<Vec<DiskRecord>, RowFault> {
 pub fn removed(rows: &dyn Rows) -> Result<Vec<RemovedNode>, RowFault> {
     let found = keys::scan(rows, &KeyRange::default(), NODES_MAX)?;
     Ok(found.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The metadata servers that were ever added or removed.
+///
+/// # Errors
+/// A fault of the store.
+pub fn servers(rows: &dyn Rows) -> Result<Servers, RowFault> {
+    Ok(keys::get(rows, servers::KEY)?.unwrap_or_default())
 }
 
 /// Unlinked inodes to be purged after `after`, `limit` at most.

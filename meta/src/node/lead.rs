@@ -77,11 +77,12 @@ pub async fn name_cluster(node: Node, policy: Policy, random: &dyn Random, stop:
     }
 }
 
-/// The voter, other than this server, that has most of the log.
+/// The voter, other than this server, that has most of the log, of those that answer.
 fn successor(metrics: &Metrics) -> Option<u64> {
     let replication = metrics.replication.as_ref()?;
     let others = metrics.membership_config.voter_ids().filter(|id| *id != metrics.id);
-    others.max_by_key(|id| (replication.get(id).copied().flatten(), std::cmp::Reverse(*id)))
+    let live = |id: u64| super::silent_ms(metrics, id).is_some_and(|ms| ms <= super::REACHABLE_MS);
+    others.max_by_key(|id| (live(*id), replication.get(id).copied().flatten(), std::cmp::Reverse(*id)))
 }
 
 /// Hands leadership over and waits until another server has it.
@@ -92,6 +93,9 @@ pub async fn transfer(node: &Node, to: Option<NodeId>, deadline: Duration) -> Re
     }
     let to = match to {
         Some(to) if to == node.id() => return Ok(()),
+        Some(to) if super::silent_ms(&metrics, to.0).is_some_and(|ms| ms > super::REACHABLE_MS) => {
+            return Err(NodeError::Silent { node: to });
+        }
         Some(to) if metrics.membership_config.voter_ids().any(|id| id == to.0) => to.0,
         Some(to) => return Err(NodeError::NotVoter { node: to }),
         None => successor(&metrics).ok_or(NodeError::NotVoter { node: node.id() })?,

@@ -8,16 +8,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, LogIndex, NodeId, Policy, Random};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
 use super::compare::Comparison;
 use super::form::{self, Newcomer};
+use super::join::{self, Joiner};
 use super::read::Reader;
-use super::{Node, Shared, lead};
+use super::{Node, Shared, lead, members};
 use crate::identity::{Identity, IdentityError};
+use crate::keys::servers::DirectoryId;
 use crate::raft::engine::{ConfigError, Fatal, InitializeError, RaftConfig, SnapshotPolicy};
 use crate::raft::flusher::{FlushCounts, Flusher};
 use crate::raft::log_disk::{LogDisk, LogError, RocksLog};
@@ -25,11 +27,11 @@ use crate::raft::log_store::{DurableMark, LogStore};
 use crate::raft::machine::{Pace, StateMachine};
 use crate::raft::met::{Met, MetError};
 use crate::raft::network::Network;
-use crate::raft::service::RaftService;
+use crate::raft::service::{Own, RaftService};
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::Standing;
 use crate::raft::state::{StateDir, StateError};
-use crate::raft::{Raft, TypeConfig, durable};
+use crate::raft::{Raft, TypeConfig, directory, durable};
 
 /// Faults that may wait to be looked at: one of each task that tells any.
 const FAULTS: usize = 3;
@@ -48,6 +50,9 @@ pub struct Settings {
     /// The first members with their addresses, this server among them; used when the directory is
     /// new.
     pub members: BTreeMap<NodeId, String>,
+    /// Servers of a cluster that this one is to be added to, `host:port`; used when the directory is
+    /// new, and then it forms none. Empty: it forms one.
+    pub join: Vec<String>,
     /// The root's policy, used when the cluster is made.
     pub policy: Policy,
     /// A leader's heartbeat, in milliseconds.
@@ -80,8 +85,8 @@ pub enum StartError {
     /// The log is empty, and another member has a promise from this server: its directory was lost.
     #[error(
         "{node} has an empty Raft log, but {peer} knows it as a member of {}: its directory was lost, and with it \
-         what it had acknowledged; restore the directory, or leave this server out (a change of the \
-         members, by which a new id could take its place, is not built yet)", named(.cluster)
+         what it had acknowledged; restore the directory, or remove this server (`cairn admin raft remove`) and add \
+         one with a new id", named(.cluster)
     )]
     Lost {
         /// This server.
@@ -90,6 +95,26 @@ pub enum StartError {
         peer: NodeId,
         /// The cluster, if that one knows.
         cluster: Option<ClusterId>,
+    },
+    /// The id under which this server waits to be added is another's, or was.
+    #[error(
+        "{server} says that the id of {node} is, or was, that of another server (or of this one, with a directory \
+         that is lost): start it with an empty directory under an id that was never used"
+    )]
+    IdUsed {
+        /// This server.
+        node: NodeId,
+        /// Who said so.
+        server: String,
+    },
+    /// The directory was made to join a cluster, and nobody is named that could say whether it was
+    /// added.
+    #[error(
+        "{dir}: this directory was made to join a cluster, and was never added to one: name its servers in join"
+    )]
+    NeverAdded {
+        /// The directory.
+        dir: PathBuf,
     },
     /// The directory belongs to a cluster, but its log is empty.
     #[error(
@@ -170,6 +195,8 @@ struct Files {
     incoming: PathBuf,
     log_store: LogStore,
     machine: StateMachine,
+    snapshots: Arc<Snapshots>,
+    directory: DirectoryId,
     met: Arc<Met>,
     flusher: JoinHandle<()>,
     flushes: Arc<FlushCounts>,
@@ -177,7 +204,7 @@ struct Files {
 }
 
 impl Files {
-    fn open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
+    fn open(settings: &Settings, clock: &Arc<dyn Clock>, random: &dyn Random) -> Result<Self, StartError> {
         let dir = settings.dir.clone();
         let mut identity = Identity::claim(&dir, settings.id)?;
         let incoming = dir.join("incoming");
@@ -196,7 +223,7 @@ impl Files {
         let closed = [log_closed, state_dir.closed()];
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
         let (clock, pace) = (Arc::clone(clock), settings.pace.clone());
-        let machine = StateMachine::open(state_dir, snapshots, mark.clone(), clock, pace)?;
+        let machine = StateMachine::open(state_dir, Arc::clone(&snapshots), mark.clone(), clock, pace)?;
         let log_store = LogStore::open(disk, queue, mark)?;
         let known = *machine.view().cluster.borrow();
         if let Some(cluster) = known {
@@ -205,7 +232,56 @@ impl Files {
         if let Some(cluster) = identity.cluster().filter(|_| log_store.is_new()) {
             return Err(StartError::LogLost { dir, cluster });
         }
-        Ok(Self { identity, incoming, log_store, machine, met, flusher, flushes, closed })
+        let path = dir.join("directory");
+        let joins = log_store.is_new() && !settings.join.is_empty();
+        let directory = if joins { directory::claim(&path, random)? } else { directory::read(&path)? };
+        if log_store.is_new() && !joins && directory != DirectoryId::default() {
+            return Err(StartError::NeverAdded { dir });
+        }
+        Ok(Self {
+            identity,
+            incoming,
+            log_store,
+            machine,
+            snapshots,
+            directory,
+            met,
+            flusher,
+            flushes,
+            closed,
+        })
+    }
+}
+
+/// How a server begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// It may be that of a group that was formed; alone it forms one.
+    First,
+    /// Its log is empty, and others are to form the group with it, or have.
+    Newcomer,
+    /// Its log is empty, and it waits to be added.
+    Joiner,
+    /// It was added once: it never forms a group.
+    Added,
+}
+
+impl Beginning {
+    fn of(empty: bool, directory: DirectoryId, settings: &Settings) -> Self {
+        match (empty, directory != DirectoryId::default()) {
+            (true, true) => Self::Joiner,
+            (false, true) => Self::Added,
+            (true, false) if settings.members.len() > 1 => Self::Newcomer,
+            (_, false) => Self::First,
+        }
+    }
+
+    fn standing(self) -> Standing {
+        match self {
+            Self::First | Self::Added => Standing::Sure,
+            Self::Newcomer => Standing::Asking,
+            Self::Joiner => Standing::Waiting,
+        }
     }
 }
 
@@ -222,8 +298,9 @@ impl Started {
     ) -> Result<Self, StartError> {
         let config = raft_config(&settings)?;
         form::check_new(&settings).await?;
-        let files = Files::open(&settings, &clock)?;
-        let Files { identity, incoming, log_store, machine, met, flusher, flushes, closed } = files;
+        let files = Files::open(&settings, &clock, random.as_ref())?;
+        let Files { identity, incoming, log_store, machine, snapshots, directory, .. } = files;
+        let Files { met, flusher, flushes, closed, .. } = files;
         let empty = log_store.is_new();
         let view = machine.view();
         let own_cluster = watch::Sender::new(identity.cluster());
@@ -233,9 +310,15 @@ impl Started {
             .map_err(StartError::Raft)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fault, faults) = mpsc::channel(FAULTS);
-        let newcomer = empty && settings.members.len() > 1;
-        let standing = watch::Sender::new(if newcomer { Standing::Asking } else { Standing::Sure });
-        let own = (raft.clone(), settings.id.0, view.marks.clone());
+        let beginning = Beginning::of(empty, directory, &settings);
+        let standing = watch::Sender::new(beginning.standing());
+        let own = Own {
+            raft: raft.clone(),
+            node: settings.id.0,
+            directory,
+            state: Arc::clone(&view.current),
+            marks: view.marks.clone(),
+        };
         let service = RaftService::new(
             own,
             Arc::clone(&clock),
@@ -253,12 +336,20 @@ impl Started {
             faults: fault.clone(),
         };
         tasks.spawn(comparison.run(stop.clone()));
-        if newcomer {
-            let (id, members, faults) = (settings.id, settings.members, fault.clone());
-            let (raft, clock) = (raft.clone(), Arc::clone(&clock));
-            tasks.spawn(Newcomer { raft, id, members, clock, standing, faults }.run(stop.clone()));
-        } else {
-            form::form(&raft, &settings.members).await?;
+        let (id, unfit, told) = (settings.id, fault.clone(), standing.clone());
+        match beginning {
+            Beginning::Newcomer => {
+                let members = settings.members;
+                let (raft, clock) = (raft.clone(), Arc::clone(&clock));
+                let newcomer = Newcomer { raft, id, members, clock, standing: told, faults: unfit };
+                tasks.spawn(newcomer.run(stop.clone()));
+            }
+            Beginning::Joiner => {
+                let joiner = Joiner { id, directory, servers: settings.join, standing: told, faults: unfit };
+                tasks.spawn(joiner.run(stop.clone()));
+            }
+            Beginning::First => form::form(&raft, &settings.members).await?,
+            Beginning::Added => {}
         }
         let (reader, rounds) = Reader::new();
         let leadership = watch::Sender::new(None);
@@ -274,8 +365,15 @@ impl Started {
                 leadership: leadership.subscribe(),
                 flushes,
                 service,
+                standing: standing.subscribe(),
+                snapshots,
+                log_dir: settings.dir.join("raft"),
+                changing: Arc::new(Semaphore::new(1)),
             }),
         };
+        let silence = Duration::from_millis(settings.election_ms.1.saturating_mul(2));
+        tasks.spawn(join::watch_removal(node.clone(), directory, standing, silence, stop.clone()));
+        tasks.spawn(members::finish_changes(node.clone(), stop.clone()));
         tasks.spawn(lead::watch_leadership(raft.clone(), leadership, stop.clone()));
         tasks.spawn(rounds.run(node.clone(), stop.clone()));
         tasks.spawn(keep_snapshots(raft, view.flushed, stop.clone()));

@@ -2,6 +2,7 @@
 
 mod diverged;
 mod joining;
+mod members;
 mod reads;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
         id,
         dir: dir.to_owned(),
         members,
+        join: Vec::new(),
         policy: Policy::cluster(),
         heartbeat_ms: 100,
         election_ms: (400, 800),

@@ -10,9 +10,11 @@
 //! Durability: an entry counts on this server once the flusher's fsync of the log covers it; the
 //! state has no log of its own and is flushed now and then, so that a restart replays the rest.
 
+pub mod admission;
 #[cfg(test)]
 mod damage_tests;
 pub mod digest;
+pub mod directory;
 pub mod durable;
 pub mod engine;
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
 use cairn_proto::v1::{
-    DigestMark, DigestsReply, DigestsRequest, RaftMessage, ReadIndexReply, ReadIndexRequest,
-    SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
+    AdmissionReply, AdmissionRequest, ApplicantReply, ApplicantRequest, DigestMark, DigestsReply,
+    DigestsRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotManifest, SnapshotPiece,
+    StandingReply, StandingRequest, snapshot_piece,
 };
 use cairn_proto::{BadMessage, ServiceError, handshake};
 use cairn_types::limits::RPC_DEADLINE_MS;
-use cairn_types::{Clock, ClusterId};
+use cairn_types::{Clock, ClusterId, NodeId};
 use futures::{Stream, StreamExt};
 use openraft::ReadPolicy;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
@@ -22,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::admission::{self, Admission};
 use super::digest::Marks;
+use super::machine::Current;
 use super::met::Met;
 use super::network::MESSAGE_BYTES_MAX;
 use super::record::{
@@ -33,6 +36,23 @@ use super::snapshot::Snapshot;
 use super::snapshot_wire::{self, ReceiveError};
 use super::standing::Standing;
 use super::types::{Raft, TypeConfig};
+use crate::keys::servers::DirectoryId;
+use crate::store::Store;
+
+/// Who serves.
+#[derive(Clone)]
+pub struct Own {
+    /// The Raft core.
+    pub raft: Raft,
+    /// The server's id.
+    pub node: u64,
+    /// Its directory.
+    pub directory: DirectoryId,
+    /// Its state.
+    pub state: Arc<Current>,
+    /// The digests of its state.
+    pub marks: watch::Receiver<Marks>,
+}
 
 /// How long a round to a majority may take on a follower's behalf.
 const READ_INDEX: Duration = Duration::from_millis(RPC_DEADLINE_MS);
@@ -42,6 +62,8 @@ const READ_INDEX: Duration = Duration::from_millis(RPC_DEADLINE_MS);
 pub struct RaftService {
     raft: Raft,
     node: u64,
+    directory: DirectoryId,
+    state: Arc<Current>,
     cluster: watch::Receiver<Option<ClusterId>>,
     standing: watch::Receiver<Standing>,
     marks: watch::Receiver<Marks>,
@@ -55,12 +77,11 @@ pub struct RaftService {
 }
 
 impl RaftService {
-    /// Serves `raft` of server `node`, whose state has the digests `marks`, until `stop`, as far as
-    /// its `standing` allows. Who makes a promise is written down in `met`. Snapshots are received
-    /// under `incoming`.
+    /// Serves `own` Raft core until `stop`, as far as its `standing` allows. Who makes a
+    /// promise is written down in `met`. Snapshots are received under `incoming`.
     #[must_use]
     pub fn new(
-        (raft, node, marks): (Raft, u64, watch::Receiver<Marks>),
+        own: Own,
         clock: Arc<dyn Clock>,
         cluster: watch::Receiver<Option<ClusterId>>,
         standing: watch::Receiver<Standing>,
@@ -70,7 +91,23 @@ impl RaftService {
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
         let (heard, received) = (watch::Sender::new(None), Arc::default());
-        Self { raft, node, cluster, standing, marks, met, incoming, received, receiving, clock, heard, stop }
+        let Own { raft, node, directory, state, marks } = own;
+        Self {
+            raft,
+            node,
+            directory,
+            state,
+            cluster,
+            standing,
+            marks,
+            met,
+            incoming,
+            received,
+            receiving,
+            clock,
+            heard,
+            stop,
+        }
     }
 
     /// True when a leader has called within this time.
@@ -108,8 +145,40 @@ impl RaftService {
     /// unreachable.
     fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
         self.check_caller(metadata)?;
-        if *self.standing.borrow() == Standing::Asking {
-            return Err(Status::unavailable("this server still asks whether it was a member before"));
+        let why = match *self.standing.borrow() {
+            Standing::Sure | Standing::Unsure => return Ok(()),
+            Standing::Asking => "this server still asks whether it was a member before",
+            Standing::Waiting => "this server waits to be added",
+            Standing::Removed => "this server was removed from the group",
+        };
+        Err(Status::unavailable(why))
+    }
+
+    /// How a server stands, as this one's state has it.
+    ///
+    /// # Errors
+    /// `Stopping` when the state is closed, `Internal` when it cannot be read.
+    fn standing_of(&self, node: u64, directory: DirectoryId) -> Result<Admission, ServiceError> {
+        let state = self.state.get().ok_or(ServiceError::Stopping)?;
+        let rows = state.store().snapshot();
+        admission::judge(rows.as_ref(), NodeId(node), directory).map_err(|error| {
+            tracing::error!(%error, cause = ?error, "the members cannot be read from the state");
+            ServiceError::Internal
+        })
+    }
+
+    /// How this server stands, as its own state has it.
+    ///
+    /// # Errors
+    /// As [`Self::standing_of`].
+    pub fn own_standing(&self) -> Result<Admission, ServiceError> {
+        self.standing_of(self.node, self.directory)
+    }
+
+    /// No vote for a server that was removed: it does not know, and its log may be as long as ours.
+    fn check_voter(&self, from: u64) -> Result<(), Status> {
+        if self.standing_of(from, DirectoryId::default())? == Admission::Removed {
+            return Err(Status::unavailable("the candidate was removed from the group"));
         }
         Ok(())
     }
@@ -254,6 +323,7 @@ impl RaftRpc for RaftService {
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
+        self.check_voter(from)?;
         self.note(from)?;
         let reply = self.raft.vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
@@ -262,6 +332,7 @@ impl RaftRpc for RaftService {
     async fn pre_vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
+        self.check_voter(from)?;
         let reply = self.raft.pre_vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
     }
@@ -311,6 +382,37 @@ impl RaftRpc for RaftService {
                 Err(ServiceError::Deadline.into())
             }
         }
+    }
+
+    async fn applicant(
+        &self,
+        request: Request<ApplicantRequest>,
+    ) -> Result<Response<ApplicantReply>, Status> {
+        self.check_caller(request.metadata())?;
+        if request.into_inner().group != 0 {
+            return Err(BadMessage("group").into());
+        }
+        let none = self.directory == DirectoryId::default();
+        let directory = if none { Vec::new() } else { self.directory.0.to_vec() };
+        let waiting = *self.standing.borrow() == Standing::Waiting;
+        Ok(Response::new(ApplicantReply { node: self.node, directory: directory.into(), waiting }))
+    }
+
+    async fn admission(
+        &self,
+        request: Request<AdmissionRequest>,
+    ) -> Result<Response<AdmissionReply>, Status> {
+        self.check_caller(request.metadata())?;
+        let AdmissionRequest { group, from, directory } = request.into_inner();
+        self.check_addresses(group, from, self.node)?;
+        let directory = directory.as_ref().try_into().map_err(|_| BadMessage("directory"))?;
+        let cluster = *self.cluster.borrow();
+        // A removed server's state is old: it knows nothing of the others any more.
+        let member = !matches!(*self.standing.borrow(), Standing::Removed | Standing::Waiting);
+        let known = cluster.filter(|_| member);
+        let admission = self.standing_of(from, DirectoryId(directory))?.number();
+        let cluster_id = known.map(|id| id.0.to_vec()).unwrap_or_default().into();
+        Ok(Response::new(AdmissionReply { node: self.node, cluster_id, admission }))
     }
 
     async fn snapshot(

@@ -139,6 +139,15 @@ impl Snapshots {
     }
 }
 
+/// Bytes of the files in `dir`, not below; 0 when it cannot be read.
+pub async fn bytes_in(dir: PathBuf) -> u64 {
+    let summed = move || {
+        let files = fs::read_dir(dir).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|m| m.len()).sum()
+    };
+    tokio::task::spawn_blocking(summed).await.unwrap_or(0)
+}
+
 /// Reads what the snapshot in `dir` covers.
 fn read_applied(dir: &Path) -> io::Result<SnapshotMeta> {
     let bytes = fs::read(dir.join(APPLIED_FILE))?;

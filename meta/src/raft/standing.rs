@@ -21,6 +21,10 @@ pub enum Standing {
     Unsure,
     /// It does: its log is not empty, or no member has ever had a promise from it.
     Sure,
+    /// Not yet: its log is empty, and it waits to be added to a cluster.
+    Waiting,
+    /// No more: it was a member, and was removed.
+    Removed,
 }
 
 /// What one member knows of the server that asks.

@@ -70,6 +70,7 @@ impl From<NodeError> for ServiceError {
             NodeError::Overloaded => ServiceError::Overloaded,
             NodeError::Stopping => ServiceError::Stopping,
             NodeError::NotVoter { .. } => ServiceError::Malformed { field: "to".to_owned() },
+            NodeError::Silent { node } => ServiceError::MemberUnreachable { node },
             NodeError::Fatal => ServiceError::Internal,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_proto::v1::members_server::Members;
 use cairn_proto::v1::meta_server::Meta;
 use cairn_proto::v1::nodes_server::Nodes;
 use cairn_proto::{ServiceError, WireError, handshake, v1};
@@ -11,8 +12,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, lock, loss, mutate, nodes, pull, removal, report, seal, session, split, stat,
-    statfs, status, wait, watch, xattrs,
+    Context, extents, list, lock, loss, members, mutate, nodes, pull, removal, report, seal, session, split,
+    stat, statfs, status, wait, watch, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -215,5 +216,44 @@ impl Nodes for NodesService {
 
     async fn seal_planned(&self, r: Request<v1::SealPlannedRequest>) -> Answered<v1::Chunk> {
         self.0.call("SealPlanned", r, async |ctx, m, d| nodes::seal_planned(&ctx, m, d).await).await
+    }
+}
+
+/// The `Members` service.
+#[derive(Clone)]
+pub struct MembersService(Verbs);
+
+impl MembersService {
+    /// Serves operators.
+    #[must_use]
+    pub fn new(context: Arc<Context>) -> Self {
+        Self(Verbs { context })
+    }
+}
+
+#[tonic::async_trait]
+impl Members for MembersService {
+    async fn group_status(&self, r: Request<v1::GroupStatusRequest>) -> Answered<v1::GroupStatusReply> {
+        self.0.call("GroupStatus", r, async |ctx, _, _| members::group(&ctx)).await
+    }
+
+    async fn server_status(&self, r: Request<v1::ServerStatusRequest>) -> Answered<v1::ServerStatusReply> {
+        self.0.call("ServerStatus", r, async |ctx, _, _| Ok(members::server(&ctx).await)).await
+    }
+
+    async fn add_member(&self, r: Request<v1::AddMemberRequest>) -> Answered<v1::MemberReply> {
+        self.0.call("AddMember", r, async |ctx, m, _| members::add(&ctx, m).await).await
+    }
+
+    async fn promote_member(&self, r: Request<v1::PromoteMemberRequest>) -> Answered<v1::MemberReply> {
+        self.0.call("PromoteMember", r, async |ctx, m, _| members::promote(&ctx, m).await).await
+    }
+
+    async fn remove_member(&self, r: Request<v1::RemoveMemberRequest>) -> Answered<v1::MemberReply> {
+        self.0.call("RemoveMember", r, async |ctx, m, _| members::remove(&ctx, m).await).await
+    }
+
+    async fn take_snapshot(&self, r: Request<v1::TakeSnapshotRequest>) -> Answered<v1::TakeSnapshotReply> {
+        self.0.call("TakeSnapshot", r, async |ctx, _, d| members::snapshot(&ctx, d).await).await
     }
 }

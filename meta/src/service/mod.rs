@@ -6,6 +6,7 @@ mod extents;
 mod list;
 mod lock;
 mod loss;
+mod members;
 pub mod meta;
 mod mutate;
 mod nodes;
@@ -26,6 +27,7 @@ mod xattrs;
 
 use std::sync::Arc;
 
+use cairn_proto::v1::members_server::MembersServer;
 use cairn_proto::v1::meta_server::MetaServer;
 use cairn_proto::v1::nodes_server::NodesServer;
 use cairn_proto::{ServiceError, WireError, v1};
@@ -118,8 +120,9 @@ fn refusal(error: NamespaceError) -> WireError {
     }
 }
 
-/// Both services of a metadata server, with their limits.
-pub type Servers = (MetaServer<meta::MetaService>, NodesServer<meta::NodesService>);
+/// The services of a metadata server, with their limits.
+pub type Servers =
+    (MetaServer<meta::MetaService>, NodesServer<meta::NodesService>, MembersServer<meta::MembersService>);
 
 /// The services on `ground`, and the future that runs the leader's jobs, and what tells watchers,
 /// until `shutdown`.
@@ -138,8 +141,9 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let members = MembersServer::new(meta::MembersService::new(context.clone()));
     let nodes = NodesServer::new(meta::NodesService::new(context))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    ((meta, nodes), jobs)
+    ((meta, nodes, members), jobs)
 }

@@ -7,10 +7,8 @@ use cairn_types::NodeId;
 
 use super::{Context, loss};
 use crate::namespace::{jobs, read};
-use crate::node::{Consistency, MemberStatus};
+use crate::node::{Consistency, MemberStatus, REACHABLE_MS};
 
-/// A member that answered within this time is reachable.
-const REACHABLE_MS: u64 = 3000;
 /// Undecided chunks that a status lists, at most; it counts all.
 const UNDECIDED_MAX: usize = 64;
 

@@ -186,6 +186,32 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts one more metadata server, empty, that waits to be added to the running ones
+    /// (`cairn admin raft add`). Answers its place in `metas`; its id is one more.
+    ///
+    /// # Errors
+    /// When there is no port, or the process cannot be started.
+    pub fn join_meta(&mut self) -> Result<usize, ClusterError> {
+        let ports = free_ports(2)?;
+        let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
+        let place = self.metas.len();
+        let mut server =
+            Server::new("meta", place + 1, &self.directory, &self.binary, address(0), address(1), Vec::new());
+        let running =
+            self.metas.iter_mut().filter_map(|m| m.is_running().then(|| format!("{:?}", m.address())));
+        let join = running.collect::<Vec<_>>().join(", ");
+        server.configure(&format!(
+            "id = {}\ndir = {:?}\nlisten = {:?}\nhttp = {:?}\njoin = [{join}]\n",
+            place + 1,
+            server.directory(),
+            server.address(),
+            server.http(),
+        ))?;
+        server.start()?;
+        self.metas.push(server);
+        Ok(place)
+    }
+
     /// The directory that holds everything.
     #[must_use]
     pub fn directory(&self) -> &Path {

@@ -18,6 +18,7 @@ mod files;
 mod handles;
 mod hung_nodes;
 mod locks;
+mod members;
 mod metadata_failover;
 mod mounts;
 mod posix;

@@ -23,6 +23,7 @@ pub(super) mod rename;
 pub(super) mod replica;
 pub(super) mod rmdir;
 pub(super) mod seal;
+pub(super) mod server;
 pub(super) mod session;
 pub(super) mod set_attr;
 pub(super) mod set_policy;

@@ -7,6 +7,7 @@ mod group;
 mod import;
 mod locks;
 mod loss;
+mod members;
 mod names;
 mod persist;
 mod posix;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cairn_proto::v1::members_client::MembersClient;
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::nodes_client::NodesClient;
@@ -85,6 +87,7 @@ struct Cluster {
     id: ClusterId,
     meta: MetaClient<Channel>,
     nodes: NodesClient<Channel>,
+    members: MembersClient<Channel>,
     node: Node,
     stop: CancellationToken,
     /// What runs below the services; a test may take and stop it.
@@ -127,6 +130,7 @@ impl Cluster {
             id,
             dir: dir.path().join("meta"),
             members,
+            join: Vec::new(),
             policy: manner.policy,
             heartbeat_ms: manner.heartbeat_ms,
             election_ms: manner.election_ms,
@@ -148,19 +152,21 @@ impl Cluster {
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
         };
-        let ((meta, nodes), jobs) = super::start(ground, stop.clone());
+        let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);
         let router = Server::builder()
             .add_service(node.raft_service().into_server())
             .add_service(meta)
-            .add_service(nodes);
+            .add_service(nodes)
+            .add_service(members);
         let address = listener.local_addr().expect("an address");
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
         let channel = connect(address).await;
-        let (meta, nodes) = (MetaClient::new(channel.clone()), NodesClient::new(channel));
+        let (meta, nodes) = (MetaClient::new(channel.clone()), NodesClient::new(channel.clone()));
+        let members = MembersClient::new(channel);
         let started = Some(started);
-        Self { clock, id: ClusterId::default(), meta, nodes, node, stop, started, _dir: dir }
+        Self { clock, id: ClusterId::default(), meta, nodes, members, node, stop, started, _dir: dir }
     }
 
     /// The cluster's id, while this server leads it.
