@@ -1,5 +1,7 @@
 //! `cairn admin`: what only an operator may decide.
 
+mod fsck;
+
 use cairn_sdk::types::{ChunkId, NodeId, ReplicaHealth};
 use cairn_sdk::{Cause, Client, Loss, Removal, ReplicaAnswer};
 use comfy_table::{Table, presets};
@@ -18,6 +20,7 @@ pub async fn run(at: &Connect, args: AdminArgs) -> Result<(), CliError> {
     let outcome = match command {
         AdminCommand::Chunk(ChunkCommand::AcceptLoss(args)) => accept_loss(&client, &args, json).await,
         AdminCommand::Node(NodeCommand::Remove(args)) => remove_node(&client, &args, json).await,
+        AdminCommand::Fsck(args) => fsck::run(&client, &args, json).await,
     };
     let closed = client.close().await;
     outcome?;

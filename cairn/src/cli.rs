@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
+pub use admin::{
+    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, FsckArgs, NodeCommand, RemoveNodeArgs,
+};
 pub use fs::{AppendArgs, FsArgs, FsCommand, LsArgs, PolicyArgs, TailArgs, TransferArgs};
 
 /// A filesystem namespace over S3.
@@ -310,6 +312,11 @@ mod tests {
         assert!(json("cairn admin chunk accept-loss chunk-7 --json"));
         assert!(!json("cairn admin chunk accept-loss 7 --yes"));
         assert!(json("cairn admin node remove node-101 --yes --json"));
+        assert!(json("cairn admin fsck --repair --json"));
+        assert!(
+            Cli::read("cairn admin fsck --repair --server 2".split(' ')).is_err(),
+            "only the leader repairs"
+        );
     }
 
     #[test]

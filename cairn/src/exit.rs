@@ -60,6 +60,12 @@ pub enum CliError {
         /// The flags that accept it.
         flags: String,
     },
+    /// A check of the metadata found damage that is there still.
+    #[error("{left} findings are left: docs/OPERATIONS.md says what each means")]
+    Damage {
+        /// How many.
+        left: u64,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -88,6 +94,7 @@ impl CliError {
                 ) => 3,
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
+            Self::Damage { .. } => 4,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Server { code, .. } => *code,
             Self::Task(_) => 70,

@@ -26,6 +26,7 @@ mod connection;
 mod error;
 mod fetch;
 mod file;
+mod fsck;
 mod gather;
 mod growth;
 mod listing;
@@ -50,6 +51,7 @@ pub use attributes::AttrChange;
 pub use client::Client;
 pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
+pub use fsck::{Fsck, FsckOptions};
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
 pub use mount::{MountOptions, MountStatus};
@@ -59,5 +61,7 @@ pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
 
-pub use cairn_proto::v1::{DataNode, LostChunk, MetaServer, StatusReply, UndecidedChunk};
+pub use cairn_proto::v1::{
+    DataNode, FsckFinding, FsckOutcome, FsckProgress, LostChunk, MetaServer, StatusReply, UndecidedChunk,
+};
 pub use cairn_types as types;

@@ -1,7 +1,10 @@
-//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`].
+//! `counters`: three rows, the [`ClusterRecord`], the [`ContentCounter`] and [`Granted`], and a
+//! [`Repaired`] for each count that was ever mended.
 
 use bincode::{Decode, Encode};
-use cairn_types::{ChunkId, ClusterId, InodeId, IntentId, MountId, NodeId, PackId, SessionId, Timestamp};
+use cairn_types::{
+    ChunkId, ClusterId, InodeId, IntentId, LogIndex, MountId, NodeId, PackId, SessionId, Timestamp,
+};
 
 use super::Record;
 use crate::store::Table;
@@ -115,4 +118,22 @@ pub struct Granted {
 
 impl Record for Granted {
     const TABLE: Table = Table::Counters;
+}
+
+/// When a count, or what else one look at it cannot tell, was last mended: a finding of a check
+/// before that is not mended again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Repaired {
+    /// The entry that mended it.
+    pub at: LogIndex,
+}
+
+impl Record for Repaired {
+    const TABLE: Table = Table::Counters;
+}
+
+/// The key of a [`Repaired`]: what was mended.
+#[must_use]
+pub fn repaired_key(what: &str) -> Vec<u8> {
+    [b"repaired ", what.as_bytes()].concat()
 }

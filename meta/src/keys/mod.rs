@@ -28,6 +28,7 @@
 //! counters  ""                      → identity, time, next ids, counts
 //! counters  "contents"              → how many contents were made
 //! counters  "granted"               → bytes granted to open chunks
+//! counters  "repaired " what        → the entry that last mended it
 //! ```
 
 pub mod chunks;

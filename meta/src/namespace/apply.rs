@@ -8,8 +8,8 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::Operation;
 use super::ops::{
-    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, replica,
-    rmdir, seal, session, set_attr, set_policy, symlink, unlink,
+    cluster, commit, create, import, intent, link, mkdir, mount, node, open, pack, purge, rename, repair,
+    replica, rmdir, seal, session, set_attr, set_policy, symlink, unlink,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -161,6 +161,7 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::StrikeReplicas { node, chunks } => replica::strike(state, *node, chunks),
         Command::Purge { ino } => purge::purge(state, *ino),
         Command::PurgeContent { content } => purge::purge_content(state, *content),
+        Command::Repair { seen, finding } => repair::repair(state, *seen, finding),
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }

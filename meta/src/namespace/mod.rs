@@ -10,6 +10,7 @@
 
 pub mod apply;
 mod bounds;
+pub mod check;
 mod chunks;
 pub mod command;
 mod content;

@@ -11,7 +11,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status, wait,
+    Context, extents, fsck, list, loss, mutate, nodes, pull, removal, report, seal, session, stat, status,
+    wait,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -61,6 +62,7 @@ impl MetaService {
 #[tonic::async_trait]
 impl Meta for MetaService {
     type ListStream = list::ListStream;
+    type FsckStream = fsck::FsckStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -137,6 +139,10 @@ impl Meta for MetaService {
         r: Request<v1::TransferLeaderRequest>,
     ) -> Answered<v1::TransferLeaderReply> {
         self.0.call("TransferLeader", r, async |ctx, m, d| status::transfer(&ctx, m, d).await).await
+    }
+
+    async fn fsck(&self, r: Request<v1::FsckRequest>) -> Answered<Self::FsckStream> {
+        self.0.call("Fsck", r, async |ctx, m, _| fsck::fsck(&ctx, m).await).await
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod call;
 mod decode;
 mod extents;
+mod fsck;
 mod list;
 mod loss;
 pub mod meta;
@@ -26,6 +27,7 @@ use cairn_proto::v1::nodes_server::NodesServer;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::MESSAGE_BYTES_MAX;
 use cairn_types::{Clock, ClusterId, FsError, NodeId, Random};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::RowFault;
@@ -46,6 +48,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The machine's random source.
     pub random: Arc<dyn Random>,
+    /// One check of the state at a time.
+    pub checking: Arc<Semaphore>,
 }
 
 impl Context {
@@ -120,7 +124,7 @@ pub type Servers = (MetaServer<meta::MetaService>, NodesServer<meta::NodesServic
 pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Future<Output = ()> + Send) {
     let (node, clock, random) = (ground.node.clone(), ground.clock.clone(), ground.random.clone());
     let (leader, jobs) = Leader::start(ground, shutdown);
-    let context = Arc::new(Context { node, leader, clock, random });
+    let context = Arc::new(Context { node, leader, clock, random, checking: Arc::new(Semaphore::new(1)) });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

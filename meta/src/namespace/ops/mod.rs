@@ -13,6 +13,7 @@ pub(super) mod open;
 pub(super) mod pack;
 pub(super) mod purge;
 pub(super) mod rename;
+pub(super) mod repair;
 pub(super) mod replica;
 pub(super) mod rmdir;
 pub(super) mod seal;
