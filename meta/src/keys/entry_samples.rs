@@ -3,13 +3,14 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
-    IntentId, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
+    IntentId, LogIndex, NodeId, PackId, Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;
 use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{mark, object, policy};
+use crate::namespace::check::Finding;
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
 use crate::namespace::{Command, Operation, Placement, Target};
 
@@ -91,6 +92,10 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::RemoveNode { node, incarnation: Incarnation(6) },
         Command::StrikeReplicas { node, chunks: vec![chunk] },
         Command::EndRemoval { node },
+        Command::Repair {
+            seen: LogIndex(33),
+            finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
+        },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -125,6 +130,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::RemoveNode { .. } => "remove_node",
         Command::StrikeReplicas { .. } => "strike_replicas",
         Command::EndRemoval { .. } => "end_removal",
+        Command::Repair { .. } => "repair",
     }
 }
 

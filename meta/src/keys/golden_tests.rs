@@ -2,8 +2,8 @@
 //! raise the record's format byte, and be told in docs/FORMAT.md.
 
 use cairn_types::{
-    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, MountId, NodeId, PackId, Sequence,
-    SessionId, Timestamp, WriterId,
+    ChunkId, DiskId, ExtentSource, FileKind, FsError, InodeId, IntentId, LogIndex, MountId, NodeId, PackId,
+    Sequence, SessionId, Timestamp, WriterId,
 };
 
 use super::contents::ContentId;
@@ -77,6 +77,7 @@ golden! {
     counters: counters::KEY.to_vec(), cluster().to_bytes();
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
     counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();
+    counters_repaired: counters::repaired_key("inodes"), counters::Repaired { at: LogIndex(33) }.to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
 }

@@ -1,8 +1,8 @@
 //! What is written is read back; what is cut or garbled is refused and never a panic.
 
 use cairn_types::{
-    ChunkId, Epoch, ExtentSource, InodeId, IntentId, MountId, Name, NodeId, PackId, Sequence, SessionId,
-    Timestamp, WriterId,
+    ChunkId, Epoch, ExtentSource, InodeId, IntentId, LogIndex, MountId, Name, NodeId, PackId, Sequence,
+    SessionId, Timestamp, WriterId,
 };
 use proptest::prelude::*;
 
@@ -86,6 +86,7 @@ proptest! {
         back(&counters::ClusterRecord { time, ..samples::cluster() });
         back(&counters::ContentCounter { made: n[0] });
         back(&counters::Granted { bytes: n[0] });
+        back(&counters::Repaired { at: LogIndex(n[0]) });
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
         back(&contents::DetachedRow { from: n[0] });

@@ -156,8 +156,13 @@ impl Group {
 impl Node {
     /// Writes what is no record over a row of this server's state, as a bug or a bad disk would.
     pub fn spoil(&self, table: Table, key: Vec<u8>) {
+        self.plant(table, key, vec![0xff_u8]);
+    }
+
+    /// Writes a row of this server's state behind the state machine's back.
+    pub fn plant(&self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         let mut batch = WriteBatch::default();
-        batch.put(table, key, vec![0xff_u8]);
+        batch.put(table, key, value);
         self.shared.view.current.get().unwrap().store().write(batch).unwrap();
     }
 }

@@ -19,6 +19,7 @@ use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
 use cairn_meta::keys::{self, Record, held, links, writers};
+use cairn_meta::namespace::check::{Check, CheckBounds, Severity};
 use cairn_meta::store::{KeyRange, Rows, Table};
 use cairn_types::{ExtentSource, FileKind, Inode, InodeId, Persist};
 
@@ -43,6 +44,14 @@ pub fn check(rows: &dyn Rows) {
     check_counts(rows, &inodes);
     check_sessions(rows);
     check_objects(rows, &inodes);
+    check_finds_nothing(rows);
+}
+
+/// The server's own check, in small steps, agrees.
+fn check_finds_nothing(rows: &dyn Rows) {
+    let found = Check::all(rows, CheckBounds { rows_per_step: 7, sums_at_once: 3 }).unwrap();
+    let damage: Vec<_> = found.into_iter().filter(|f| f.severity() == Severity::Damage).collect();
+    assert_eq!(damage, []);
 }
 
 /// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root or an orphan.

@@ -184,7 +184,8 @@ fn link_count(look: &mut Look<'_>, inode: &Inode, counted: u32) -> Result<(), St
 /// What an inode at a name says of itself.
 fn named(look: &mut Look<'_>, parent: InodeId, name: &[u8], inode: &Inode) -> Result<(), StoreFault> {
     let alone = if inode.is_dir() { 2 } else { 1 };
-    if inode.nlink != alone {
+    let unlisted = look.tally.unlisted.get(&inode.ino).copied().unwrap_or(0);
+    if inode.nlink != alone || unlisted > 0 {
         let further = if inode.is_dir() {
             look.any(Table::Nodes, &nodes::all(inode.ino))?
         } else {
@@ -192,7 +193,6 @@ fn named(look: &mut Look<'_>, parent: InodeId, name: &[u8], inode: &Inode) -> Re
         };
         // With further ones it is counted where those are read.
         if !further {
-            let unlisted = look.tally.unlisted.get(&inode.ino).copied().unwrap_or(0);
             link_count(look, inode, alone + unlisted)?;
         }
     }
