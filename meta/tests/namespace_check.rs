@@ -7,6 +7,8 @@
 mod chunks;
 #[path = "namespace_model/driver.rs"]
 mod driver;
+#[path = "namespace_check/every_row.rs"]
+mod every_row;
 #[path = "namespace_check/extents.rs"]
 mod extents;
 #[path = "namespace_model/invariants.rs"]

@@ -32,9 +32,10 @@ pub type FsckStream = ReceiverStream<Result<v1::FsckProgress, Status>>;
 /// Begins a check. There is one at a time on a server.
 pub async fn fsck(ctx: &Arc<Context>, request: v1::FsckRequest) -> Result<FsckStream, WireError> {
     let permit = ctx.checking.clone().try_acquire_owned().map_err(|_| ServiceError::Overloaded)?;
-    let view = match request.local && !request.repair {
-        true => ctx.node.read_local()?,
-        false => ctx.node.read(Consistency::Linearizable).await?,
+    let view = if request.local && !request.repair {
+        ctx.node.read_local()?
+    } else {
+        ctx.node.read(Consistency::Linearizable).await?
     };
     let (sink, messages) = mpsc::channel(MESSAGES_MAX);
     let run = Run {
@@ -131,7 +132,7 @@ impl Run {
         let (_, reply) = proposed.map_err(|error| Ended::Failed(ServiceError::from(error).into()))?;
         let outcome = match reply {
             Ok(_) => {
-                tracing::warn!(kind = told.kind, "mended: {finding}");
+                tracing::warn!(kind = finding.kind(), "mended: {finding}");
                 metrics::counter!("cairn_meta_fsck_mended_total").increment(1);
                 v1::FsckOutcome::Mended
             }

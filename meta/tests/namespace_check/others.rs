@@ -185,7 +185,8 @@ fn a_count_is_mended_while_what_is_counted_comes_and_goes_and_once() {
     w.plant(|_, e| {
         e.change(counters::KEY.to_vec(), |cluster: &mut ClusterRecord| cluster.counts.inodes += 9);
     });
-    let [finding] = &w.found()[..] else { panic!("one finding") };
+    let found = w.found();
+    let [finding] = &found[..] else { panic!("{found:?}") };
     let seen = cairn_types::LogIndex(w.d.index);
     w.d.file("/a/new");
     let command = cairn_meta::namespace::Command::Repair { seen, finding: finding.clone() };

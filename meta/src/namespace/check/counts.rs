@@ -105,7 +105,12 @@ impl Pass for Totals {
     fn step(&mut self, look: &mut Look<'_>) -> Result<bool, StoreFault> {
         nodes(look)?;
         let record = look.rows.get(Table::Counters, counters::KEY)?;
-        let Some(bytes) = record else { return Ok(true) };
+        let Some(bytes) = record else {
+            if look.tally.counted(Counter::Inodes) > 0 {
+                look.unreadable(Table::Counters, counters::KEY);
+            }
+            return Ok(true);
+        };
         let Some(mut cluster) = look.read::<ClusterRecord>(counters::KEY, &bytes) else { return Ok(true) };
         let granted = look.at::<Granted>(counters::GRANTED_KEY)?;
         for counter in COUNTED {

@@ -481,3 +481,41 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number that the log carries, after the format byte.
+    fn number(finding: &Finding) -> usize {
+        usize::from(cairn_types::codec::encode(1, finding)[1])
+    }
+
+    #[test]
+    fn kinds_have_the_names_and_numbers_that_they_had() {
+        let (ino, chunk) = (InodeId(7), ChunkId(9));
+        let name = b"n\xff".to_vec();
+        let place = Finding::DanglingPlace { ino, parent: InodeId::ROOT, name };
+        let held = Finding::StrayHeld { session: SessionId(1), chunk };
+        let next = Finding::NextId { counter: Counter::Packs, next: 1, used: 2 };
+        let known = Finding::BeyondSeal { content: ino.into(), offset: 0, chunk, known: true };
+        for (finding, wanted, kind) in [
+            (Finding::NoRoot {}, 1, "no_root"),
+            (place.clone(), 4, "dangling_place"),
+            (Finding::Cycle { ino }, 11, "cycle"),
+            (known.clone(), 21, "beyond_seal"),
+            (held, 33, "stray_held"),
+            (Finding::StrayImport { ino }, 42, "stray_import"),
+            (next, 51, "next_id"),
+        ] {
+            assert_eq!((number(&finding), finding.kind()), (wanted, kind), "{finding:?}");
+            assert_eq!(Finding::KINDS.get(wanted), Some(&kind));
+        }
+        assert_eq!(Finding::KINDS.len(), 52);
+        assert_eq!(place.to_string(), "the place of ino-7 is 'n\\xff' in ino-1, and it is not there");
+        let fields = [("ino", "7"), ("parent", "1"), ("name", "n\\xff")].map(|(n, v)| (n, v.to_owned()));
+        assert_eq!(place.fields(), fields);
+        assert_eq!((known.severity(), place.severity()), (Severity::Known, Severity::Damage));
+        assert!(place.is_repairable() && !known.is_repairable());
+    }
+}

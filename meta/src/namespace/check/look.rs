@@ -9,11 +9,14 @@ use crate::keys::places::{self, Place};
 use crate::keys::{Record, orphans};
 use crate::store::{KeyRange, Row, Rows, StoreFault, Table};
 
-/// Directories that are climbed from one to the root, at most.
+/// Directories that are climbed to find a ring, at most.
 const CLIMB_MAX: usize = 1 << 20;
+/// Directories that are climbed to one that is unlinked, at most: those of a mount alone are unlinked
+/// with what is in them, and none is as deep.
+const ORPHANED_DEPTH_MAX: usize = 4096;
 
 /// A part of the check.
-pub(super) trait Pass: Send {
+pub(super) trait Pass: Send + Sync {
     /// What it looks at, for people.
     fn name(&self) -> &'static str;
 
@@ -170,13 +173,13 @@ fn above(rows: &dyn Rows, ino: InodeId) -> Result<Option<InodeId>, StoreFault> {
 /// True when an inode is unlinked, or hangs under one that is.
 pub(in crate::namespace) fn is_orphaned(rows: &dyn Rows, ino: InodeId) -> Result<bool, StoreFault> {
     let mut at = ino;
-    for _ in 0..CLIMB_MAX {
+    for _ in 0..ORPHANED_DEPTH_MAX {
         if rows.get(Table::Orphans, &orphans::key(at))?.is_some() {
             return Ok(true);
         }
         match above(rows, at)? {
-            Some(parent) if parent != ino => at = parent,
-            _ => return Ok(false),
+            Some(parent) => at = parent,
+            None => return Ok(false),
         }
     }
     Ok(false)

@@ -83,7 +83,7 @@ impl Pass for Keys {
                 continue;
             };
             let Some(row) = look.read::<ObjectRow>(&key, &bytes) else { continue };
-            let mount = MountId(number.iter().fold(0, |n, byte| n << 8 | u32::from(*byte)));
+            let mount = MountId(number.iter().fold(0, |n, byte| (n << 8) | u32::from(*byte)));
             look.tally.id(Counter::Mounts, u64::from(mount.0));
             if !stands_for(look, mount, object, &row)? {
                 look.found(Finding::StrayKey { mount, key: object.to_vec(), ino: row.ino });

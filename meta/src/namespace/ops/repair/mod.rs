@@ -12,9 +12,9 @@ mod sessions;
 use cairn_types::{FsError, LogIndex};
 
 use super::import::end_import_of;
-use crate::keys::{imports, objects};
+use crate::keys::{RowFault, imports, objects};
 use crate::namespace::check::{At, Finding, recheck};
-use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::error::{NamespaceError, Outcome, refuse};
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::Table;
@@ -25,6 +25,15 @@ pub fn repair(state: &mut State<'_, '_>, seen: LogIndex, finding: &Finding) -> O
     if !finding.is_repairable() {
         return refuse(FsError::InvalidRequest);
     }
+    match mend(state, seen, finding) {
+        Ok(()) => Ok(Answer::default()),
+        // An entry that stopped the server would stop it again at every start.
+        Err(NamespaceError::Fault(RowFault::Damaged { .. })) => refuse(FsError::Damaged),
+        Err(error) => Err(error),
+    }
+}
+
+fn mend(state: &mut State<'_, '_>, seen: LogIndex, finding: &Finding) -> Outcome<()> {
     match finding {
         Finding::NoPlace { ino, parent, name } => names::place(state, *ino, *parent, name)?,
         Finding::DanglingPlace { ino, .. } => names::drop_place(state, *ino)?,
@@ -59,7 +68,7 @@ pub fn repair(state: &mut State<'_, '_>, seen: LogIndex, finding: &Finding) -> O
         Finding::NextId { counter, used, .. } => counts::next_id(state, *counter, *used)?,
         _ => chunks::repair(state, finding)?,
     }
-    Ok(Answer::default())
+    Ok(())
 }
 
 /// Refuses when lookups say that it is not so any more.

@@ -135,7 +135,7 @@ fn counted_again(state: &State<'_, '_>, of: &Inode) -> Outcome<Option<u32>> {
         return Ok(None);
     }
     for (key, _) in rows {
-        let Place { parent, name } = links::place(&key)?;
+        let Ok(Place { parent, name }) = links::place(&key) else { return refuse(FsError::Damaged) };
         let row = at::<NodeRow>(&*state.txn, &nodes::key(parent, &name))?;
         count +=
             u32::from(row.is_readable_and(|row| matches!(row, NodeRow::Link { ino, .. } if ino == of.ino)));

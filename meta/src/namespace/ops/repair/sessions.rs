@@ -50,7 +50,8 @@ fn count_replies(state: &mut State<'_, '_>, session: SessionId) -> Outcome<()> {
     }
     let (mut kept, mut dropped) = (0, false);
     for (key, _) in rows {
-        if sessions::reply_sequence(&key)? < known.acknowledged_below {
+        let Ok(sequence) = sessions::reply_sequence(&key) else { return refuse(FsError::Damaged) };
+        if sequence < known.acknowledged_below {
             state.delete(Table::Replies, key);
             dropped = true;
         } else {
