@@ -271,3 +271,28 @@ fn an_intent_that_nothing_waits_for_ends() {
     let left = jobs::intents_of(&w.d.store, FIRST, 10).unwrap();
     assert_eq!(left.iter().filter(|i| matches!(i.work, Work::DeletePack { .. })).count(), 2);
 }
+
+#[test]
+fn a_pack_that_would_be_deleted_then_is_left() {
+    left(
+        |w, e| {
+            e.change(packs::key(w.dead_pack), |pack: &mut PackRecord| {
+                (pack.live_chunks, pack.live_bytes) = (2, 20);
+            });
+        },
+        |w| {
+            vec![Finding::PackCounts {
+                pack: w.dead_pack,
+                recorded_chunks: 2,
+                recorded_bytes: 20,
+                counted_chunks: 0,
+                counted_bytes: 0,
+                chunks: jobs::queue(&w.d.store, Queue::Garbage, None, 9)
+                    .unwrap()
+                    .into_iter()
+                    .map(|waiting| ChunkId(waiting.id))
+                    .collect(),
+            }]
+        },
+    );
+}

@@ -477,6 +477,8 @@ impl Finding {
     pub fn is_repairable(&self) -> bool {
         match self {
             Self::LiveBytes { settled, .. } => *settled,
+            // It would be deleted from S3, and a chunk's lost record may be what makes it look dead.
+            Self::PackCounts { counted_chunks, .. } => *counted_chunks > 0,
             _ => self.kind_is_mended(),
         }
     }

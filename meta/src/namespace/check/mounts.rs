@@ -4,6 +4,7 @@ use cairn_types::{Inode, InodeId, MountId};
 
 use super::look::{At, Cursor, Look, Pass};
 use super::{Counter, Finding};
+use crate::keys::extents;
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::mounts::{self, MountRecord};
 use crate::keys::objects::{self, ObjectRow};
@@ -40,7 +41,8 @@ pub(super) fn named(
     let object = [import.prefix.as_slice(), name].concat();
     let row = look.at::<ObjectRow>(&objects::key(mount, &object))?;
     // A row that names another file is found where the rows are looked at.
-    if row.is_absent() {
+    let no_bytes = inode.size > 0 && !look.any(Table::Extents, &extents::starting_at(ino.into(), 0))?;
+    if row.is_absent() || no_bytes {
         look.found(Finding::MissingKey { ino });
     }
     Ok(())

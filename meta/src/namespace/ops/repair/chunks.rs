@@ -75,7 +75,8 @@ fn pack_counts(state: &mut State<'_, '_>, pack: PackId, listed: &[ChunkId]) -> O
             live_bytes = live_bytes.saturating_add(chunk.live_bytes);
         }
     }
-    if (known.live_chunks, known.live_bytes) == (live_chunks, live_bytes) {
+    // One that died meanwhile is looked at again: see `Finding::is_repairable`.
+    if live_chunks == 0 || (known.live_chunks, known.live_bytes) == (live_chunks, live_bytes) {
         return refuse(FsError::NotFound);
     }
     (known.live_chunks, known.live_bytes) = (live_chunks, live_bytes);
