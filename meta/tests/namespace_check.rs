@@ -56,7 +56,7 @@ fn mended(plant: impl FnOnce(&World, &mut Edit<'_>), expected: impl FnOnce(&Worl
     let expected = expected(&world);
     assert_eq!(world.found(), expected);
     let seen = cairn_types::LogIndex(world.d.index);
-    let mut mend = |finding: &Finding, world: &mut World| {
+    let mend = |finding: &Finding, world: &mut World| {
         assert!(finding.is_repairable(), "{finding:?}");
         world.d.propose(cairn_meta::namespace::Command::Repair { seen, finding: finding.clone() })
     };

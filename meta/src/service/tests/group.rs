@@ -12,7 +12,7 @@ use super::data_node::FakeNode;
 use super::{Cluster, LONG, Manner, Session, eventually};
 
 /// One cluster seen through each of its three servers.
-pub async fn three() -> Vec<Cluster> {
+pub(super) async fn three() -> Vec<Cluster> {
     let mut listeners = Vec::new();
     for _ in 0..3 {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -33,7 +33,7 @@ pub async fn three() -> Vec<Cluster> {
 }
 
 /// The server that leads and has told its name to all.
-pub async fn leader(servers: &mut [Cluster], not: Option<usize>) -> usize {
+pub(super) async fn leader(servers: &mut [Cluster], not: Option<usize>) -> usize {
     let (leader, id) = eventually("a server leads", async || {
         for (at, server) in servers.iter().enumerate().filter(|(at, _)| Some(*at) != not) {
             if let Some(id) = server.led().await {
