@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! names      nodes, links, places, orphans: names, link counts, what no path reaches
-//! extents    extents, contents, detached: what a file's bytes are
+//! extents    what a file's bytes are
+//! contents   contents, detached: files that were cut
 //! sums       chunks and packs against all that points into them
 //! chunks     chunks, queues, held; packs      chunks ↔ who waits for them
 //! mounts     keys, imports, mounts
@@ -17,6 +18,7 @@
 //! ```
 
 mod chunks;
+mod contents;
 mod counter;
 mod counts;
 mod described;
@@ -79,6 +81,7 @@ impl Check {
         let mut passes: Vec<Box<dyn Pass>> = Vec::new();
         passes.extend(names::passes());
         passes.extend(extents::passes());
+        passes.extend(contents::passes());
         passes.extend(sums::passes());
         passes.extend(chunks::passes());
         passes.extend(mounts::passes());
