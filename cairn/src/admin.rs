@@ -1,5 +1,6 @@
 //! `cairn admin`: what only an operator may decide.
 
+mod fsck;
 mod raft;
 
 use cairn_sdk::types::{ChunkId, NodeId, ReplicaHealth};
@@ -20,6 +21,7 @@ pub async fn run(at: &Connect, args: AdminArgs) -> Result<(), CliError> {
     let outcome = match command {
         AdminCommand::Chunk(ChunkCommand::AcceptLoss(args)) => accept_loss(&client, &args, json).await,
         AdminCommand::Node(NodeCommand::Remove(args)) => remove_node(&client, &args, json).await,
+        AdminCommand::Fsck(args) => fsck::run(&client, &args, json).await,
         AdminCommand::Raft(command) => raft::run(&client, command, json).await,
     };
     let closed = client.close().await;

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use admin::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, NodeCommand, RemoveNodeArgs};
+pub use admin::{
+    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, FsckArgs, NodeCommand, RemoveNodeArgs,
+};
 pub use fs::{
     AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, RmArgs, TailArgs,
     TransferArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,
@@ -321,6 +323,11 @@ mod tests {
         assert!(json("cairn admin node remove node-101 --yes --json"));
         assert!(json("cairn admin raft status --json"));
         assert!(json("cairn admin --json raft add node-4 h:7100 --learner"));
+        assert!(json("cairn admin fsck --repair --json"));
+        assert!(
+            Cli::read("cairn admin fsck --repair --server 2".split(' ')).is_err(),
+            "only the leader repairs"
+        );
     }
 
     #[test]

@@ -90,6 +90,12 @@ pub enum CliError {
         /// Entries that it lacks.
         lag: u64,
     },
+    /// A check of the metadata found damage that is there still.
+    #[error("{left} findings are left: docs/OPERATIONS.md says what each means")]
+    Damage {
+        /// How many.
+        left: u64,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -118,6 +124,7 @@ impl CliError {
                 ) => 3,
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
+            Self::Damage { .. } => 4,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::CatchUp { .. } => 3,
             Self::Server { code, .. } | Self::Command { code } => *code,

@@ -26,6 +26,23 @@ pub enum AdminCommand {
     /// Grow, shrink and look at the group of metadata servers, while it runs
     #[command(subcommand)]
     Raft(super::raft::RaftCommand),
+    /// Check the metadata, and mend what can be mended
+    Fsck(FsckArgs),
+}
+
+/// `cairn admin fsck`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It reads one point in time and runs beside clients. Exit codes: 0 nothing is wrong, or all is mended;\n\
+    4 damage is left; 3 it could not finish. docs/OPERATIONS.md says what each finding means."
+)]
+pub struct FsckArgs {
+    /// Mend what can be mended; what no path reaches is hung into /lost+found
+    #[arg(long, conflicts_with = "server")]
+    pub repair: bool,
+    /// Check the state of this metadata server instead of the leader's: 2 or node-2
+    #[arg(long, value_name = "N", value_parser = node_number)]
+    pub server: Option<u64>,
 }
 
 /// What to do with a chunk.

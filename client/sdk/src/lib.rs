@@ -28,6 +28,7 @@ mod error;
 mod fetch;
 mod file;
 mod freshness;
+mod fsck;
 mod gather;
 mod growth;
 mod listing;
@@ -61,6 +62,7 @@ pub use client::Client;
 pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
 pub use freshness::Aged;
+pub use fsck::{Fsck, FsckOptions};
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use lock::{HeldLock, LockGuard, Locks};
 pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
@@ -76,7 +78,7 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, GroupMember, GroupStatusReply, LostChunk, MetaServer, ServerStatusReply, StatFsReply,
-    StatusReply, TakeSnapshotReply, UndecidedChunk,
+    DataNode, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk, MetaServer,
+    ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -4,6 +4,8 @@
 //! where too many lay for one entry: from the cut on it then has another content, and what lay
 //! there is detached, to be removed in steps.
 
+use std::fmt;
+
 use bincode::{Decode, Encode};
 use cairn_types::InodeId;
 
@@ -24,6 +26,18 @@ impl ContentId {
     #[must_use]
     pub fn later(n: u64) -> Self {
         Self(LATER | n)
+    }
+
+    /// The `n` of [`ContentId::later`]; `None` when it is an inode's number.
+    #[must_use]
+    pub fn number(self) -> Option<u64> {
+        (self.0 & LATER != 0).then_some(self.0 & !LATER)
+    }
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "content-{}", self.0)
     }
 }
 

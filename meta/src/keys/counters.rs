@@ -1,5 +1,6 @@
 //! `counters`: six rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
-//! [`EventCounter`], [`Trees`] and [`Servers`](super::servers::Servers).
+//! [`EventCounter`], [`Trees`] and [`Servers`](super::servers::Servers), and a [`Repaired`] for each
+//! count that was ever mended.
 
 use bincode::{Decode, Encode};
 use cairn_types::{
@@ -160,4 +161,22 @@ pub struct Trees {
 
 impl Record for Trees {
     const TABLE: Table = Table::Counters;
+}
+
+/// When a count, or what else one look at it cannot tell, was last mended: a finding of a check
+/// before that is not mended again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Repaired {
+    /// The entry that mended it.
+    pub at: LogIndex,
+}
+
+impl Record for Repaired {
+    const TABLE: Table = Table::Counters;
+}
+
+/// The key of a [`Repaired`]: what was mended.
+#[must_use]
+pub fn repaired_key(what: &str) -> Vec<u8> {
+    [b"repaired ", what.as_bytes()].concat()
 }

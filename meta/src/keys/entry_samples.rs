@@ -12,6 +12,7 @@ use super::contents::ContentId;
 use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
+use crate::namespace::check::Finding;
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, Wanted};
 use crate::namespace::{Command, Operation, Placement, Target, TimeChange, XattrMode};
@@ -98,6 +99,10 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         Command::PurgeTree { top: InodeId(6) },
         Command::AdmitServer { node: NodeId(4), directory: DirectoryId([0xd4; 16]) },
         Command::RetireServer { node: NodeId(2) },
+        Command::Repair {
+            seen: LogIndex(33),
+            finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
+        },
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -136,6 +141,7 @@ fn command_name(command: &Command) -> &'static str {
         Command::PurgeTree { .. } => "purge_tree",
         Command::AdmitServer { .. } => "admit_server",
         Command::RetireServer { .. } => "retire_server",
+        Command::Repair { .. } => "repair",
     }
 }
 

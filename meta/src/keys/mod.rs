@@ -40,6 +40,7 @@
 //! trees     ino                     → directory, removed with all below it
 //! branches  ino, place in its stack → directory of a removed tree that is being emptied
 //! counters  "servers"               → metadata servers ever added or removed
+//! counters  "repaired " what        → the entry that last mended it
 //! ```
 
 pub mod chunks;

@@ -29,8 +29,14 @@ pub enum Queue {
 /// The row's key.
 #[must_use]
 pub fn key(queue: Queue, order: Timestamp, id: u64) -> Vec<u8> {
+    key_of(queue as u8, order, id)
+}
+
+/// As [`key`], of a queue's number.
+#[must_use]
+pub fn key_of(queue: u8, order: Timestamp, id: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(17);
-    key.push(queue as u8);
+    key.push(queue);
     // The sign bit is turned, so that negative times sort before positive ones.
     key.extend_from_slice(&(order.0.cast_unsigned() ^ (1 << 63)).to_be_bytes());
     key.extend_from_slice(&id.to_be_bytes());

@@ -11,7 +11,7 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, concat, copy_range, create, import, intent, link, lock, mkdir, mknod, mount,
-    node, open, pack, punch_hole, purge, remove_tree, rename, replica, rmdir, seal, server, session,
+    node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server, session,
     set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
@@ -172,6 +172,7 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::Purge { ino } => purge::purge(state, *ino),
         Command::PurgeContent { content } => purge::purge_content(state, *content),
         Command::PurgeTree { top } => remove_tree::purge(state, *top),
+        Command::Repair { seen, finding } => repair::repair(state, *seen, finding),
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }

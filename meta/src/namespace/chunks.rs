@@ -248,12 +248,12 @@ fn checked_placement(policy: Policy, placement: Option<&Placement>) -> Result<&P
     if fits && nodes.contains(&placement.primary) { Ok(placement) } else { Err(FsError::InvalidRequest) }
 }
 
-fn too_few_copies(record: &ChunkRecord) -> bool {
+pub(super) fn too_few_copies(record: &ChunkRecord) -> bool {
     let copies = record.sealed.as_ref().map_or(record.replicas.len(), |s| s.holders.len());
     !record.is_dead() && record.place.is_none() && copies < usize::from(record.policy.replicas)
 }
 
-fn waits_for_s3(record: &ChunkRecord) -> bool {
+pub(super) fn waits_for_s3(record: &ChunkRecord) -> bool {
     record.sealed.is_some()
         && !record.is_dead()
         && record.place.is_none()
@@ -262,13 +262,13 @@ fn waits_for_s3(record: &ChunkRecord) -> bool {
 
 /// The bytes that a chunk may grow to without asking, as far as they will wait for S3. One whose
 /// seal has begun grows no more; it may wait for ever for a node that is gone.
-fn granted(record: &ChunkRecord) -> u64 {
+pub(super) fn granted(record: &ChunkRecord) -> u64 {
     let counts = record.state == ChunkState::Open && record.policy.persist != Persist::Never;
     if counts { record.activation.grant_bytes } else { 0 }
 }
 
 /// The queues that a chunk stands in, with its order there.
-fn waits_in(record: &ChunkRecord) -> Vec<(Queue, Timestamp)> {
+pub(super) fn waits_in(record: &ChunkRecord) -> Vec<(Queue, Timestamp)> {
     let opened = record.activation.time;
     let mut out = Vec::new();
     match (record.state, &record.sealed) {

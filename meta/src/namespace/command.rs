@@ -3,10 +3,11 @@
 use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
 use cairn_types::{
-    Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, Incarnation, InodeId, IntentId, NodeId, PackId,
-    Policy, Sequence, SessionId, Timestamp, WriterMark,
+    Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, Incarnation, InodeId, IntentId, LogIndex, NodeId,
+    PackId, Policy, Sequence, SessionId, Timestamp, WriterMark,
 };
 
+use super::check::Finding;
 use super::operation::Operation;
 use crate::keys::contents::ContentId;
 use crate::keys::servers::DirectoryId;
@@ -321,6 +322,13 @@ pub enum Command {
     RetireServer {
         /// The server's id.
         node: NodeId,
+    },
+    /// Mends what a check found, if it is so still: `NotFound` when it is not.
+    Repair {
+        /// The last entry that the checked state had applied.
+        seen: LogIndex,
+        /// What was found.
+        finding: Finding,
     },
 }
 

@@ -11,6 +11,7 @@
 mod acl;
 pub mod apply;
 mod bounds;
+pub mod check;
 mod chunks;
 pub mod command;
 mod content;

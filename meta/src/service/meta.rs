@@ -12,8 +12,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, list, lock, loss, members, mutate, nodes, pull, removal, report, seal, session, split,
-    stat, statfs, status, wait, watch, xattrs,
+    Context, extents, fsck, list, lock, loss, members, mutate, nodes, pull, removal, report, seal, session,
+    split, stat, statfs, status, wait, watch, xattrs,
 };
 
 type Answered<R> = Result<Response<R>, Status>;
@@ -64,6 +64,7 @@ impl MetaService {
 impl Meta for MetaService {
     type ListStream = list::ListStream;
     type WatchStream = watch::WatchStream;
+    type FsckStream = fsck::FsckStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -179,6 +180,10 @@ impl Meta for MetaService {
         r: Request<v1::TransferLeaderRequest>,
     ) -> Answered<v1::TransferLeaderReply> {
         self.0.call("TransferLeader", r, async |ctx, m, d| status::transfer(&ctx, m, d).await).await
+    }
+
+    async fn fsck(&self, r: Request<v1::FsckRequest>) -> Answered<Self::FsckStream> {
+        self.0.call("Fsck", r, async |ctx, m, _| fsck::fsck(&ctx, m).await).await
     }
 }
 

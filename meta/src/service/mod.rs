@@ -3,6 +3,7 @@
 pub mod call;
 mod decode;
 mod extents;
+mod fsck;
 mod list;
 mod lock;
 mod loss;
@@ -33,6 +34,7 @@ use cairn_proto::v1::nodes_server::NodesServer;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::MESSAGE_BYTES_MAX;
 use cairn_types::{Clock, ClusterId, FsError, NodeId, Random};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::RowFault;
@@ -55,6 +57,8 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// What watchers are told from.
     hub: Arc<watch::hub::Hub>,
+    /// One check of the state at a time.
+    pub checking: Arc<Semaphore>,
 }
 
 impl Context {
@@ -137,7 +141,8 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
     let jobs = async move {
         tokio::join!(jobs, steps.run(told));
     };
-    let context = Arc::new(Context { node, leader, clock, random, hub });
+    let context =
+        Arc::new(Context { node, leader, clock, random, hub, checking: Arc::new(Semaphore::new(1)) });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

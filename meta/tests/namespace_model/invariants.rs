@@ -21,6 +21,7 @@ use cairn_meta::keys::sessions::SessionRecord;
 use cairn_meta::keys::trees::{self, Branch, RemovedTree};
 use cairn_meta::keys::xattrs::{XattrRow, XattrTotals};
 use cairn_meta::keys::{self, Record, held, links, writers};
+use cairn_meta::namespace::check::{Check, CheckBounds, Severity};
 use cairn_meta::store::{KeyRange, Rows, Table};
 use cairn_types::{ExtentSource, FileKind, Inode, InodeId, Persist};
 
@@ -48,6 +49,14 @@ pub fn check(rows: &dyn Rows) {
     check_sessions(rows);
     check_objects(rows, &inodes);
     locks::check(rows);
+    check_finds_nothing(rows);
+}
+
+/// The server's own check, in small steps, agrees.
+fn check_finds_nothing(rows: &dyn Rows) {
+    let found = Check::all(rows, CheckBounds { rows_per_step: 7, sums_at_once: 3 }).unwrap();
+    let damage: Vec<_> = found.into_iter().filter(|f| f.severity() == Severity::Damage).collect();
+    assert_eq!(damage, []);
 }
 
 #[path = "lock_invariants.rs"]

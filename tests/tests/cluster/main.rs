@@ -15,6 +15,7 @@ mod cli_json;
 mod deploy;
 mod fault_proxy;
 mod files;
+mod fsck;
 mod handles;
 mod hung_nodes;
 mod locks;

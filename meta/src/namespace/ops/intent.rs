@@ -40,7 +40,8 @@ pub fn fail(state: &mut State<'_, '_>, intent: IntentId, permanent: bool, messag
     Ok(Answer::default())
 }
 
-fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<()> {
+/// Ends an intent for good.
+pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<()> {
     let intent = record.intent;
     match &record.work {
         Work::Upload { pack, key, chunks } => {

@@ -20,6 +20,7 @@ pub(super) mod punch_hole;
 pub(super) mod purge;
 pub(super) mod remove_tree;
 pub(super) mod rename;
+pub(super) mod repair;
 pub(super) mod replica;
 pub(super) mod rmdir;
 pub(super) mod seal;

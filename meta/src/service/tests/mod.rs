@@ -3,6 +3,7 @@
 mod cut;
 mod data_node;
 mod faults;
+mod fsck;
 mod group;
 mod import;
 mod locks;
