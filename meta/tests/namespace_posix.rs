@@ -37,6 +37,21 @@ fn path() -> impl Strategy<Value = Target> {
     })
 }
 
+/// A name in the root that is mostly there.
+fn near() -> impl Strategy<Value = Target> {
+    let name = prop_oneof![1 => Just(""), 3 => Just("a"), 3 => Just("b")];
+    (name, prop::bool::weighted(0.3)).prop_map(|(name, no_follow)| Target {
+        ino: InodeId::ROOT,
+        path: name.into(),
+        no_follow,
+    })
+}
+
+/// A name in the root that is mostly free.
+fn spare() -> impl Strategy<Value = Target> {
+    prop_oneof![Just("d"), Just("e"), Just("f")].prop_map(Target::path)
+}
+
 fn kind() -> impl Strategy<Value = FileKind> {
     let device = |minor| DeviceNumber { major: 8, minor };
     prop_oneof![
@@ -111,15 +126,15 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => (path(), mode(), owner(), few(0.3), few(0.5)).prop_map(|(target, mode, (uid, gid), exclusive, truncate)| Operation::Create {
             target: target.no_follow(), mode, uid, gid, exclusive, truncate, extents: Vec::new() }),
         1 => (path(), owner()).prop_map(|(target, (uid, gid))| Operation::Symlink { target, to: b"/nowhere".to_vec(), uid, gid }),
-        3 => (path(), path()).prop_map(|(from, to)| Operation::Link { from, to }),
+        4 => (prop_oneof![path(), near()], prop_oneof![path(), spare()]).prop_map(|(from, to)| Operation::Link { from, to }),
         2 => path().prop_map(|target| Operation::Unlink { target }),
         2 => path().prop_map(|target| Operation::Rmdir { target }),
         6 => (path(), path(), 0u8..6).prop_map(|(from, to, how)| Operation::Rename { from, to, no_replace: how == 0, exchange: how == 1 }),
         5 => set_attr(),
         3 => (1u64..14, 0u64..30).prop_map(|(ino, at)| Operation::Commit {
             ino: InodeId(ino), extents: vec![extent(at, 3, cairn_types::ChunkId(1), at)], expected_length: None }),
-        8 => (path(), xattr_name(), value(), xattr_mode).prop_map(|(target, name, value, mode)| Operation::SetXattr { target, name, value, mode }),
-        2 => (path(), xattr_name()).prop_map(|(target, name)| Operation::RemoveXattr { target, name }),
+        8 => (prop_oneof![path(), near()], xattr_name(), value(), xattr_mode).prop_map(|(target, name, value, mode)| Operation::SetXattr { target, name, value, mode }),
+        6 => (prop_oneof![1 => path(), 3 => near()], xattr_name()).prop_map(|(target, name)| Operation::RemoveXattr { target, name }),
     ]
 }
 
