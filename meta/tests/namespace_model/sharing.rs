@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cairn_meta::namespace::{Operation, Precondition, Wanted};
-use cairn_meta::store::{MemoryStore, RocksStore, Store as _};
+use cairn_meta::store::{MemoryStore, RocksStore, Store};
 use cairn_types::{FsError, InodeId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

@@ -245,8 +245,7 @@ fn belongs(look: &Look<'_>, queue: u8, order: Timestamp, id: u64) -> Result<bool
         return Ok(pack.holds_readable(|record| is_dead(&record) && record.created == order));
     }
     let chunk = look.at::<ChunkRecord>(&chunks::key(ChunkId(id)))?;
-    Ok(chunk
-        .holds_readable(|record| waits_in(&record).iter().any(|(q, o)| *q as u8 == queue && *o == order)))
+    Ok(chunk.holds_readable(|record| waits_in(&record).iter().any(|(q, o)| *q as u8 == queue && *o == order)))
 }
 
 struct Held(Cursor);
