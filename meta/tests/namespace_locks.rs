@@ -70,11 +70,11 @@ fn step() -> impl Strategy<Value = Step> {
     // Seldom whole files: bytes are where it is hard.
     let flock = prop::bool::weighted(0.2);
     prop_oneof![
-        10 => (owner.clone(), 0..FILES, flock.clone(), bytes.clone(), any::<bool>(), prop::bool::weighted(0.7))
+        10 => (owner.clone(), 0..FILES, flock, bytes.clone(), any::<bool>(), prop::bool::weighted(0.7))
             .prop_map(|(by, file, flock, (first, last), exclusive, wait)| {
                 Step::Lock { by, file, flock, first, last, exclusive, wait }
             }),
-        6 => (owner.clone(), 0..FILES, flock.clone(), bytes)
+        6 => (owner.clone(), 0..FILES, flock, bytes)
             .prop_map(|(by, file, flock, (first, last))| Step::Unlock { by, file, flock, first, last }),
         2 => (owner, 0..FILES, flock, 0usize..4)
             .prop_map(|(by, file, flock, which)| Step::Cancel { by, file, flock, which }),
