@@ -2,6 +2,7 @@
 
 mod document;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io::Read;
 
@@ -38,7 +39,7 @@ pub async fn run(client: &Client, file: &OsStr, json: bool) -> Result<(), CliErr
 }
 
 fn read(file: &OsStr) -> Result<String, CliError> {
-    let shown = if file == "-" { "standard input".into() } else { file.to_string_lossy() };
+    let shown: Cow<'_, str> = if file == "-" { "standard input".into() } else { file.to_string_lossy() };
     let mut text = String::new();
     let taken = if file == "-" {
         std::io::stdin().take(DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)
