@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Waits until all of a removed tree is gone, and its inodes and bytes are counted off; it takes
-    /// as long as that takes.
+    /// as long as that takes. The bytes of a file of more than 256 extents may go some seconds later.
     ///
     /// # Errors
     /// `Unavailable` when no leader answers within the retry budget.
