@@ -433,7 +433,7 @@ mod tests {
 
     fn known(addresses: &[&str]) -> Known {
         let addresses: Vec<String> = addresses.iter().map(|a| (*a).to_owned()).collect();
-        Known { current: addresses[0].clone(), addresses }
+        Known { current: addresses[0].clone(), addresses, turn: 0, resting: HashMap::new() }
     }
 
     #[test]

@@ -14,8 +14,7 @@ use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
 use crate::namespace::command::{ImportedEntry, PersistedChunk};
-use crate::namespace::{Command, Operation, Placement, Precondition, Target, Wanted};
-use crate::namespace::{Command, Operation, Placement, Target, TimeChange, XattrMode};
+use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
 fn request(operation: Operation) -> Command {
     let (session, sequence) = (SessionId(1), Sequence(2));
@@ -210,7 +209,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         },
         Operation::Unlock { ino, kind: LockKind::Flock, owner: 300, range: LockRange::WHOLE },
         Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
-        Operation::RemoveTree { target },
+        Operation::RemoveTree { target: target.clone() },
     ];
     let all = [all, of_attributes(), shares(&target)].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()

@@ -162,6 +162,10 @@ impl Meta for FakeMeta {
     async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
         unserved()
     }
+    type FsckStream = Pin<Box<dyn Stream<Item = Result<v1::FsckReply, Status>> + Send>>;
+    async fn fsck(&self, _: Request<v1::FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
+        unserved()
+    }
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchBatch, Status>> + Send>>;
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         unserved()

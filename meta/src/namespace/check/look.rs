@@ -6,6 +6,7 @@ use super::counts::Tally;
 use super::{CheckBounds, Finding};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
+use crate::keys::trees::Branch;
 use crate::keys::{Record, orphans};
 use crate::store::{KeyRange, Row, Rows, StoreFault, Table};
 
@@ -14,6 +15,8 @@ const CLIMB_MAX: usize = 1 << 20;
 /// Directories that are climbed to one that is unlinked, at most: those of a mount alone are unlinked
 /// with what is in them, and none is as deep.
 const ORPHANED_DEPTH_MAX: usize = 4096;
+/// Branches of removed trees that are read at once.
+const BRANCHES_AT_ONCE: usize = 1024;
 
 /// A part of the check.
 pub(super) trait Pass: Send + Sync {
@@ -170,7 +173,7 @@ fn above(rows: &dyn Rows, ino: InodeId) -> Result<Option<InodeId>, StoreFault> {
     Ok(at::<Place>(rows, &places::key(ino))?.record().map(|place| place.parent))
 }
 
-/// True when an inode is unlinked, or hangs under one that is.
+/// True when an inode is unlinked, or hangs under one that is, or is of a removed tree.
 pub(in crate::namespace) fn is_orphaned(rows: &dyn Rows, ino: InodeId) -> Result<bool, StoreFault> {
     let mut at = ino;
     for _ in 0..ORPHANED_DEPTH_MAX {
@@ -179,10 +182,31 @@ pub(in crate::namespace) fn is_orphaned(rows: &dyn Rows, ino: InodeId) -> Result
         }
         match above(rows, at)? {
             Some(parent) => at = parent,
-            None => return Ok(false),
+            None => return is_branch(rows, at),
         }
     }
     Ok(false)
+}
+
+/// True for a directory of a removed tree that is being emptied: no name leads to it, and its own go.
+pub(in crate::namespace) fn is_branch(rows: &dyn Rows, ino: InodeId) -> Result<bool, StoreFault> {
+    if ino == InodeId::ROOT {
+        return Ok(false);
+    }
+    let mut range = KeyRange::default();
+    loop {
+        let found = rows.scan(Table::Branches, &range, BRANCHES_AT_ONCE)?;
+        let ended = found.len() < BRANCHES_AT_ONCE;
+        for (key, bytes) in found {
+            if Branch::from_bytes(&key, &bytes).is_ok_and(|branch| branch.directory == ino) {
+                return Ok(true);
+            }
+            range.from = [key.as_slice(), &[0]].concat();
+        }
+        if ended {
+            return Ok(false);
+        }
+    }
 }
 
 /// The least directory of the ring that an inode is itself part of, when it is: what climbs from it

@@ -36,7 +36,7 @@ pub use counter::Counter;
 pub use finding::{Finding, Severity};
 
 pub(super) use counts::recorded;
-pub(super) use look::{At, at, inode, is_orphaned, ring_of};
+pub(super) use look::{At, at, inode, is_branch, is_orphaned, ring_of};
 
 use crate::store::{Rows, StoreFault};
 use look::{Look, Pass};

@@ -2,7 +2,7 @@
 
 use cairn_types::{Inode, InodeId};
 
-use super::look::{At, Cursor, Look, Pass, ring_of};
+use super::look::{At, Cursor, Look, Pass, is_branch, ring_of};
 use super::{Finding, chunks, mounts};
 use crate::keys::counters::{self, ClusterRecord};
 use crate::keys::nodes::{self, NodeRow};
@@ -161,6 +161,7 @@ impl Names {
             }
             At::Record(_) => look.found(Finding::NoDirectory { parent: ino }),
             At::Nothing => match look.orphan(ino)? {
+                At::Nothing if is_branch(look.rows, ino)? => {}
                 At::Nothing => look.found(Finding::LostDirectory { ino, subdirectories }),
                 At::Record(orphan) if !orphan.is_dir() => look.found(Finding::NoDirectory { parent: ino }),
                 _ => {}

@@ -11,7 +11,7 @@ use crate::keys::contents::{self, ContentId, ContentRow, DetachedRow, Part};
 use crate::keys::extents;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans;
-use crate::namespace::check::{At, at, inode, ring_of};
+use crate::namespace::check::{At, at, inode, is_branch, ring_of};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::state::{Birth, State};
 use crate::store::{Rows, Table};
@@ -64,7 +64,11 @@ fn reborn(state: &mut State<'_, '_>, ino: InodeId, kind: FileKind) -> Inode {
 fn gone(state: &State<'_, '_>, ino: InodeId) -> Outcome<()> {
     absent(state, ino)?;
     let waits = state.txn.get(Table::Orphans, &orphans::key(ino))?.is_some();
-    if waits || ino.0 == 0 || ino == InodeId::ROOT { refuse(FsError::NotFound) } else { Ok(()) }
+    if waits || is_branch(&*state.txn, ino)? || ino.0 == 0 || ino == InodeId::ROOT {
+        refuse(FsError::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 /// A directory of which names are left. Nobody can name it, so that its names are those which the
