@@ -27,7 +27,8 @@ use world::{Edit, World};
 #[test]
 fn the_sound_state_has_rows_of_every_kind_and_no_finding() {
     let world = World::new();
-    for table in Table::ALL.iter().filter(|table| !matches!(table, Table::Meta | Table::Removed)) {
+    let linked = |table: &&Table| **table != Table::Removed && !every_row::looked_at_alone(**table);
+    for table in Table::ALL.iter().filter(linked) {
         let rows = world.d.store.scan(*table, &KeyRange::default(), 1).unwrap();
         assert!(!rows.is_empty(), "{table:?}");
     }

@@ -162,7 +162,7 @@ impl Meta for FakeMeta {
     async fn stat(&self, _: Request<v1::StatRequest>) -> Result<Response<v1::StatReply>, Status> {
         unserved()
     }
-    type FsckStream = Pin<Box<dyn Stream<Item = Result<v1::FsckReply, Status>> + Send>>;
+    type FsckStream = Pin<Box<dyn Stream<Item = Result<v1::FsckProgress, Status>> + Send>>;
     async fn fsck(&self, _: Request<v1::FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
         unserved()
     }

@@ -14,6 +14,7 @@
 //! mounts     keys, imports, mounts
 //! sessions   replies, writers, writing
 //! intents    intents ↔ what names them
+//! readable   what is looked at alone: attributes, credentials, locks, removed trees, events
 //! counts     the counters, at the end
 //! ```
 
@@ -28,6 +29,7 @@ mod intents;
 mod look;
 mod mounts;
 mod names;
+mod readable;
 pub(super) mod recheck;
 mod sessions;
 mod sums;
@@ -87,6 +89,7 @@ impl Check {
         passes.extend(mounts::passes());
         passes.extend(sessions::passes());
         passes.extend(intents::passes());
+        passes.extend(readable::passes());
         passes.extend(counts::passes());
         Self { passes, at: 0, bounds, tally: counts::Tally::default(), rows: 0 }
     }
