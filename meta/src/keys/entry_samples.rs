@@ -199,6 +199,8 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::MountAdd { target: target.clone(), source },
         Operation::MountRemove { target: target.clone() },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
+    ];
+    let last = vec![
         Operation::Lock {
             ino,
             kind: LockKind::Range,
@@ -211,7 +213,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
         Operation::RemoveTree { target: target.clone() },
     ];
-    let all = [all, of_attributes(), shares(&target)].concat();
+    let all = [all, of_attributes(), shares(&target), last].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
 }
 

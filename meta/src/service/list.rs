@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::call::malformed;
-use super::stat::{age_ms, caller, consistency, imported, importing};
+use super::stat::{age_ms, caller_of, consistency, imported, importing};
 use super::{Context, decode};
 use crate::namespace::read::{self, ImportNeeded, Listed, Names};
 use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
@@ -48,7 +48,7 @@ pub async fn list(
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
     let age_ms = age_ms(&ctx, &view, consistency);
-    let caller = caller(&view, request.session)?;
+    let caller = caller_of(&view, consistency, request.session)?;
     imported(&ctx, &view, &target, true).await?;
     let directory = read::resolve_as(&*view.store, caller.as_ref(), &target).map_err(super::refusal)?;
     if !directory.is_dir() {

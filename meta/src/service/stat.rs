@@ -40,20 +40,31 @@ pub fn age_ms(ctx: &Context, view: &ReadView, consistency: Consistency) -> u64 {
     u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-/// Who reads, where the request names a session that said so. A state from before the session was
-/// opened does not know it: another server does.
+/// Who reads, where the request names a session that said so.
+///
+/// # Errors
+/// `SessionExpired`.
+pub fn caller(view: &ReadView, session: u64) -> Result<Option<Credentials>, WireError> {
+    read::caller(&*view.store, SessionId(session)).map_err(super::refusal)
+}
+
+/// As [`caller`], of a read that may be stale: a state from before the session was opened does not
+/// know it, and another server does.
 ///
 /// # Errors
 /// `SessionExpired`, `NotLeader`.
-pub fn caller(view: &ReadView, session: u64) -> Result<Option<Credentials>, WireError> {
-    let session = SessionId(session);
-    if session.0 == 0 {
-        return Ok(None);
+pub fn caller_of(
+    view: &ReadView,
+    consistency: Consistency,
+    session: u64,
+) -> Result<Option<Credentials>, WireError> {
+    if matches!(consistency, Consistency::Stale(_)) && session != 0 {
+        let next = read::cluster(&*view.store).map_err(super::fault)?.next.session;
+        if SessionId(session) >= next {
+            return Err(ServiceError::NotLeader { leader_address: String::new() }.into());
+        }
     }
-    if session >= read::cluster(&*view.store).map_err(super::fault)?.next.session {
-        return Err(ServiceError::NotLeader { leader_address: String::new() }.into());
-    }
-    read::caller(&*view.store, session).map_err(super::refusal)
+    caller(view, session)
 }
 
 /// Checks that what lies on the way to `target` has been read from S3, and that of the directory
@@ -113,7 +124,7 @@ pub async fn stat(
     let target = decode::target(request.target)?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
-    let caller = caller(&view, request.session)?;
+    let caller = caller_of(&view, consistency, request.session)?;
     let reply = one(ctx, &view, caller.as_ref(), &target).await?;
     Ok(v1::StatReply { age_ms: age_ms(ctx, &view, consistency), ..reply })
 }
@@ -130,7 +141,7 @@ pub async fn stat_all(
     }
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;
-    let caller = caller(&view, request.session)?;
+    let caller = caller_of(&view, consistency, request.session)?;
     let mut outcomes = Vec::with_capacity(request.targets.len());
     for target in request.targets {
         let outcome = match decode::target(Some(target)) {
