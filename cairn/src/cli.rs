@@ -88,7 +88,7 @@ pub struct Connect {
     pub cluster_id: Option<String>,
 
     /// Seconds for which a call is retried before it gives up.
-    #[arg(long, global = true, env = "CAIRN_RETRY_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    #[arg(long, global = true, env = "CAIRN_RETRY_SECONDS", default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub retry_seconds: u64,
 }
 

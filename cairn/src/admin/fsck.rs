@@ -50,12 +50,14 @@ impl Round {
 
 /// Checks; with `--repair` again and again until nothing is found that can be mended.
 pub async fn run(client: &Client, args: &FsckArgs, json: bool) -> Result<(), CliError> {
-    let options = FsckOptions { repair: args.repair, server: args.server.map(NodeId) };
+    let mut options = FsckOptions { repair: args.repair, server: args.server.map(NodeId) };
     let mut number = 1;
     loop {
+        // The last round only looks at what the one before has left.
+        options.repair &= number < ROUNDS_MAX;
         let round = check(client, options, number, json).await?;
-        show(&round, args.repair, number, json)?;
-        if !args.repair || round.mended == 0 || number == ROUNDS_MAX {
+        show(&round, options.repair, number, json)?;
+        if !options.repair || round.mended == 0 {
             return if round.left == 0 { Ok(()) } else { Err(CliError::Damage { left: round.left }) };
         }
         number += 1;

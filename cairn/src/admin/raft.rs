@@ -61,8 +61,12 @@ async fn add(client: &Client, args: &AddArgs, json: bool) -> Result<(), CliError
     let (node, limit) = (NodeId(args.node), Duration::from_secs(args.wait_seconds));
     let added_before = client.add_member(node, &args.address).await?;
     if args.learner {
-        wait_caught_up(client, node, Instant::now() + limit).await?;
-        return told(json, "added", node, added_before, "has caught up, and does not vote");
+        let says = match wait_caught_up(client, node, Instant::now() + limit).await? {
+            Some(member) if member.voter => "votes already",
+            Some(_) => "has caught up, and does not vote",
+            None => "is no member any more",
+        };
+        return told(json, "added", node, added_before, says);
     }
     let already = promote(client, node, limit).await? && added_before;
     told(json, "added", node, already, "is a member, and votes")
@@ -90,8 +94,13 @@ fn is_passing(cause: &Cause) -> bool {
     )
 }
 
-/// Waits until a member lacks little of the log, and shows on a terminal how far it is.
-async fn wait_caught_up(client: &Client, node: NodeId, deadline: Instant) -> Result<(), CliError> {
+/// Waits until a member lacks little of the log, or votes already, and shows on a terminal how far it
+/// is. Answers it; `None` when it is no member.
+async fn wait_caught_up(
+    client: &Client,
+    node: NodeId,
+    deadline: Instant,
+) -> Result<Option<GroupMember>, CliError> {
     let bar = std::io::stderr().is_terminal().then(|| {
         let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("{bar:30} entry {pos} of {len} {msg}") {
@@ -102,8 +111,8 @@ async fn wait_caught_up(client: &Client, node: NodeId, deadline: Instant) -> Res
     loop {
         let group = client.group_status().await?;
         let member = group.members.iter().find(|member| member.node == node.0);
-        let caught_up =
-            member.is_some_and(|m| m.matched_index > 0 && m.reachable && m.lag_entries <= CAUGHT_UP);
+        let near = |m: &GroupMember| m.matched_index > 0 && m.reachable && m.lag_entries <= CAUGHT_UP;
+        let caught_up = member.is_some_and(|m| m.voter || near(m));
         if let (Some(bar), Some(member)) = (&bar, member) {
             bar.set_length(group.last_log_index);
             bar.set_position(member.matched_index);
@@ -117,7 +126,7 @@ async fn wait_caught_up(client: &Client, node: NodeId, deadline: Instant) -> Res
         if caught_up || member.is_none() {
             // Of one that is no member the promotion tells.
             clear(bar.as_ref());
-            return Ok(());
+            return Ok(member.cloned());
         }
         if Instant::now() >= deadline {
             clear(bar.as_ref());

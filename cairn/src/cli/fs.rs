@@ -258,7 +258,7 @@ pub struct CopyArgs {
     #[command(flatten)]
     pub transfer: TransferArgs,
     /// Share the bytes instead of copying them; with -r a tree as it is at one point in time
-    /// (about 1,300 small files at most), to a name that is free
+    /// (about 800 small files at most), to a name that is free
     #[arg(long, visible_alias = "clone")]
     pub reflink: bool,
 }

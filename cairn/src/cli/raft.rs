@@ -34,7 +34,7 @@ pub struct AddArgs {
     #[arg(long)]
     pub learner: bool,
     /// How long it may take to catch up
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub wait_seconds: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct PromoteArgs {
     #[arg(value_parser = super::admin::node_number)]
     pub node: u64,
     /// How long it may take to catch up
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_536_000))]
     pub wait_seconds: u64,
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 
 use cairn_sdk::types::{FsError, Inode};
-use cairn_sdk::{Client, Error};
+use cairn_sdk::{Client, Error, ErrorKind};
 use serde_json::{Value, json};
 
 use crate::exit::CliError;
@@ -64,6 +64,9 @@ fn told(document: &Document, steps: &[Option<Inode>]) -> Vec<Value> {
 fn refusal(error: &Error) -> Option<Value> {
     let fs = error.fs()?;
     let why = fs.reason().to_string();
+    if error.kind() == ErrorKind::Unknown {
+        return Some(json!({"committed": null, "why": why}));
+    }
     Some(match fs {
         FsError::PreconditionFailed { index, found } => {
             let found = found.map(|f| json!({"ino": f.ino.0, "version": f.version, "length": f.length}));

@@ -381,11 +381,17 @@ fn used_up(action: &'static str, subject: &str, budget: Duration, cause: Cause, 
 }
 
 /// The error of a call that is not asked again. An expired session leaves only those calls
-/// unknown that some earlier attempt may have carried out.
+/// unknown that some earlier attempt may have carried out; what a server says without looking at the
+/// namespace says nothing of that attempt.
 fn stopped(action: &'static str, subject: &str, cause: Cause, carried_out: bool) -> Error {
     let expired = matches!(cause, Cause::Fs(FsError::SessionExpired));
+    let says_nothing = matches!(cause, Cause::Service(_));
     let error = Error::new(action, subject, cause);
-    if expired && !carried_out { error.with_kind(ErrorKind::Retry) } else { error }
+    match carried_out {
+        true if says_nothing => error.with_kind(ErrorKind::Unknown),
+        false if expired => error.with_kind(ErrorKind::Retry),
+        _ => error,
+    }
 }
 
 fn next_step(cause: &Cause) -> Next {

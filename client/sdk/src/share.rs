@@ -66,8 +66,8 @@ impl Client {
     /// point in time. Nothing may be at `to`. Hard links below stay links of one another.
     ///
     /// # Errors
-    /// `TooLarge` for a tree over 4,096 rows, which nothing is done of: a file takes two and one for
-    /// each extent, a directory or symlink two (about 1,300 small files). `IntoItself`, `Exists`.
+    /// `TooLarge` for a tree over 4,096 rows, which nothing is done of: a file takes four and one for
+    /// each extent, a directory or symlink four (about 800 small files). `IntoItself`, `Exists`.
     pub async fn clone_tree(&self, from: impl Into<At>, to: impl Into<At>) -> Result<Inode> {
         self.clone_with(&from.into(), &to.into(), false, true).await
     }

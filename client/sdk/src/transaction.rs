@@ -307,26 +307,38 @@ impl Transaction {
             return Err(Error::new(ACTION, "", FsError::TooLarge));
         }
         let mut tries = 0;
-        loop {
+        let Made { steps, waited_for } = loop {
             tries += 1;
             match self.attempt().await {
-                Err(error) if tries < TRIES_MAX && is_lost_content(&error) => self.client.forget_policies(),
-                outcome => return outcome,
+                Ok(made) => break made,
+                Err(failed) if tries < TRIES_MAX && failed.may_be_tried_again() => {
+                    self.client.forget_policies();
+                }
+                Err(Failed::Content(error) | Failed::Entry(error)) => return Err(error),
+            }
+        };
+        // It is made: whatever is met from here on, it is not made again.
+        for ino in waited_for {
+            match self.client.sync(ino).await {
+                // A file that went, in the transaction itself or since, has no bytes to wait for.
+                Err(error) if matches!(error.fs(), Some(FsError::NotFound | FsError::Stale)) => {}
+                outcome => outcome?,
             }
         }
+        Ok(steps)
     }
 
     /// Writes the contents, then asks for the entry.
-    async fn attempt(&self) -> Result<Vec<Option<Inode>>> {
+    async fn attempt(&self) -> std::result::Result<Made, Failed> {
         let (mut operations, mut writers) = (Vec::new(), Vec::new());
         for (index, (_, part)) in self.parts.iter().enumerate() {
             let operation = match part {
                 Part::Ready(step) => step.clone(),
                 Part::Content { at, create, data } => {
-                    let ground = ground(&self.client, at).await?;
+                    let ground = ground(&self.client, at).await.map_err(Failed::Content)?;
                     let mut writer = ExtentWriter::new(ground, at.to_string());
-                    writer.write(&self.client, 0, data).await?;
-                    let extents = writer.finish(&self.client).await?;
+                    writer.write(&self.client, 0, data).await.map_err(Failed::Content)?;
+                    let extents = writer.finish(&self.client).await.map_err(Failed::Content)?;
                     // Kept up to the entry: with its writer the chunk may go.
                     writers.push((index, ground, writer));
                     Step::Create(v1::Create { extents, ..create.clone() })
@@ -336,14 +348,15 @@ impl Transaction {
         }
         let preconditions = self.preconditions.iter().map(|(_, p)| p.clone()).collect();
         let transact = Operation::Transact(v1::Transact { preconditions, operations });
-        let reply = self.client.change_named(ACTION, "", transact).await.map_err(|e| self.named(e))?;
-        let steps = self.taken(reply)?;
-        for (index, ground, _) in writers {
-            if let (1, Some(Some(inode))) = (ground.policy.persist, steps.get(index)) {
-                self.client.sync(inode.ino).await?;
-            }
-        }
-        Ok(steps)
+        let asked = self.client.change_named(ACTION, "", transact).await;
+        let reply = asked.map_err(|error| Failed::Entry(self.named(error)))?;
+        let steps = self.taken(reply).map_err(Failed::Entry)?;
+        let waits = |(index, ground, _): &(usize, PolicyAt, ExtentWriter)| {
+            let inode = steps.get(*index).and_then(Option::as_ref)?;
+            (ground.policy.persist == 1).then_some(inode.ino)
+        };
+        let waited_for = writers.iter().filter_map(waits).collect();
+        Ok(Made { steps, waited_for })
     }
 
     fn taken(&self, reply: v1::MutateReply) -> Result<Vec<Option<Inode>>> {
@@ -400,12 +413,30 @@ async fn ground(client: &Client, at: &At) -> Result<PolicyAt> {
     }
 }
 
-/// True when bytes that no file names yet are lost with their session, and may be written anew.
-fn is_lost_content(error: &Error) -> bool {
-    match error.fs() {
-        Some(FsError::OperationRefused { why, .. }) => matches!(**why, FsError::ChunkGone { .. }),
-        // What else the state refused is about the transaction, not about bytes.
-        Some(FsError::PreconditionFailed { .. } | FsError::PreconditionRefused { .. }) => false,
-        _ => may_write_again(error),
+/// A transaction that is made.
+struct Made {
+    steps: Vec<Option<Inode>>,
+    /// Files whose policy is to be in S3 before it is acknowledged.
+    waited_for: Vec<InodeId>,
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// Before the entry was asked for: nothing is changed.
+    Content(Error),
+    /// With it: it is made if the kind is `Unknown`, perhaps.
+    Entry(Error),
+}
+
+impl Failed {
+    /// True when bytes that no file names yet are lost with their session, and may be written anew.
+    fn may_be_tried_again(&self) -> bool {
+        match self {
+            Self::Content(error) => may_write_again(error),
+            Self::Entry(error) => matches!(
+                error.fs(),
+                Some(FsError::OperationRefused { why, .. }) if matches!(**why, FsError::ChunkGone { .. })
+            ),
+        }
     }
 }

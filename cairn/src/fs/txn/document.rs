@@ -1,6 +1,7 @@
 //! [`Document`]: the JSON of a transaction. `cairn fs txn --help` and docs/TRANSACTIONS.md describe it.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::PathBuf;
 
 use cairn_sdk::types::{FsPath, InodeId};
@@ -105,12 +106,14 @@ fn content(text: Option<&String>, file: Option<&PathBuf>) -> Result<Vec<u8>, Cli
         (Some(text), None) => Ok(text.clone().into_bytes()),
         (None, Some(path)) => {
             let failed = |e| CliError::io("read", path.display(), e);
-            let bytes = std::fs::metadata(path).map_err(failed)?.len();
-            if bytes > CONTENT_BYTES_MAX as u64 {
+            let mut bytes = Vec::new();
+            let file = std::fs::File::open(path).map_err(failed)?;
+            file.take(CONTENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+            if bytes.len() > CONTENT_BYTES_MAX {
                 let path = path.display();
                 return Err(CliError::Usage(format!("{path}: a transaction takes files of up to 64 MiB")));
             }
-            std::fs::read(path).map_err(failed)
+            Ok(bytes)
         }
         (None, None) => Ok(Vec::new()),
     }

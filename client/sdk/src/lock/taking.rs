@@ -110,7 +110,12 @@ impl Locks {
             }
             Err(error) => {
                 if error.kind() == ErrorKind::Unknown {
-                    self.give_up(before, kind, range, LogIndex(0));
+                    // The session may have been replaced before the attempt that is not known.
+                    let now = self.reach.session.id();
+                    self.give_up(now, kind, range, LogIndex(0));
+                    if now != before {
+                        self.give_up(before, kind, range, LogIndex(0));
+                    }
                 }
                 Err(error)
             }
