@@ -21,7 +21,7 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Changes in one `MutateAll`, at most.
 pub const MUTATIONS_MAX: usize = 256;
 /// Targets in one `StatAll`, at most.
-pub const STATS_MAX: usize = 1024;
+pub const STATS_MAX: usize = 512;
 /// Operations in one transaction, as many preconditions, and files in one concatenation, at most.
 pub const TRANSACTION_PARTS_MAX: usize = 256;
 /// Rows that one log entry may touch, at most.

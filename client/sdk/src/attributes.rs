@@ -92,7 +92,7 @@ impl Client {
         Ok(Aged { value, age_ms: reply.age_ms })
     }
 
-    /// As [`stat`](Self::stat) of many, 1,024 to a call: each with its own outcome, in their order.
+    /// As [`stat`](Self::stat) of many, 512 to a call: each with its own outcome, in their order.
     /// Those of one call are from one point in time, but for the sizes of growing files.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use cairn_proto::v1::{
 };
 use cairn_types::{Credentials, FsError, SessionId, WriterId};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Cause, Error, ErrorKind, Result};
@@ -311,13 +312,24 @@ fn lease_of(ms: u64) -> Duration {
     Duration::from_millis(ms.max(300))
 }
 
+/// How often the leader is asked who the metadata servers are: whoever knows none of those that are
+/// left, when the others go, finds nobody.
+const MEMBERS_EVERY: Duration = Duration::from_secs(2);
+
 /// Renews the lease three times in its length. What fails here shows at the next change.
 async fn keep_alive(session: Session) {
     loop {
         let pause = session.numbers().lease / 3;
+        let rest = async {
+            let until = Instant::now() + pause;
+            while Instant::now() < until {
+                tokio::time::sleep_until(until.min(Instant::now() + MEMBERS_EVERY)).await;
+                session.leader.refresh().await;
+            }
+        };
         tokio::select! {
             () = session.stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = rest => {}
         }
         let (id, request) = {
             let numbers = session.numbers();
@@ -332,10 +344,7 @@ async fn keep_alive(session: Session) {
             .await;
         match renewed {
             // A new leader may promise another time.
-            Ok(reply) => {
-                session.numbers().lease = lease_of(reply.lease_ms);
-                session.leader.refresh().await;
-            }
+            Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
             Err(error) => {
                 if error.fs() == Some(&FsError::SessionExpired) {
                     session.has_expired(id);

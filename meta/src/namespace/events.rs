@@ -165,6 +165,13 @@ fn read(rows: &dyn Rows, from: LogIndex, until: LogIndex, limit: usize) -> Resul
 /// # Errors
 /// A fault of the store.
 pub fn is_reachable(rows: &dyn Rows, ino: InodeId) -> Result<bool, RowFault> {
+    // One of further names may lead there, whatever became of the first.
+    if let Some((_, inode)) = walk::inode(rows, ino)?
+        && !inode.is_dir()
+        && inode.nlink > 1
+    {
+        return Ok(true);
+    }
     match walk::is_under(rows, ino, InodeId::ROOT) {
         Ok(reachable) => Ok(reachable),
         // Too deep to climb, as far as one looked.

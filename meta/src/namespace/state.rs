@@ -18,6 +18,11 @@ use crate::keys::places::Place;
 use crate::keys::{self, Record, RowFault};
 use crate::store::{Table, Txn};
 
+/// Writes that an entry may make for each row that it may touch.
+const WRITES_PER_ROW: usize = 4;
+/// Bytes that an entry may write: several times those of the largest message that asks for one.
+const ENTRY_WRITES_MAX: usize = 16 << 20;
+
 /// What a new inode starts with.
 #[derive(Clone, Copy)]
 pub(super) struct Birth {
@@ -98,14 +103,13 @@ impl<'t, 'a> State<'t, 'a> {
         self.txn.put(table, key, keys::PRESENT.to_vec());
     }
 
-    /// Refuses an entry that touches more rows than one may; two are kept for the reply, and those
-    /// of its events.
+    /// Refuses an entry that touches more rows than one may, writes the same ones again and again, or
+    /// more bytes than one may; two rows are kept for the reply, and those of its events.
     pub fn check_rows(&self) -> Result<(), FsError> {
-        if self.txn.rows_touched() + self.rows_of_events() + 2 > ROWS_PER_ENTRY_MAX {
-            Err(FsError::TooLarge)
-        } else {
-            Ok(())
-        }
+        let rows = self.txn.rows_touched() + self.rows_of_events() + 2;
+        let writes = self.txn.writes() / WRITES_PER_ROW;
+        let fits = rows.max(writes) <= ROWS_PER_ENTRY_MAX && self.txn.bytes_written() <= ENTRY_WRITES_MAX;
+        if fits { Ok(()) } else { Err(FsError::TooLarge) }
     }
 
     /// The inode, or [`FsError::Stale`].

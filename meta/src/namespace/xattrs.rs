@@ -136,8 +136,8 @@ impl State<'_, '_> {
     }
 
     /// Gives an inode that has none the attributes of another: all, or those that a caller who may not
-    /// do everything may set on what is its own.
-    pub fn clone_xattrs(&mut self, from: InodeId, to: InodeId) -> Outcome<()> {
+    /// do everything may set on what is its own; capabilities not for another owner.
+    pub fn clone_xattrs(&mut self, from: InodeId, to: InodeId, changed_owner: bool) -> Outcome<()> {
         if self.xattr_totals(from)?.count == 0 {
             return Ok(());
         }
@@ -145,7 +145,8 @@ impl State<'_, '_> {
         for (key, row) in rows {
             let name = xattrs::name(&key);
             let own = matches!(space(name), Ok(XattrSpace::User | XattrSpace::Acl));
-            if own || self.limited().is_none() {
+            let kept = !changed_owner || name != CAPABILITY;
+            if own || self.limited().is_none() && kept {
                 self.put_xattr(to, name, &row.value)?;
             }
         }

@@ -33,19 +33,22 @@ pub struct Comparison {
 impl Comparison {
     /// Compares until `stop`, or until this server is found to differ.
     pub async fn run(mut self, stop: CancellationToken) {
+        // Some voter has not answered yet.
+        let mut unheard = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.every) => {}
             }
             // Nothing new, nothing to compare.
-            if !self.marks.has_changed().unwrap_or(false) {
+            if !unheard && !self.marks.has_changed().unwrap_or(false) {
                 continue;
             }
-            let verdict = tokio::select! {
+            let (verdict, all) = tokio::select! {
                 () = stop.cancelled() => return,
-                verdict = self.compare() => verdict,
+                compared = self.compare() => compared,
             };
+            unheard = !all;
             metrics::gauge!("cairn_meta_state_differs").set(f64::from(verdict != Verdict::Agreed));
             match verdict {
                 Verdict::Agreed => {}
@@ -68,7 +71,7 @@ impl Comparison {
         }
     }
 
-    async fn compare(&mut self) -> Verdict {
+    async fn compare(&mut self) -> (Verdict, bool) {
         let ours = self.marks.borrow_and_update().clone();
         let metrics = self.raft.metrics().borrow_watched().clone();
         let own = *self.raft.node_id();
@@ -77,7 +80,9 @@ impl Comparison {
             metrics.membership_config.nodes().map(|(id, node)| (*id, node.addr.clone())).collect();
         let others = members.iter().filter(|(id, _)| *id != own && voters.contains(id));
         let asked = others.map(|(id, address)| self.network.digests(*id, address, ASK));
-        let told: Vec<Marks> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-        digest::judge(&ours, &told, voters.len(), voters.contains(&own))
+        let answers = futures::future::join_all(asked).await;
+        let all = answers.iter().all(Option::is_some);
+        let told: Vec<Marks> = answers.into_iter().flatten().collect();
+        (digest::judge(&ours, &told, voters.len(), voters.contains(&own)), all)
     }
 }

@@ -357,20 +357,28 @@ impl Node {
     }
 }
 
+/// The pause before a half-done change is looked at again.
+const FINISH_AGAIN: Duration = Duration::from_secs(1);
+
 /// Ends a change that an earlier leader left half done, whenever this server takes the lead.
 pub async fn finish_changes(node: Node, stop: CancellationToken) {
     let mut leadership = node.leadership();
     loop {
         let leads = leadership.borrow_and_update().is_some();
+        let mut again = false;
         if leads && is_joint(&node.metrics()) {
             // Whoever asks for a change of the members at this moment finishes this one too.
             match node.begin_change().await {
                 Ok(_) => tracing::info!("a change of the members that was left half done is finished"),
-                Err(error) => tracing::warn!(%error, "a change of the members is left half done"),
+                Err(error) => {
+                    tracing::warn!(%error, "a change of the members is left half done");
+                    again = true;
+                }
             }
         }
         tokio::select! {
             () = stop.cancelled() => return,
+            () = tokio::time::sleep(FINISH_AGAIN), if again => {}
             changed = leadership.changed() => if changed.is_err() { return },
         }
     }

@@ -1,6 +1,7 @@
 //! Linearizable reads: all that wait share one round to a majority, and one snapshot. A follower has
 //! the leader run the round (ReadIndex, Raft dissertation 6.4), and waits until it has applied as much.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::limits::RPC_DEADLINE_MS;
@@ -15,33 +16,40 @@ use crate::raft::engine::{LinearizableReadError, RaftError, ReadPolicy};
 const WAITING_MAX: usize = 8192;
 const DEADLINE: Duration = Duration::from_millis(RPC_DEADLINE_MS);
 
-/// A read that waits for a round.
-struct Waiting {
-    /// A follower may answer it.
-    anywhere: bool,
-    answer: oneshot::Sender<Result<ReadView, NodeError>>,
-}
+/// How long a follower waits for the leader's word, and then for what it has to apply: the client may
+/// ask elsewhere.
+const FOLLOWER_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The queue to the task that runs the rounds.
+type Answer = oneshot::Sender<Result<ReadView, NodeError>>;
+
+/// The queues to the tasks that run the rounds: reads that a follower may answer wait for its leader,
+/// and hold up no other.
 pub struct Reader {
-    queue: mpsc::Sender<Waiting>,
+    leading: mpsc::Sender<Answer>,
+    anywhere: mpsc::Sender<Answer>,
     confirmed: watch::Receiver<Option<Duration>>,
 }
 
-/// The task's end of the queue.
+/// A task's end of a queue.
 pub struct Rounds {
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<Answer>,
+    /// A follower has its leader run the rounds of these.
+    anywhere: bool,
     // When the last round began that was confirmed, on the boot clock: what is applied here shows
     // everything acknowledged before.
-    confirmed: watch::Sender<Option<Duration>>,
+    confirmed: Arc<watch::Sender<Option<Duration>>>,
 }
 
 impl Reader {
-    /// The queue and its other end.
-    pub fn new() -> (Self, Rounds) {
-        let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        let confirmed = watch::Sender::new(None);
-        (Self { queue, confirmed: confirmed.subscribe() }, Rounds { waiting, confirmed })
+    /// The queues and their other ends.
+    pub fn new() -> (Self, [Rounds; 2]) {
+        let confirmed = Arc::new(watch::Sender::new(None));
+        let queue = |anywhere| {
+            let (queue, waiting) = mpsc::channel(WAITING_MAX);
+            (queue, Rounds { waiting, anywhere, confirmed: Arc::clone(&confirmed) })
+        };
+        let ((leading, of_leader), (anywhere, of_any)) = (queue(false), queue(true));
+        (Self { leading, anywhere, confirmed: confirmed.subscribe() }, [of_leader, of_any])
     }
 
     /// The state, as fresh as `consistency` says.
@@ -63,9 +71,16 @@ impl Reader {
             }
             Consistency::Linearizable | Consistency::AnyServer => {}
         }
-        let anywhere = matches!(consistency, Consistency::AnyServer | Consistency::Stale(_));
+        if node.is_removed() {
+            // Nothing is applied here any more, and who leads is not known.
+            return Err(NodeError::NotLeader { leader: None });
+        }
+        let queue = match consistency {
+            Consistency::AnyServer | Consistency::Stale(_) => &self.anywhere,
+            Consistency::Linearizable | Consistency::Lease => &self.leading,
+        };
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { anywhere, answer }).map_err(|error| match error {
+        queue.try_send(answer).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NodeError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => NodeError::Stopping,
         })?;
@@ -87,42 +102,26 @@ impl Rounds {
             let begun = node.shared.clock.boottime();
             let confirmed = tokio::select! {
                 () = stop.cancelled() => Err(NodeError::Stopping),
-                confirmed = confirm(&node, ReadPolicy::ReadIndex) => confirmed,
+                confirmed = self.confirm(&node) => confirmed,
             };
-            let here = self.view(&node, begun, confirmed);
-            let (anywhere, leaders): (Vec<_>, Vec<_>) = batch.drain(..).partition(|w| w.anywhere);
-            hand_out(leaders, &here);
-            let there = match &here {
-                Err(NodeError::NotLeader { leader: Some((leader, address)) }) if !anywhere.is_empty() => {
-                    let confirmed = tokio::select! {
-                        () = stop.cancelled() => Err(NodeError::Stopping),
-                        confirmed = confirm_by(&node, *leader, address) => confirmed,
-                    };
-                    self.view(&node, begun, confirmed)
-                }
-                _ => here,
-            };
-            hand_out(anywhere, &there);
+            let view = confirmed.and_then(|()| {
+                self.confirmed.send_modify(|known| *known = (*known).max(Some(begun)));
+                Ok(ReadView { as_of: Some(begun), ..node.read_local()? })
+            });
+            for answer in batch.drain(..) {
+                // Who has gone away needs no answer.
+                let _ = answer.send(view.clone());
+            }
         }
     }
 
-    /// The state after a round that began at `begun` on the boot clock.
-    fn view(
-        &self,
-        node: &Node,
-        begun: Duration,
-        confirmed: Result<(), NodeError>,
-    ) -> Result<ReadView, NodeError> {
-        confirmed?;
-        self.confirmed.send_replace(Some(begun));
-        Ok(ReadView { as_of: Some(begun), ..node.read_local()? })
-    }
-}
-
-fn hand_out(batch: Vec<Waiting>, view: &Result<ReadView, NodeError>) {
-    for waiting in batch {
-        // Who has gone away needs no answer.
-        let _ = waiting.answer.send(view.clone());
+    async fn confirm(&self, node: &Node) -> Result<(), NodeError> {
+        match confirm(node, ReadPolicy::ReadIndex).await {
+            Err(NodeError::NotLeader { leader: Some((leader, address)) }) if self.anywhere => {
+                confirm_by(node, leader, &address).await
+            }
+            confirmed => confirmed,
+        }
     }
 }
 
@@ -141,13 +140,13 @@ async fn confirm(node: &Node, policy: ReadPolicy) -> Result<(), NodeError> {
 
 /// As [`confirm`] on a follower: `leader` confirms, and this server applies what was committed there.
 async fn confirm_by(node: &Node, leader: NodeId, address: &str) -> Result<(), NodeError> {
-    let asked = node.shared.network.read_index(leader.0, address, DEADLINE).await;
+    let asked = node.shared.network.read_index(leader.0, address, FOLLOWER_DEADLINE).await;
     let index = asked.map_err(|status| {
         tracing::debug!(%leader, address, %status, "the leader does not confirm a read");
         NodeError::NotLeader { leader: None }
     })?;
     let mut applied = node.applied();
-    let caught_up = tokio::time::timeout(DEADLINE, applied.wait_for(|at| *at >= LogIndex(index)));
+    let caught_up = tokio::time::timeout(FOLLOWER_DEADLINE, applied.wait_for(|at| *at >= LogIndex(index)));
     match caught_up.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(NodeError::Stopping),

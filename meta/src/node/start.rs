@@ -375,7 +375,9 @@ impl Started {
         tasks.spawn(join::watch_removal(node.clone(), directory, standing, silence, stop.clone()));
         tasks.spawn(members::finish_changes(node.clone(), stop.clone()));
         tasks.spawn(lead::watch_leadership(raft.clone(), leadership, stop.clone()));
-        tasks.spawn(rounds.run(node.clone(), stop.clone()));
+        for rounds in rounds {
+            tasks.spawn(rounds.run(node.clone(), stop.clone()));
+        }
         tasks.spawn(keep_snapshots(raft, view.flushed, stop.clone()));
         tasks.spawn(keep_identity(identity, view.cluster, own_cluster, fault, stop.clone()));
         let (named, policy, ended) = (node.clone(), settings.policy, stop.clone());

@@ -16,6 +16,8 @@ use crate::namespace::check::{Check, CheckBounds, Finding, Severity, Step};
 use crate::node::{Consistency, ReadView};
 use crate::store::StoreFault;
 
+/// How long a client may leave what is found waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Messages that wait for a slow client, at most.
 const MESSAGES_MAX: usize = 4;
 /// Findings in one message, at most.
@@ -73,7 +75,7 @@ impl Run {
     async fn run(mut self) {
         match self.all().await {
             Ok(()) | Err(Ended::Alone) => {}
-            Err(Ended::Failed(status)) => drop(self.sink.send(Err(status)).await),
+            Err(Ended::Failed(status)) => drop(self.sink.send_timeout(Err(status), PATIENCE).await),
         }
     }
 
@@ -156,7 +158,8 @@ impl Run {
             findings: std::mem::take(waiting),
             done,
         };
-        self.sink.send(Ok(message)).await.map_err(|_| Ended::Alone)
+        // Who takes nothing is as good as gone: the state is not kept for it.
+        self.sink.send_timeout(Ok(message), PATIENCE).await.map_err(|_| Ended::Alone)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Txn<'a> {
     kept: Overlay,
     current: Overlay,
     current_rows: usize,
+    current_writes: usize,
+    current_bytes: usize,
     digest: u32,
 }
 
@@ -50,7 +52,15 @@ impl<'a> Txn<'a> {
     /// An overlay over `base` with no writes, whose digest goes on from `digest`.
     #[must_use]
     pub fn continuing(base: &'a dyn Rows, digest: u32) -> Self {
-        Self { base, kept: Overlay::new(), current: Overlay::new(), current_rows: 0, digest }
+        Self {
+            base,
+            kept: Overlay::new(),
+            current: Overlay::new(),
+            current_rows: 0,
+            current_writes: 0,
+            current_bytes: 0,
+            digest,
+        }
     }
 
     /// The digest after the last kept entry.
@@ -70,6 +80,8 @@ impl<'a> Txn<'a> {
     }
 
     fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.current_writes += 1;
+        self.current_bytes += value.as_ref().map_or(0, Vec::len);
         if self.current.entry(table).or_default().insert(key, value).is_none() {
             self.current_rows += 1;
         }
@@ -81,19 +93,31 @@ impl<'a> Txn<'a> {
         self.current_rows
     }
 
+    /// Writes of the entry at work, those of the same row again among them.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.current_writes
+    }
+
+    /// Bytes of values in them.
+    #[must_use]
+    pub fn bytes_written(&self) -> usize {
+        self.current_bytes
+    }
+
     /// Keeps what the entry at work wrote.
     pub fn keep(&mut self) {
         self.digest = fold(self.digest, &self.current);
         for (table, rows) in std::mem::take(&mut self.current) {
             self.kept.entry(table).or_default().extend(rows);
         }
-        self.current_rows = 0;
+        (self.current_rows, self.current_writes, self.current_bytes) = (0, 0, 0);
     }
 
     /// Forgets what the entry at work wrote.
     pub fn discard(&mut self) {
         self.current.clear();
-        self.current_rows = 0;
+        (self.current_rows, self.current_writes, self.current_bytes) = (0, 0, 0);
     }
 
     /// All that was kept, in the order of tables and keys.

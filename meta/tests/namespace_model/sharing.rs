@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn_meta::namespace::{Operation, Precondition, Wanted};
 use cairn_meta::store::{MemoryStore, RocksStore, Store};
-use cairn_types::{FsError, InodeId};
+use cairn_types::{FsError, Inode, InodeId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -177,10 +177,11 @@ impl World {
                     | Operation::ReleaseChunk { .. }
                     | Operation::MountAdd { .. }
                     | Operation::MountRemove { .. }
+                    | Operation::RemoveTree { .. }
             );
             let outcome = if opens { Err(FsError::InvalidRequest) } else { self.ask(session, operation) };
             match outcome {
-                Ok(told) => steps.push(told.inode),
+                Ok(told) => steps.push(told.inode.map(|inode| Inode { target: None, ..inode })),
                 Err(why) => return Err(FsError::OperationRefused { index, why: Box::new(why) }),
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn_sdk::types::FsError;
-use cairn_sdk::{Client, ConnectOptions, ListingOptions};
+use cairn_sdk::{Client, ConnectOptions, ErrorKind, ListingOptions};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually};
 
 use crate::servers::get;
@@ -80,7 +80,8 @@ async fn a_stale_read_tells_its_age_and_is_refused_when_it_cannot() {
         cluster.metas[at].kill();
     }
     let refused = client.stat_within("/d", Duration::from_millis(1)).await.unwrap_err();
-    assert_eq!(refused.kind(), cairn_sdk::ErrorKind::Unavailable, "{refused}");
+    let nobody = [ErrorKind::Unavailable, ErrorKind::Unknown].contains(&refused.kind());
+    assert!(nobody && refused.fs().is_none(), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,7 +145,8 @@ fn clone_at(
 }
 
 /// Makes one inode like `source`: a file with its content, an empty directory, or what has no content.
-/// A caller who may not do everything owns it, and makes nothing that runs as another, nor a device.
+/// A
+/// caller who may not do everything owns it, and makes no device; what has another owner runs as nobody.
 fn make(state: &mut State<'_, '_>, source: &Inode, place: Place, owner: (u32, u32)) -> Outcome<Inode> {
     state.settled(source)?;
     let mut birth = Birth { kind: source.kind, mode: source.mode, uid: owner.0, gid: owner.1 };
@@ -153,7 +154,12 @@ fn make(state: &mut State<'_, '_>, source: &Inode, place: Place, owner: (u32, u3
         state.must_administer()?;
     }
     if let Some(who) = state.limited() {
-        birth = Birth { mode: set_ids::taken(birth.mode), uid: who.uid, gid: who.gid, ..birth };
+        (birth.uid, birth.gid) = (who.uid, who.gid);
+    }
+    // As a change of owner: what ran as one user does not run as another with the same bytes.
+    let changed_owner = (birth.uid, birth.gid) != (source.uid, source.gid);
+    if !source.is_dir() && (changed_owner || state.limited().is_some()) {
+        birth.mode = set_ids::taken(birth.mode);
     }
     let mut inode = state.new_inode(&birth, None);
     inode.policy = source.policy;
@@ -164,7 +170,7 @@ fn make(state: &mut State<'_, '_>, source: &Inode, place: Place, owner: (u32, u3
         state.share_all(source, &mut inode)?;
         state.put_at(&place, &inode);
     }
-    state.clone_xattrs(source.ino, inode.ino)?;
+    state.clone_xattrs(source.ino, inode.ino, changed_owner)?;
     state.check_rows()?;
     Ok(inode)
 }

@@ -19,6 +19,9 @@ pub fn mknod(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outco
         return refuse(FsError::Exists);
     }
     writable(&dentry.parent)?;
+    if birth.kind.device().is_some() {
+        state.must_administer()?;
+    }
     let inode = state.born_in(&dentry.parent, birth)?;
     state.hang(dentry.parent.ino, &dentry.name, &inode)?;
     Ok(Answer { inode: Some(inode), ..Answer::default() })

@@ -30,11 +30,11 @@ pub fn remove_tree(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer
     if !inode.is_dir() {
         return refuse(FsError::NotDirectory);
     }
+    // What lies below has permissions of its own, which nobody looks at in one step.
+    state.must_administer()?;
     if holds_a_mount(state, inode.ino)? {
         return refuse(FsError::IsMountRoot);
     }
-    // What lies below has permissions of its own, which nobody looks at in one step.
-    state.must_administer()?;
     let place = Place { parent: dentry.parent.ino, name: dentry.name };
     take_out(state, &place, inode.ino)?;
     state.tell(place.parent, &place.name, &inode, EventKind::Removed { last: true })?;

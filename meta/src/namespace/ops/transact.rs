@@ -1,7 +1,7 @@
 //! Transact: all of it, in one entry, or nothing.
 
 use cairn_types::limits::TRANSACTION_PARTS_MAX;
-use cairn_types::{FsError, SessionId};
+use cairn_types::{FsError, Inode, SessionId};
 
 use crate::namespace::error::{NamespaceError, Outcome, refuse};
 use crate::namespace::operation::Operation;
@@ -33,7 +33,8 @@ pub fn transact(
     let mut steps = Vec::with_capacity(operations.len());
     for (index, operation) in (0..).zip(operations) {
         match step(state, session, operation, operate) {
-            Ok(answer) => steps.push(answer.inode),
+            // A symlink's target is in the request; the reply is kept, and as long as it need be.
+            Ok(answer) => steps.push(answer.inode.map(|inode| Inode { target: None, ..inode })),
             Err(NamespaceError::Refused(why)) => {
                 return refuse(FsError::OperationRefused { index, why: Box::new(why) });
             }

@@ -8,6 +8,7 @@ use super::content::furthest;
 use super::names::{absent, touch};
 use super::{counts, record};
 use crate::keys::contents::{self, ContentId, ContentRow, DetachedRow, Part};
+use crate::keys::events::EventKind;
 use crate::keys::extents;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans;
@@ -95,6 +96,7 @@ pub fn ring(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<()> {
         return refuse(FsError::ReadOnlyMount { mount });
     }
     state.delete(Table::Nodes, nodes::key(place.parent, &place.name));
+    state.tell(place.parent, &place.name, &found, EventKind::Removed { last: false })?;
     if place.parent == ino {
         found.nlink = found.nlink.saturating_sub(1);
     }

@@ -6,6 +6,7 @@ use cairn_types::{ChunkId, FsError, InodeId};
 use super::record;
 use crate::keys::chunks::{self, ChunkRecord, ChunkState};
 use crate::keys::contents::{self, ContentRow, DetachedRow};
+use crate::keys::events::EventKind;
 use crate::keys::extents::{self, ExtentRow};
 use crate::namespace::check::{At, at, inode};
 use crate::namespace::error::{Outcome, refuse};
@@ -41,7 +42,8 @@ pub fn lengthen(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<()> {
         return refuse(FsError::NotFound);
     }
     found.size = end;
-    state.change_inode(&mut found)
+    state.change_inode(&mut found)?;
+    state.tell_of(&found, EventKind::Content)
 }
 
 /// A chunk learns how far extents point into it.
@@ -56,8 +58,8 @@ pub fn extent_end(state: &mut State<'_, '_>, chunk: ChunkId, end: u64) -> Outcom
 
 /// A chunk's live bytes become the sum that the check made, if nothing has changed them since.
 ///
-/// Nobody may commit more of a chunk that is sealed and not held: its live bytes only fall. As long as
-/// they are what they were, so is the sum. One exception is on the safe side: at 0 they cannot fall,
+/// Nobody may commit more of a chunk that is sealed and not held: whoever shares its bytes, or lets them
+/// go, moves the record and the sum by as much. As long as the record is what it was, so is the sum. One exception is on the safe side: at 0 they cannot fall,
 /// so that the sum may be too large; then the next check finds that.
 pub fn live_bytes(state: &mut State<'_, '_>, chunk: ChunkId, recorded: u64, counted: u64) -> Outcome<()> {
     let before: ChunkRecord = record(at(&*state.txn, &chunks::key(chunk))?)?;
