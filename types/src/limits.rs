@@ -70,4 +70,4 @@ pub const EVENTS_KEPT: u64 = 1 << 18;
 /// Directories above a change's own that its event names, at most.
 pub const EVENT_ANCESTORS_MAX: usize = 64;
 /// The protocol version spoken by this build. Peers of another major refuse each other.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
