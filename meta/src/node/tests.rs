@@ -275,7 +275,15 @@ async fn a_follower_behind_a_purged_log_comes_back_by_snapshot() {
     let (index, _) = propose(&missed, "last").await;
     group.applied_everywhere(index).await;
     let back = group.node(away);
-    assert!(back.status().snapshot > LogIndex(100), "{:?}", back.status());
+    let mut metrics = back.shared.raft.metrics();
+    let installed = async {
+        use crate::raft::engine::WatchReceiver;
+        // Raft tells of it a moment after it is applied.
+        while back.status().snapshot <= LogIndex(100) {
+            metrics.changed().await.unwrap();
+        }
+    };
+    timeout(LONG, installed).await.expect("it came by a snapshot");
     let counted = |node: &Node| {
         let view = node.read_local().unwrap();
         view.store.scan(crate::store::Table::Counters, &crate::store::KeyRange::default(), 100).unwrap()
