@@ -299,7 +299,14 @@ async fn a_server_that_is_added_late_gets_a_snapshot_and_then_the_log() {
     let (index, _) = propose(&leader, "last").await;
     group.applied_everywhere(index).await;
     let added = group.node(NodeId(2));
-    assert!(added.status().snapshot > LogIndex(100), "{:?}", added.status());
+    let mut metrics = added.shared.raft.metrics();
+    let installed = async {
+        // Raft tells of it a moment after it is applied.
+        while added.status().snapshot <= LogIndex(100) {
+            metrics.changed().await.unwrap();
+        }
+    };
+    timeout(LONG, installed).await.expect("it came by a snapshot");
     let rows = |node: &Node| {
         let view = node.read_local().unwrap();
         view.store.scan(crate::store::Table::Sessions, &crate::store::KeyRange::default(), 1000).unwrap()
