@@ -106,13 +106,8 @@ impl Listing {
 
     /// The entries as a [`Stream`].
     pub fn into_stream(self) -> impl Stream<Item = Result<ListingEntry>> {
-        futures::stream::unfold(Some(self), |listing| async move {
-            let mut listing = listing?;
-            match listing.next().await {
-                Ok(Some(entry)) => Some((Ok(entry), Some(listing))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
+        futures::stream::try_unfold(self, |mut listing| async move {
+            Ok(listing.next().await?.map(|entry| (entry, listing)))
         })
     }
 }

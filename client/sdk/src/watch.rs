@@ -268,13 +268,8 @@ impl Watch {
 
     /// The changes as a [`Stream`]. It ends with what is watched, or after an error.
     pub fn into_stream(self) -> impl Stream<Item = Result<WatchEvent>> {
-        futures::stream::unfold(Some(self), |watch| async move {
-            let mut watch = watch?;
-            match watch.next().await {
-                Ok(Some(event)) => Some((Ok(event), Some(watch))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
+        futures::stream::try_unfold(self, |mut watch| async move {
+            Ok(watch.next().await?.map(|event| (event, watch)))
         })
     }
 }

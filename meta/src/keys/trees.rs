@@ -9,7 +9,7 @@ use cairn_types::{Inode, InodeId, Timestamp};
 
 use super::Record;
 use super::places::Place;
-use crate::store::{KeyRange, Table};
+use crate::store::Table;
 
 /// A directory that was removed with all below it, which is not all gone.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -53,10 +53,4 @@ pub fn key(top: InodeId) -> Vec<u8> {
 #[must_use]
 pub fn branch_key(top: InodeId, nth: u64) -> Vec<u8> {
     [top.0.to_be_bytes(), nth.to_be_bytes()].concat()
-}
-
-/// The stack of a tree.
-#[must_use]
-pub fn branches_of(top: InodeId) -> KeyRange {
-    KeyRange::prefix(&top.0.to_be_bytes())
 }

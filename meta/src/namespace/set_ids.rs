@@ -6,6 +6,7 @@ use super::error::Outcome;
 use super::state::{Birth, State};
 use super::xattrs::CAPABILITY;
 use crate::keys::RowFault;
+use crate::keys::events::EventKind;
 
 /// Runs as the file's owner.
 const SET_USER_ID: u32 = 0o4000;
@@ -50,6 +51,14 @@ impl State<'_, '_> {
         let mut inode = self.new_inode(&birth, parent.mount);
         self.inherit_acl(parent, &mut inode)?;
         Ok(inode)
+    }
+
+    /// Writes a file whose content changed now, and tells watchers.
+    pub fn write_changed(&mut self, inode: &mut Inode) -> Outcome<()> {
+        inode.mtime = self.now();
+        self.content_changed(inode)?;
+        self.change_inode(inode)?;
+        self.tell_of(inode, EventKind::Content)
     }
 
     /// As [`State::take_privileges`] for a change of content: user 0 leaves the set-ID bits.

@@ -11,7 +11,6 @@ use super::permissions::{READ, WRITE};
 use super::reply::Answer;
 use super::state::{State, regular, writable};
 use crate::keys::contents;
-use crate::keys::events::EventKind;
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::{self, Record};
 use crate::store::{Rows, Table};
@@ -50,10 +49,7 @@ impl State<'_, '_> {
 
     /// Writes a file whose content changed, and answers it.
     pub fn changed(&mut self, mut inode: Inode) -> Outcome<Answer> {
-        inode.mtime = self.now();
-        self.content_changed(&mut inode)?;
-        self.change_inode(&mut inode)?;
-        self.tell_of(&inode, EventKind::Content)?;
+        self.write_changed(&mut inode)?;
         Ok(Answer { inode: Some(inode), ..Answer::default() })
     }
 

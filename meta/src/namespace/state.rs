@@ -242,3 +242,12 @@ pub(super) fn regular(inode: &Inode) -> Result<(), FsError> {
         _ => Err(FsError::NotFile),
     }
 }
+
+/// Refuses what is no regular file that a new content could be given to.
+pub(super) fn replaceable(inode: &Inode) -> Result<(), FsError> {
+    match inode.kind {
+        // As open(2) with O_NOFOLLOW.
+        FileKind::Symlink => Err(FsError::TooManySymlinks),
+        _ => regular(inode),
+    }
+}

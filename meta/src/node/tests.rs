@@ -172,6 +172,19 @@ impl Node {
     }
 }
 
+/// Waits until a server has a snapshot that covers more than `index`: Raft tells of one that is
+/// installed a moment after it is applied.
+async fn snapshot_beyond(node: &Node, index: LogIndex) {
+    use crate::raft::engine::WatchReceiver;
+    let mut metrics = node.shared.raft.metrics();
+    let installed = async {
+        while node.status().snapshot <= index {
+            metrics.changed().await.unwrap();
+        }
+    };
+    timeout(LONG, installed).await.expect("it came by a snapshot");
+}
+
 async fn propose(node: &Node, client: &str) -> (LogIndex, SessionId) {
     let (index, reply) = node.propose(open_session(client), DEADLINE).await.unwrap();
     (index, reply.unwrap().session.unwrap())
@@ -275,15 +288,7 @@ async fn a_follower_behind_a_purged_log_comes_back_by_snapshot() {
     let (index, _) = propose(&missed, "last").await;
     group.applied_everywhere(index).await;
     let back = group.node(away);
-    let mut metrics = back.shared.raft.metrics();
-    let installed = async {
-        use crate::raft::engine::WatchReceiver;
-        // Raft tells of it a moment after it is applied.
-        while back.status().snapshot <= LogIndex(100) {
-            metrics.changed().await.unwrap();
-        }
-    };
-    timeout(LONG, installed).await.expect("it came by a snapshot");
+    snapshot_beyond(&back, LogIndex(100)).await;
     let counted = |node: &Node| {
         let view = node.read_local().unwrap();
         view.store.scan(crate::store::Table::Counters, &crate::store::KeyRange::default(), 100).unwrap()

@@ -111,7 +111,7 @@ impl Silence {
     }
 }
 
-async fn connect(address: &str) -> Result<RaftClient<Channel>, Silence> {
+pub(super) async fn connect(address: &str) -> Result<RaftClient<Channel>, Silence> {
     Ok(RaftClient::new(Endpoint::from_shared(format!("http://{address}"))?.connect().await?))
 }
 

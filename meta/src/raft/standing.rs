@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cairn_proto::handshake;
 use cairn_proto::v1::StandingRequest;
-use cairn_proto::v1::raft_client::RaftClient;
 use cairn_types::{ClusterId, NodeId};
-use tonic::transport::Endpoint;
-use tonic::{Request, Status};
+use tonic::Request;
+
+use super::admission::{self, Silence};
 
 /// Whether this server answers the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,22 +83,10 @@ pub fn judge(answers: &Answers, waited: bool) -> Verdict {
     }
 }
 
-/// Why a member did not answer.
-#[derive(Debug, thiserror::Error)]
-enum Silence {
-    #[error("it cannot be reached")]
-    Unreachable(#[from] tonic::transport::Error),
-    #[error("it refused")]
-    Refused(#[from] Box<Status>),
-    #[error("it did not answer in time")]
-    Late(#[from] tokio::time::error::Elapsed),
-}
-
 async fn ask(from: NodeId, to: NodeId, address: &str) -> Result<Knowledge, Silence> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
     let mut request = Request::new(StandingRequest { group: 0, from: from.0, to: to.0 });
     handshake::stamp(&mut request, None);
-    let reply = RaftClient::new(channel).standing(request).await.map_err(Box::new)?.into_inner();
+    let reply = admission::connect(address).await?.standing(request).await.map_err(Box::new)?.into_inner();
     Ok(Knowledge { cluster: ClusterId::from_bytes(&reply.cluster_id), joined: reply.joined })
 }
 

@@ -167,7 +167,11 @@ async fn guards_lock_unlock_convert_and_are_given_up() {
     assert!(gave_up.is_err());
     whole.unlock().await.unwrap();
     let look = || async { a.try_flock(LockMode::Exclusive).await.ok() };
-    let again = eventually("nobody holds it", LONG, look).await.unwrap();
+    let held = eventually("nobody holds it", LONG, look).await.unwrap();
+    a.locks().unlock_flock().await.unwrap();
+    assert!(held.check().await.is_err(), "it is unlocked, by whatever guard it was held");
+    held.leave();
+    let again = a.try_flock(LockMode::Exclusive).await.unwrap();
     // A closed client's are free at once, a lost one's are told as lost.
     again.leave();
     one.close().await.unwrap();

@@ -14,7 +14,7 @@ use crate::namespace::operation::Target;
 use crate::namespace::permissions::{READ, SEARCH, WRITE};
 use crate::namespace::reply::Answer;
 use crate::namespace::set_ids;
-use crate::namespace::state::{Birth, State, regular, writable};
+use crate::namespace::state::{Birth, State, regular, replaceable, writable};
 use crate::namespace::walk::{self, Dentry, End, LastLink};
 
 /// What is made, and what may be in its way.
@@ -65,12 +65,7 @@ fn replace(
     if !manner.replace || !source.is_file() {
         return refuse(FsError::Exists);
     }
-    match inode.kind {
-        FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::Symlink => return refuse(FsError::TooManySymlinks),
-        FileKind::File => {}
-        _ => return refuse(FsError::NotFile),
-    }
+    replaceable(&inode)?;
     if source.ino == inode.ino {
         return refuse(FsError::InvalidRequest);
     }
@@ -83,10 +78,7 @@ fn replace(
     state.settled(&inode)?;
     state.resize(&mut inode, 0)?;
     state.share_all(source, &mut inode)?;
-    inode.mtime = state.now();
-    state.content_changed(&mut inode)?;
-    state.change_inode(&mut inode)?;
-    state.tell_of(&inode, EventKind::Content)?;
+    state.write_changed(&mut inode)?;
     Ok(inode)
 }
 
@@ -145,8 +137,8 @@ fn clone_at(
 }
 
 /// Makes one inode like `source`: a file with its content, an empty directory, or what has no content.
-/// A
-/// caller who may not do everything owns it, and makes no device; what has another owner runs as nobody.
+/// A caller who may not do everything owns it, and makes no device. What gets another owner runs as
+/// nobody else than who runs it.
 fn make(state: &mut State<'_, '_>, source: &Inode, place: Place, owner: (u32, u32)) -> Outcome<Inode> {
     state.settled(source)?;
     let mut birth = Birth { kind: source.kind, mode: source.mode, uid: owner.0, gid: owner.1 };

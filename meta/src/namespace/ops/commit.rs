@@ -1,13 +1,12 @@
 //! Commit: extents whose bytes are acknowledged.
 
-use cairn_types::{Extent, FileKind, FsError, InodeId, SessionId};
+use cairn_types::{Extent, FsError, InodeId, SessionId};
 
-use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::{State, regular, writable};
 
 /// Lays extents over a file's content.
 pub fn commit(
@@ -18,11 +17,7 @@ pub fn commit(
     expected_length: Option<u64>,
 ) -> Outcome<Answer> {
     let mut inode = state.inode(ino)?;
-    match inode.kind {
-        FileKind::Directory => return refuse(FsError::IsDirectory),
-        FileKind::File => {}
-        _ => return refuse(FsError::NotFile),
-    }
+    regular(&inode)?;
     writable(&inode)?;
     state.may(&Target::ino(ino), &inode, WRITE)?;
     let beyond = inode.tail.is_some_and(|tail| extents.iter().any(|e| e.end() > tail.base));
@@ -34,10 +29,7 @@ pub fn commit(
     }
     if !extents.is_empty() {
         state.lay_committed(session, &mut inode, extents)?;
-        inode.mtime = state.now();
-        state.content_changed(&mut inode)?;
-        state.change_inode(&mut inode)?;
-        state.tell_of(&inode, EventKind::Content)?;
+        state.write_changed(&mut inode)?;
     }
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }

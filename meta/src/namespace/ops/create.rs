@@ -1,13 +1,12 @@
 //! Create.
 
-use cairn_types::{Extent, FileKind, FsError, Inode, SessionId};
+use cairn_types::{Extent, FsError, Inode, SessionId};
 
-use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, writable};
+use crate::namespace::state::{Birth, State, replaceable, writable};
 use crate::namespace::walk::{Dentry, End, LastLink};
 
 /// What becomes of a file that exists already, and the content.
@@ -61,13 +60,7 @@ fn reopen(
     if content.exclusive {
         return refuse(FsError::Exists);
     }
-    match inode.kind {
-        FileKind::Directory => return refuse(FsError::IsDirectory),
-        // As open(2) with O_NOFOLLOW.
-        FileKind::Symlink => return refuse(FsError::TooManySymlinks),
-        FileKind::File => {}
-        _ => return refuse(FsError::NotFile),
-    }
+    replaceable(&inode)?;
     if !content.truncate {
         // Extents of a file that was not made would be dropped in silence.
         return if content.extents.is_empty() { Ok(inode) } else { refuse(FsError::Exists) };
@@ -77,9 +70,6 @@ fn reopen(
     state.settled(&inode)?;
     state.resize(&mut inode, 0)?;
     state.lay_committed(session, &mut inode, content.extents)?;
-    inode.mtime = state.now();
-    state.content_changed(&mut inode)?;
-    state.change_inode(&mut inode)?;
-    state.tell_of(&inode, EventKind::Content)?;
+    state.write_changed(&mut inode)?;
     Ok(inode)
 }

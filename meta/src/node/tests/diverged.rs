@@ -9,7 +9,7 @@ use crate::keys::counters::{self, ClusterRecord};
 use crate::node::{Node, StartError};
 use crate::raft::digest::MARK_EVERY;
 use crate::raft::machine::Pace;
-use crate::store::{Rows, Store, Table, WriteBatch};
+use crate::store::{Rows, Table};
 
 /// Changes a row behind the state machine's back, as a bug or a bad disk would.
 fn plant(node: &Node) {
@@ -17,9 +17,7 @@ fn plant(node: &Node) {
     let bytes = state.store().get(Table::Counters, counters::KEY).unwrap().unwrap();
     let mut record = ClusterRecord::from_bytes(counters::KEY, &bytes).unwrap();
     record.counts.inodes += 1;
-    let mut batch = WriteBatch::default();
-    batch.put(Table::Counters, counters::KEY, record.to_bytes());
-    state.store().write(batch).unwrap();
+    node.overwrite(Table::Counters, counters::KEY.to_vec(), record.to_bytes());
 }
 
 async fn fault_of(group: &mut Group, id: NodeId) -> StartError {

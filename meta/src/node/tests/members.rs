@@ -10,7 +10,7 @@ use cairn_types::{LogIndex, NodeId, SystemClock, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::{DEADLINE, Group, LONG, Member, open_session, propose, settings, start};
+use super::{DEADLINE, Group, LONG, Member, open_session, propose, settings, snapshot_beyond, start};
 use crate::node::{Changed, MemberError, Node, NodeError, PROMOTE_LAG_MAX, StartError, Started};
 use crate::raft::engine::WatchReceiver;
 use crate::raft::machine::Pace;
@@ -299,14 +299,7 @@ async fn a_server_that_is_added_late_gets_a_snapshot_and_then_the_log() {
     let (index, _) = propose(&leader, "last").await;
     group.applied_everywhere(index).await;
     let added = group.node(NodeId(2));
-    let mut metrics = added.shared.raft.metrics();
-    let installed = async {
-        // Raft tells of it a moment after it is applied.
-        while added.status().snapshot <= LogIndex(100) {
-            metrics.changed().await.unwrap();
-        }
-    };
-    timeout(LONG, installed).await.expect("it came by a snapshot");
+    snapshot_beyond(&added, LogIndex(100)).await;
     let rows = |node: &Node| {
         let view = node.read_local().unwrap();
         view.store.scan(crate::store::Table::Sessions, &crate::store::KeyRange::default(), 1000).unwrap()
