@@ -10,6 +10,9 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<RECORD_BYTES_MAX>> =
 /// Bytes that one decoded record may claim, at most: a corrupt length cannot ask for more.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
 
+/// A record of fewer bytes is encoded without growing a buffer.
+const SMALL_BYTES: usize = 512;
+
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -40,7 +43,14 @@ pub enum CodecError {
 /// Encodes `value` behind the format byte `format`.
 #[must_use]
 pub fn encode<T: Encode>(format: u8, value: &T) -> Vec<u8> {
-    let mut out = vec![format];
+    // Most records are small: they are encoded here, and copied once to a Vec of their own size.
+    let mut small = [0; SMALL_BYTES];
+    small[0] = format;
+    if let Ok(used) = bincode::encode_into_slice(value, &mut small[1..], CONFIG) {
+        return small[..=used].to_vec();
+    }
+    let mut out = Vec::with_capacity(2 * SMALL_BYTES);
+    out.push(format);
     // Writing into a Vec cannot fail, and no record type has a failing Encode.
     if let Err(error) = bincode::encode_into_std_write(value, &mut out, CONFIG) {
         panic!("a record did not encode: {error}");
@@ -77,6 +87,16 @@ mod tests {
         assert_eq!(decode::<(u64, String)>(3, &bytes[..2]), Err(CodecError::Damaged));
         let longer = [bytes, vec![0]].concat();
         assert_eq!(decode::<(u64, String)>(3, &longer), Err(CodecError::Trailing { count: 1 }));
+    }
+
+    #[test]
+    fn records_of_every_length_come_back() {
+        for length in (0..4 * SMALL_BYTES).step_by(13).chain(SMALL_BYTES - 8..SMALL_BYTES + 8) {
+            let value = vec![7u8; length];
+            let bytes = encode(9, &value);
+            assert!(bytes[0] == 9 && bytes.len() > length, "{length}");
+            assert_eq!(decode::<Vec<u8>>(9, &bytes), Ok(value));
+        }
     }
 
     #[test]

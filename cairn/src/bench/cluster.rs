@@ -11,12 +11,28 @@ use crate::exit::CliError;
 
 /// How long the cluster may take until it serves.
 const READY: Duration = Duration::from_secs(60);
+/// How long a server may take to leave.
+const LEAVE: Duration = Duration::from_secs(60);
 
-/// Processes and their directory; both end with this.
+/// Processes and their directory; the processes end with this, and so does the directory unless it is
+/// kept.
 pub struct BenchCluster {
-    children: Vec<Child>,
+    servers: Vec<Server>,
     metas: Vec<String>,
-    directory: tempfile::TempDir,
+    directory: Directory,
+}
+
+enum Directory {
+    Temporary(tempfile::TempDir),
+    Kept(PathBuf),
+}
+
+struct Server {
+    role: &'static str,
+    dir: PathBuf,
+    args: Vec<String>,
+    envs: Vec<(&'static str, String)>,
+    child: Option<Child>,
 }
 
 impl BenchCluster {
@@ -36,34 +52,59 @@ impl BenchCluster {
         let directory = made.map_err(|e| CliError::io("make a directory for", "the bench", e))?;
         let ports = free_ports(metas + datas)?;
         let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
-        let meta_addresses: Vec<String> = (0..metas).map(address).collect();
-        let mut cluster = Self { children: Vec::new(), metas: meta_addresses.clone(), directory };
-        let peers: Vec<String> =
-            meta_addresses.iter().enumerate().map(|(n, a)| format!("{}@{a}", n + 1)).collect();
-        for n in 0..metas {
-            let dir = cluster.path(&format!("meta{n}"));
-            let mut command = cluster.command("meta", &dir)?;
-            command.args(["--id", &(n + 1).to_string(), "--listen", &address(n), "--http", ""]);
-            command.args(["--peers", &peers.join(",")]);
-            command.env("CAIRN_META_POLICY_REPLICAS", replicas.to_string());
-            command.env("CAIRN_META_POLICY_MIN_REPLICAS", replicas.to_string());
-            command.env("CAIRN_META_POLICY_PERSIST", "never");
-            cluster.spawn(command)?;
+        let metas: Vec<String> = (0..metas).map(address).collect();
+        let mut cluster = Self::with_metas(metas, Directory::Temporary(directory), replicas);
+        for n in cluster.metas.len()..ports.len() {
+            let dir = cluster.directory().join(format!("data{n}"));
+            let args = ["--listen", &address(n), "--http", "", "--meta", &cluster.metas.join(",")];
+            let args = args.map(str::to_owned).to_vec();
+            let envs = vec![("CAIRN_DATA_CAPACITY_MIB", "8192".to_owned())];
+            cluster.servers.push(Server { role: "data", dir, args, envs, child: None });
         }
-        for n in metas..metas + datas {
-            let dir = cluster.path(&format!("data{n}"));
-            let mut command = cluster.command("data", &dir)?;
-            command.args(["--listen", &address(n), "--http", "", "--meta", &meta_addresses.join(",")]);
-            command.env("CAIRN_DATA_CAPACITY_MIB", "8192");
-            cluster.spawn(command)?;
-        }
-        cluster.wait(datas).await?;
+        cluster.spawn_all(datas).await?;
         Ok(cluster)
+    }
+
+    /// One metadata server in a directory that stays, at a port that is its own.
+    pub async fn open(directory: &Path, port: u16) -> Result<Self, CliError> {
+        let metas = vec![format!("127.0.0.1:{port}")];
+        let mut cluster = Self::with_metas(metas, Directory::Kept(directory.to_owned()), 1);
+        cluster.spawn_all(0).await?;
+        Ok(cluster)
+    }
+
+    fn with_metas(metas: Vec<String>, directory: Directory, replicas: u8) -> Self {
+        let peers: Vec<String> = metas.iter().enumerate().map(|(n, a)| format!("{}@{a}", n + 1)).collect();
+        let peers = peers.join(",");
+        let mut cluster = Self { servers: Vec::new(), metas, directory };
+        for (n, address) in cluster.meta_addresses().iter().enumerate() {
+            let dir = cluster.directory().join(format!("meta{n}"));
+            let id = (n + 1).to_string();
+            let args = ["--id", &id, "--listen", address, "--http", "", "--peers", &peers];
+            let args = args.map(str::to_owned).to_vec();
+            let envs = vec![
+                ("CAIRN_META_POLICY_REPLICAS", replicas.to_string()),
+                ("CAIRN_META_POLICY_MIN_REPLICAS", replicas.to_string()),
+                ("CAIRN_META_POLICY_PERSIST", "never".to_owned()),
+            ];
+            cluster.servers.push(Server { role: "meta", dir, args, envs, child: None });
+        }
+        cluster
+    }
+
+    async fn spawn_all(&mut self, datas: usize) -> Result<(), CliError> {
+        for server in &mut self.servers {
+            server.spawn()?;
+        }
+        self.wait(datas).await
     }
 
     /// Where it all is.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        match &self.directory {
+            Directory::Temporary(directory) => directory.path(),
+            Directory::Kept(path) => path,
+        }
     }
 
     /// The metadata servers.
@@ -71,24 +112,47 @@ impl BenchCluster {
         self.metas.clone()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+    /// The process of the `n`th metadata server, while it runs.
+    pub fn process(&self, n: usize) -> Option<u32> {
+        self.servers.get(n)?.child.as_ref().map(Child::id)
     }
 
-    fn command(&self, role: &str, dir: &Path) -> Result<Command, CliError> {
-        let own = std::env::current_exe().map_err(|e| CliError::io("find", "this binary", e))?;
-        let log_path = dir.with_extension("log");
-        let log =
-            std::fs::File::create(&log_path).map_err(|e| CliError::io("make", log_path.display(), e))?;
-        let mut command = Command::new(own);
-        command.arg(role).arg("--dir").arg(dir).env("CAIRN_LOG", "warn");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        Ok(command)
+    /// The directory of the `n`th metadata server.
+    pub fn meta_directory(&self, n: usize) -> PathBuf {
+        self.directory().join(format!("meta{n}"))
     }
 
-    fn spawn(&mut self, mut command: Command) -> Result<(), CliError> {
-        self.children.push(command.spawn().map_err(|e| CliError::io("start", "a server", e))?);
+    /// Kills the `n`th metadata server, as `kill -9` does.
+    pub fn kill(&mut self, n: usize) {
+        if let Some(server) = self.servers.get_mut(n) {
+            server.kill();
+        }
+    }
+
+    /// Asks the `n`th metadata server to leave and waits until it has.
+    pub fn stop(&mut self, n: usize) -> Result<(), CliError> {
+        let Some(mut child) = self.servers.get_mut(n).and_then(|server| server.child.take()) else {
+            return Ok(());
+        };
+        let failed = |e: std::io::Error| CliError::io("stop", "a server", e);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|e| failed(e.into()))?;
+        let deadline = Instant::now() + LEAVE;
+        while child.try_wait().map_err(failed)?.is_none() {
+            if Instant::now() > deadline {
+                // Its files are closed either way.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(CliError::Usage("a server did not leave in a minute".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
+    }
+
+    /// Starts the `n`th metadata server, which does not run.
+    pub fn spawn(&mut self, n: usize) -> Result<(), CliError> {
+        self.servers.get_mut(n).map_or(Ok(()), Server::spawn)
     }
 
     async fn wait(&mut self, datas: usize) -> Result<(), CliError> {
@@ -100,10 +164,8 @@ impl BenchCluster {
             if client.status().await?.nodes.iter().filter(|n| n.alive).count() >= datas {
                 return Ok(client.close().await?);
             }
-            if self.children.iter_mut().any(|c| !matches!(c.try_wait(), Ok(None)))
-                || Instant::now() > deadline
-            {
-                let logs = self.directory.path().display();
+            if self.servers.iter_mut().any(Server::has_ended) || Instant::now() > deadline {
+                let logs = self.directory().display();
                 return Err(CliError::Usage(format!(
                     "the bench's cluster did not start; its logs were under {logs}"
                 )));
@@ -113,18 +175,41 @@ impl BenchCluster {
     }
 }
 
-impl Drop for BenchCluster {
-    fn drop(&mut self) {
-        for child in &mut self.children {
+impl Server {
+    fn spawn(&mut self) -> Result<(), CliError> {
+        let own = std::env::current_exe().map_err(|e| CliError::io("find", "this binary", e))?;
+        let log_path = self.dir.with_extension("log");
+        let log =
+            std::fs::File::create(&log_path).map_err(|e| CliError::io("make", log_path.display(), e))?;
+        let mut command = Command::new(own);
+        command.arg(self.role).arg("--dir").arg(&self.dir).args(&self.args).env("CAIRN_LOG", "warn");
+        command.envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().map_err(|e| CliError::io("start", "a server", e))?);
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
             // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for BenchCluster {
+    fn drop(&mut self) {
+        self.servers.iter_mut().for_each(Server::kill);
+    }
 }
 
 /// Ports nobody listens on; all stay bound until all are found.
-fn free_ports(wanted: usize) -> Result<Vec<u16>, CliError> {
+pub fn free_ports(wanted: usize) -> Result<Vec<u16>, CliError> {
     let failed = |e| CliError::io("find", "free ports", e);
     let listeners: Vec<TcpListener> =
         (0..wanted).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().map_err(failed)?;

@@ -93,6 +93,7 @@ impl Run {
             Unit::Micros => format!("p50 {:.0} us, p99 {:.0} us, {:.0}/s", self.p50, self.p99, self.rate),
             Unit::PerSecond => format!("{:.0}/s, p50 {:.0} us", self.rate, self.p50),
             Unit::MegabytesPerSecond => format!("{:.0} MB/s", self.rate),
+            Unit::Bytes => format!("{:.0} bytes", self.rate),
         }
     }
 }

@@ -3,8 +3,11 @@
 mod cases;
 mod cluster;
 mod echo;
+mod failover;
+mod large;
 mod limit;
 mod measure;
+mod memory;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -26,11 +29,26 @@ pub struct Case {
     name: &'static str,
     /// `us` for latencies, `1/s` or `MB/s` for rates.
     unit: Unit,
-    metas: usize,
-    datas: usize,
-    /// Replicas, and as many at least.
-    replicas: u8,
+    setting: Setting,
     about: &'static str,
+}
+
+/// What a case runs on.
+#[derive(Clone, Copy)]
+pub enum Setting {
+    /// A cluster of its own, or the one that is named.
+    Cluster {
+        /// Metadata servers.
+        metas: usize,
+        /// Data nodes.
+        datas: usize,
+        /// Replicas, and as many at least.
+        replicas: u8,
+    },
+    /// A cluster of its own with a large directory, kept for the next run.
+    Kept,
+    /// A cluster of its own, whose leader is killed.
+    Killed,
 }
 
 /// What a case's ratio compares.
@@ -42,6 +60,8 @@ pub enum Unit {
     PerSecond,
     /// 10⁶ bytes a second: larger is better.
     MegabytesPerSecond,
+    /// Bytes: smaller is better.
+    Bytes,
 }
 
 impl Unit {
@@ -50,6 +70,7 @@ impl Unit {
             Self::Micros => "us",
             Self::PerSecond => "1/s",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Bytes => "bytes",
         }
     }
 }
@@ -95,15 +116,31 @@ fn warn_of_memory(directory: &Path) {
 }
 
 async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Measured, CliError> {
+    let (metas, datas, replicas) = match case.setting {
+        Setting::Cluster { metas, datas, replicas } => (metas, datas, replicas),
+        _ if connect.given => {
+            return Err(CliError::Usage(format!(
+                "{} runs on servers of its own: leave --meta out",
+                case.name
+            )));
+        }
+        Setting::Kept => return large::run(case, args).await,
+        Setting::Killed => (3, 0, 1),
+    };
     if connect.given {
         let client = crate::fs::connect(connect).await?;
         let outcome = run_on(case, &client, &directory(args), args).await;
         client.close().await?;
         return outcome;
     }
-    let cluster = BenchCluster::start(case.metas, case.datas, case.replicas, args.dir.as_deref()).await?;
-    let client = Client::connect(ConnectOptions::new(cluster.meta_addresses())).await?;
-    let outcome = run_on(case, &client, cluster.directory(), args).await;
+    let mut cluster = BenchCluster::start(metas, datas, replicas, args.dir.as_deref()).await?;
+    let mut options = ConnectOptions::new(cluster.meta_addresses());
+    options.lease_reads = case.name.ends_with("-lease");
+    let client = Client::connect(options).await?;
+    let outcome = match case.setting {
+        Setting::Killed => failover::run(case, &mut cluster, &client, args).await,
+        _ => run_on(case, &client, cluster.directory(), args).await,
+    };
     client.close().await?;
     outcome
 }
@@ -116,7 +153,7 @@ async fn run_on(
 ) -> Result<Measured, CliError> {
     let mut runs: Vec<Sample> = Vec::new();
     let mut limit_name = "";
-    let root = format!("/bench-{}-{}", case.name, std::process::id());
+    let root = format!("/{}", cases::run_name(case.name));
     client.mkdir_all(root.as_str(), 0o755).await?;
     let scale = cases::Scale { seconds: args.seconds, entries: args.entries };
     let prepared = cases::prepare(case.name, client, &root, &scale).await?;
@@ -124,7 +161,7 @@ async fn run_on(
         let run_root = format!("{root}/run{n}");
         client.mkdir_all(run_root.as_str(), 0o755).await?;
         let measured = cases::measure(case.name, client, &run_root, &prepared, &scale).await?;
-        let (name, limit) = cases::limit(case.name, directory, &prepared, &scale).await?;
+        let (name, limit) = cases::limit(case.name, client, directory, &run_root, &scale).await?;
         limit_name = name;
         let echo = cases::echo(case.name, &scale).await?;
         let echoed = echo.map(|e| format!(", echo p50 {:.0} us", e.p50)).unwrap_or_default();

@@ -3,6 +3,7 @@
 use comfy_table::{Table, presets};
 use serde_json::json;
 
+use super::Unit;
 use super::measure::{Measured, Run};
 use crate::exit::CliError;
 use crate::output::line;
@@ -42,7 +43,12 @@ pub fn table(measured: &[Measured]) -> Result<(), CliError> {
     let number = |v: f64| if v >= 100.0 { format!("{v:.0}") } else { format!("{v:.1}") };
     for m in measured {
         let rate = |run: &Run| {
-            format!("{} {}", number(run.rate), if m.unit.text() == "MB/s" { "MB/s" } else { "/s" })
+            let unit = match m.unit {
+                Unit::MegabytesPerSecond => "MB/s",
+                Unit::Bytes => "bytes",
+                Unit::Micros | Unit::PerSecond => "/s",
+            };
+            format!("{} {unit}", number(run.rate))
         };
         table.add_row([
             m.name.to_owned(),
@@ -70,6 +76,7 @@ pub fn table(measured: &[Measured]) -> Result<(), CliError> {
         ))?;
     }
     line(
-        "ratio: p50 / limit's p50 for latencies (smaller is better), rate / limit's rate otherwise (larger is better)",
+        "ratio: p50 / limit's p50 for latencies, bytes / limit's bytes (smaller is better), rate / limit's rate otherwise \
+         (larger is better)",
     )
 }

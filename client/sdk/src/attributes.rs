@@ -73,8 +73,8 @@ impl Client {
             max_age_ms,
             session,
         };
-        self.ask_imported(action, &at.to_string(), (freshness, request), |mut meta, request| async move {
-            meta.stat(request).await
+        self.ask_imported_by(action, &at.to_string(), (freshness, request), |address, limit, request| {
+            self.reach().stats.ask(address, request, limit)
         })
         .await
     }

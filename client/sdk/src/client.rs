@@ -10,6 +10,7 @@ use cairn_types::{ClusterId, NodeId, SessionId};
 use crate::chunk_writer::SharedChunks;
 use crate::connection::Connections;
 use crate::error::Result;
+use crate::gather::Gather;
 use crate::growth::Reach;
 use crate::lock::Releases;
 use crate::meta::Leader;
@@ -30,6 +31,9 @@ pub struct Client {
     memory: Arc<Mutex<Memory>>,
 }
 
+/// Stats that wait for a call to a server, at most.
+const STATS_WAITING_MAX: usize = 8192;
+
 impl Client {
     /// Connects: finds the leader, checks the cluster, opens a session.
     ///
@@ -45,7 +49,8 @@ impl Client {
             Some(who) => (who.uid, who.gid),
             None => (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         };
-        let reach = Reach { connections, leader, session, options };
+        let stats = Gather::new(connections.clone(), STATS_WAITING_MAX);
+        let reach = Reach { connections, leader, session, stats, options };
         let chunks = SharedChunks::new(reach.clone());
         let releases = Releases::start(reach.session.clone());
         Ok(Self { reach, chunks, suspects: Suspects::default(), releases, owner, memory: Arc::default() })

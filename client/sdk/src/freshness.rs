@@ -29,6 +29,7 @@ impl Freshness {
     pub(crate) fn wire(self, options: &ConnectOptions) -> (i32, u64) {
         match self {
             Self::Newest if options.spread_reads => (Consistency::AnyServer.into(), 0),
+            Self::Newest if options.lease_reads => (Consistency::Lease.into(), 0),
             Self::Newest => (Consistency::Linearizable.into(), 0),
             Self::Within(age) => {
                 let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1);

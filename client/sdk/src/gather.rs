@@ -1,19 +1,20 @@
-//! [`Gather`]: changes that are asked for at the same time share a call, and so a message, an
-//! append of the metadata log and its fsync.
+//! [`Gather`]: what is asked for at the same time shares a call, and so a message, and for changes
+//! an append of the metadata log and its fsync.
 //!
-//! Nothing waits for company: a change goes out at once while fewer than [`ROUNDS_MAX`] calls to its
-//! server are under way, and what comes meanwhile goes with the next.
+//! Nothing waits for company: a request goes out at once, in its caller's own task, while fewer than
+//! [`ROUNDS_MAX`] calls of its kind are under way, and what comes meanwhile goes with the next.
+
+mod changes;
+mod stats;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::ServiceError;
-use cairn_proto::v1::mutate_outcome::Outcome;
-use cairn_proto::v1::{MutateAllRequest, MutateReply, MutateRequest};
-use cairn_types::limits::MUTATIONS_MAX;
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -22,109 +23,205 @@ use crate::error::Cause;
 
 /// Calls under way at once to one server, at most.
 const ROUNDS_MAX: usize = 2;
-/// Bytes of changes in one call, at most; a single change may be larger.
+/// Bytes of requests in one call, at most; a single request may be larger.
 const ROUND_BYTES_MAX: usize = 1 << 20;
 
-/// The way of all changes of a client to the servers. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Gather {
-    queue: mpsc::Sender<Waiting>,
+/// A request that may share a call with others.
+pub(crate) trait Shares: Message + Clone + 'static {
+    /// What is answered to one.
+    type Reply: Send + 'static;
+    /// Requests that are alike in this may share a call.
+    type Kind: Clone + Eq + Hash + Send + 'static;
+    /// Requests in one call, at most.
+    const AT_ONCE_MAX: usize;
+
+    /// What those that share its call have in common with it.
+    fn kind(&self) -> Self::Kind;
+
+    /// Asks the server at `address`, and answers for each request in their order, or what became of
+    /// the call as a whole.
+    fn send(
+        connections: &Connections,
+        address: &str,
+        requests: Vec<Self>,
+        limit: Duration,
+    ) -> impl Future<Output = Answers<Self::Reply>> + Send;
 }
 
-/// A change that waits for its answer.
-struct Waiting {
-    address: String,
-    request: MutateRequest,
+/// What became of each request, or of the call as a whole.
+pub(crate) type Answers<R> = Result<Vec<Result<R, Status>>, Status>;
+
+/// The way of all requests of one sort of a client to the servers. Cheap to clone.
+pub(crate) struct Gather<Q: Shares> {
+    connections: Connections,
+    waiting_max: usize,
+    // Guards: how many calls are under way and who waits for the next, for each server and kind; a
+    // lane with no call under way has nobody waiting.
+    lanes: Arc<Mutex<Lanes<Q>>>,
+}
+
+impl<Q: Shares> Clone for Gather<Q> {
+    fn clone(&self) -> Self {
+        Self {
+            connections: self.connections.clone(),
+            waiting_max: self.waiting_max,
+            lanes: Arc::clone(&self.lanes),
+        }
+    }
+}
+
+type Key<Q> = (String, <Q as Shares>::Kind);
+type Lanes<Q> = HashMap<Key<Q>, Lane<Q>>;
+
+/// A request that waits for its answer.
+struct Waiting<Q: Shares> {
+    request: Q,
     until: Instant,
-    answer: oneshot::Sender<Result<MutateReply, Status>>,
+    answer: oneshot::Sender<Result<Q::Reply, Status>>,
 }
 
-/// One server's changes.
-#[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Waiting>,
+/// One server's requests of one kind.
+struct Lane<Q: Shares> {
+    waiting: VecDeque<Waiting<Q>>,
     under_way: usize,
 }
 
-impl Gather {
-    /// Starts the task, which ends with the last handle. `callers_max`: those who may ask at once; one
-    /// more waits, or takes the place of one that was cancelled.
-    pub(crate) fn start(connections: Connections, callers_max: usize) -> Self {
-        let (queue, incoming) = mpsc::channel(callers_max);
-        tokio::spawn(run(connections, callers_max, incoming));
-        Self { queue }
+/// A call that is under way. Dropped, however it ended, the next one goes out.
+struct Round<Q: Shares> {
+    gather: Gather<Q>,
+    key: Key<Q>,
+    /// Nothing came back: who waits for this server may go elsewhere at once.
+    is_silent: bool,
+}
+
+/// When a request goes.
+enum Turn<Q: Shares> {
+    Now(Round<Q>, Q),
+    Later(oneshot::Receiver<Result<Q::Reply, Status>>),
+}
+
+impl<Q: Shares> Gather<Q> {
+    /// `waiting_max`: those who may wait for a server at once; one more is refused.
+    pub(crate) fn new(connections: Connections, waiting_max: usize) -> Self {
+        Self { connections, waiting_max, lanes: Arc::default() }
     }
 
-    /// Asks the server at `address` for one change, and waits for at most `limit`.
-    pub(crate) async fn ask(
-        &self,
-        address: String,
-        request: MutateRequest,
-        limit: Duration,
-    ) -> Result<MutateReply, Cause> {
-        let (answer, answered) = oneshot::channel();
+    /// Asks the server at `address`, and waits for at most `limit`.
+    pub(crate) async fn ask(&self, address: String, request: Q, limit: Duration) -> Result<Q::Reply, Cause> {
         let until = Instant::now() + limit;
-        let asked = async {
-            let waiting = Waiting { address, request, until, answer };
-            self.queue.send(waiting).await.map_err(|_| Cause::Closed)?;
-            Ok(answered.await.map_err(|_| Cause::Closed)??)
+        let answered = match self.turn(address, request, until)? {
+            Turn::Now(mut round, request) => {
+                let answers = round.ask(vec![request], limit).await;
+                drop(round);
+                return Ok(answers.and_then(lone)??);
+            }
+            Turn::Later(answered) => answered,
         };
-        tokio::time::timeout_at(until, asked).await.unwrap_or_else(|_| Err(ServiceError::Deadline.into()))
+        match tokio::time::timeout_at(until, answered).await {
+            Ok(answer) => Ok(answer.map_err(|_| Cause::Closed)??),
+            Err(_) => Err(ServiceError::Deadline.into()),
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes<Q>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, address: String, request: Q, until: Instant) -> Result<Turn<Q>, Cause> {
+        let key = (address, request.kind());
+        let mut lanes = self.lanes();
+        let lane = lanes.entry(key.clone()).or_default();
+        if lane.under_way < ROUNDS_MAX {
+            lane.under_way += 1;
+            let round = Round { gather: self.clone(), key, is_silent: false };
+            return Ok(Turn::Now(round, request));
+        }
+        if lane.waiting.len() >= self.waiting_max {
+            lane.waiting.retain(|w| !w.answer.is_closed());
+        }
+        if lane.waiting.len() >= self.waiting_max {
+            return Err(ServiceError::Overloaded.into());
+        }
+        let (answer, answered) = oneshot::channel();
+        lane.waiting.push_back(Waiting { request, until, answer });
+        Ok(Turn::Later(answered))
     }
 }
 
-async fn run(connections: Connections, callers_max: usize, mut incoming: mpsc::Receiver<Waiting>) {
-    let mut lanes: HashMap<String, Lane> = HashMap::new();
-    let mut rounds: JoinSet<Ended> = JoinSet::new();
-    let take = |lanes: &mut HashMap<String, Lane>, waiting: Waiting| {
-        lanes.entry(waiting.address.clone()).or_default().push(waiting, callers_max);
-    };
-    loop {
-        tokio::select! {
-            came = incoming.recv() => match came {
-                Some(waiting) => take(&mut lanes, waiting),
-                None => break,
-            },
-            Some(ended) = rounds.join_next() => {
-                // A round neither panics nor is cancelled; if it did, its lane would stay one short.
-                let Ok(Ended { address, is_silent }) = ended else { continue };
-                if let Some(lane) = lanes.get_mut(&address) {
-                    lane.under_way -= 1;
-                    if is_silent {
-                        lane.turn_away();
-                    }
+/// The answer to a call of one request.
+fn lone<R>(answers: Vec<Result<R, Status>>) -> Result<Result<R, Status>, Status> {
+    answers.into_iter().next().ok_or_else(|| Status::internal("the server answered nothing"))
+}
+
+impl<Q: Shares> Round<Q> {
+    /// Sends the requests, and waits for at most `limit`.
+    async fn ask(&mut self, requests: Vec<Q>, limit: Duration) -> Answers<Q::Reply> {
+        let asked = requests.len();
+        let sent = Q::send(&self.gather.connections, &self.key.0, requests, limit);
+        let answers = tokio::time::timeout(limit, sent).await;
+        let answers = answers.unwrap_or_else(|_| Err(ServiceError::Deadline.into()));
+        self.is_silent = answers.as_ref().err().is_some_and(|s| Cause::from(s.clone()).is_silence());
+        match answers {
+            Ok(answers) if answers.len() != asked => {
+                Err(Status::internal("the server answered another number of requests than were asked for"))
+            }
+            answers => answers,
+        }
+    }
+
+    /// Asks for those that waited and hands out the answers.
+    async fn ask_waiting(mut self, waiting: Vec<Waiting<Q>>) {
+        let until = waiting.iter().map(|w| w.until).max().unwrap_or_else(Instant::now);
+        let limit = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let (requests, waiters): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|w| (w.request, w.answer)).unzip();
+        match self.ask(requests, limit).await {
+            Ok(answers) => {
+                for (waiter, answer) in waiters.into_iter().zip(answers) {
+                    // A caller that has gone away no longer wants to know.
+                    drop(waiter.send(answer));
+                }
+            }
+            Err(status) => {
+                for waiter in waiters {
+                    drop(waiter.send(Err(status.clone())));
                 }
             }
         }
         // Those that an answer has woken come first: they have something to ask.
         tokio::task::yield_now().await;
-        while let Ok(waiting) = incoming.try_recv() {
-            take(&mut lanes, waiting);
-        }
-        for (address, lane) in &mut lanes {
-            while lane.under_way < ROUNDS_MAX {
-                let round = lane.next_round();
-                if round.is_empty() {
-                    break;
-                }
-                lane.under_way += 1;
-                rounds.spawn(ask_all(connections.clone(), address.clone(), round));
-            }
-        }
-        lanes.retain(|_, lane| lane.under_way > 0 || !lane.waiting.is_empty());
     }
-    // Nobody waits any more.
-    rounds.shutdown().await;
 }
 
-impl Lane {
-    fn push(&mut self, waiting: Waiting, callers_max: usize) {
-        if self.waiting.len() >= callers_max {
-            self.waiting.retain(|w| !w.answer.is_closed());
+impl<Q: Shares> Drop for Round<Q> {
+    fn drop(&mut self) {
+        let mut lanes = self.gather.lanes();
+        let Some(lane) = lanes.get_mut(&self.key) else { return };
+        if self.is_silent {
+            lane.turn_away();
         }
-        self.waiting.push_back(waiting);
+        let next = lane.next_round();
+        // Without a runtime nobody waits for an answer any more.
+        let runtime = tokio::runtime::Handle::try_current().ok().filter(|_| !next.is_empty());
+        let Some(runtime) = runtime else {
+            lane.under_way -= 1;
+            if lane.under_way == 0 {
+                lanes.remove(&self.key);
+            }
+            return;
+        };
+        let round = Round { gather: self.gather.clone(), key: self.key.clone(), is_silent: false };
+        runtime.spawn(round.ask_waiting(next));
     }
+}
 
+impl<Q: Shares> Default for Lane<Q> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), under_way: 0 }
+    }
+}
+
+impl<Q: Shares> Lane<Q> {
     /// The server was silent: what waits for it was not sent, and may go elsewhere at once.
     fn turn_away(&mut self) {
         for waiting in self.waiting.drain(..) {
@@ -134,9 +231,9 @@ impl Lane {
     }
 
     /// What goes in one call; callers that were cancelled meanwhile are left out.
-    fn next_round(&mut self) -> Vec<Waiting> {
+    fn next_round(&mut self) -> Vec<Waiting<Q>> {
         let (mut round, mut bytes) = (Vec::new(), 0);
-        while round.len() < MUTATIONS_MAX {
+        while round.len() < Q::AT_ONCE_MAX {
             let Some(next) = self.waiting.front() else { break };
             bytes += next.request.encoded_len();
             if bytes > ROUND_BYTES_MAX && !round.is_empty() {
@@ -146,63 +243,4 @@ impl Lane {
         }
         round
     }
-}
-
-/// A call that has ended.
-struct Ended {
-    address: String,
-    /// Nothing came back.
-    is_silent: bool,
-}
-
-/// Asks for all of `round` and hands out the answers.
-async fn ask_all(connections: Connections, address: String, round: Vec<Waiting>) -> Ended {
-    let until = round.iter().map(|w| w.until).max().unwrap_or_else(Instant::now);
-    let limit = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    let (requests, answers): (Vec<_>, Vec<_>) = round.into_iter().map(|w| (w.request, w.answer)).unzip();
-    let asked = tokio::time::timeout(limit, send(&connections, &address, requests, limit)).await;
-    let outcomes = asked.unwrap_or_else(|_| Err(ServiceError::Deadline.into()));
-    let is_silent = outcomes.as_ref().err().is_some_and(|status| Cause::from(status.clone()).is_silence());
-    match outcomes {
-        Ok(outcomes) => {
-            // A missing outcome drops its sender; whoever waits there sees that.
-            for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                // A caller that has gone away no longer wants to know.
-                drop(answer.send(outcome));
-            }
-        }
-        Err(status) => {
-            for answer in answers {
-                drop(answer.send(Err(status.clone())));
-            }
-        }
-    }
-    Ended { address, is_silent }
-}
-
-async fn send(
-    connections: &Connections,
-    address: &str,
-    mut requests: Vec<MutateRequest>,
-    limit: Duration,
-) -> Result<Vec<Result<MutateReply, Status>>, Status> {
-    let mut meta = connections.meta(address).map_err(|cause| Status::invalid_argument(cause.to_string()))?;
-    if requests.len() == 1
-        && let Some(request) = requests.pop()
-    {
-        let reply = meta.mutate(connections.request(request, limit)).await;
-        return Ok(vec![reply.map(tonic::Response::into_inner)]);
-    }
-    let asked = requests.len();
-    let request = connections.request(MutateAllRequest { requests }, limit);
-    let outcomes = meta.mutate_all(request).await?.into_inner().outcomes;
-    if outcomes.len() != asked {
-        return Err(Status::internal("the server answered another number of changes than were asked for"));
-    }
-    let outcomes = outcomes.into_iter().map(|outcome| match outcome.outcome {
-        Some(Outcome::Reply(reply)) => Ok(reply),
-        Some(Outcome::Refusal(refusal)) => Err(refusal.into()),
-        None => Err(Status::internal("the server left a change unanswered")),
-    });
-    Ok(outcomes.collect())
 }

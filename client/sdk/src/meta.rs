@@ -238,7 +238,7 @@ impl Leader {
     }
 
     /// Asks one server once.
-    async fn ask<M, R, F, Fut>(
+    pub(crate) async fn ask<M, R, F, Fut>(
         &self,
         address: &str,
         limit: Duration,
@@ -258,23 +258,21 @@ impl Leader {
         }
     }
 
-    /// As [`call`](Self::call), of a read that every server can answer: asks the servers in turn, and
-    /// goes on as `call` does when the one whose turn it is does not answer.
-    pub(crate) async fn call_any<M, R, F, Fut>(
+    /// As [`retry`](Self::retry), of a read that every server can answer: asks the servers in turn, and
+    /// goes on as `retry` does when the one whose turn it is does not answer.
+    pub(crate) async fn retry_any<R, F, Fut>(
         &self,
         action: &'static str,
         subject: &str,
-        message: M,
-        send: F,
+        attempt: F,
     ) -> Result<R, Error>
     where
-        M: Clone,
-        F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
-        Fut: Future<Output = Result<Response<R>, Status>>,
+        F: Fn(String, Duration) -> Fut,
+        Fut: Future<Output = Result<R, Cause>>,
     {
         let address = self.next_reader();
         let limit = self.options.rpc_deadline.min(READER_DEADLINE);
-        let cause = match self.ask(&address, limit, &message, &send).await {
+        let cause = match attempt(address.clone(), limit).await {
             Ok(answer) => return Ok(answer),
             Err(cause) => cause,
         };
@@ -283,7 +281,7 @@ impl Leader {
         }
         tracing::debug!(action, subject, address, %cause, "a server did not answer a read: asking the leader");
         self.rest(address);
-        self.call(action, subject, message, send).await
+        self.retry(self.options.retry_budget, action, subject, attempt).await
     }
 
     /// The server whose turn it is to answer a read.

@@ -24,6 +24,9 @@ pub struct ConnectOptions {
     /// Reads of the namespace go to all metadata servers in turn, not to the leader alone: as fresh,
     /// some 100 µs later at a follower, and the leader has less to do. Default false.
     pub spread_reads: bool,
+    /// The leader answers reads of the namespace by its lease, without a round to a majority: as fresh as
+    /// long as the servers' clocks run at the same rate. Does nothing with `spread_reads`. Default false.
+    pub lease_reads: bool,
     /// Who this client says it is: what it asks for is then checked as POSIX says, by modes and ACLs,
     /// and what it makes is its own. Nothing proves it. Default `None`: nothing is checked.
     pub credentials: Option<Credentials>,
@@ -42,6 +45,7 @@ impl ConnectOptions {
             append_deadline: Duration::from_millis(600),
             in_flight_bytes_max: 8 << 20,
             spread_reads: false,
+            lease_reads: false,
             credentials: None,
             name: format!("sdk-{}", std::process::id()),
         }

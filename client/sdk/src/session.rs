@@ -29,7 +29,7 @@ const LOCK_OWNERS_FROM: u64 = 1 << 63;
 #[derive(Clone)]
 pub(crate) struct Session {
     leader: Leader,
-    gather: Gather,
+    gather: Gather<MutateRequest>,
     name: Arc<str>,
     // Who the client says it is: every session that takes an expired one's place says so too.
     credentials: Option<Arc<Credentials>>,
@@ -86,7 +86,7 @@ impl Session {
         let (id, lease) = open_on(&leader, name, credentials.as_deref()).await?;
         let numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
         let session = Self {
-            gather: Gather::start(leader.connections(), CHANGES_MAX),
+            gather: Gather::new(leader.connections(), CHANGES_MAX),
             leader,
             name: name.into(),
             credentials,

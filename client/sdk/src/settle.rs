@@ -1,6 +1,8 @@
 //! What a call waits for: a tail that is sealed, a directory that is read from its bucket, bytes
 //! that are in S3.
 
+use std::time::Duration;
+
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{self, WaitIntentRequest, WaitPersistedRequest};
@@ -103,13 +105,36 @@ impl Client {
         F: Fn(MetaClient<Channel>, Request<M>) -> Fut,
         Fut: Future<Output = std::result::Result<Response<R>, Status>>,
     {
+        let (leader, send) = (&self.reach().leader, &send);
+        let attempt = |address: String, limit, message: M| async move {
+            leader.ask(&address, limit, &message, send).await
+        };
+        self.ask_imported_by(action, subject, (freshness, message), attempt).await
+    }
+
+    /// As [`ask_imported`](Self::ask_imported): `attempt` asks the server at an address, for at most so
+    /// long.
+    pub(crate) async fn ask_imported_by<M, R, F, Fut>(
+        &self,
+        action: &'static str,
+        subject: &str,
+        (freshness, message): (Freshness, impl Fn(u64) -> M),
+        attempt: F,
+    ) -> Result<R>
+    where
+        M: Clone,
+        F: Fn(String, Duration, M) -> Fut,
+        Fut: Future<Output = std::result::Result<R, Cause>>,
+    {
         let leader = &self.reach().leader;
         let anywhere = freshness.is_anywhere(&self.reach().options);
         loop {
             let session = self.reach().session.reader();
+            let message = message(session.0);
+            let attempt = |address, limit| attempt(address, limit, message.clone());
             let asked = match anywhere {
-                true => leader.call_any(action, subject, message(session.0), &send).await,
-                false => leader.call(action, subject, message(session.0), &send).await,
+                true => leader.retry_any(action, subject, attempt).await,
+                false => leader.retry(leader.retry_budget(), action, subject, attempt).await,
             };
             match asked {
                 Ok(reply) => return Ok(reply),

@@ -121,7 +121,24 @@ pub fn stat(rows: &dyn Rows, target: &Target) -> Outcome<Stat> {
 /// # Errors
 /// As [`stat`]; `PermissionDenied`.
 pub fn stat_as(rows: &dyn Rows, caller: Option<&Credentials>, target: &Target) -> Outcome<Stat> {
-    let walked = walk::walk(rows, target, last_link(target), caller, &mut |_| {})?;
+    stat_on_way(rows, caller, target, &mut |_| {})
+}
+
+/// As [`stat_as`], and whether the way led through a directory of a mount: [`import_needed`] says then
+/// whether the outcome counts.
+pub fn stat_and_way(rows: &dyn Rows, caller: Option<&Credentials>, target: &Target) -> (Outcome<Stat>, bool) {
+    let mut mounted = false;
+    let stat = stat_on_way(rows, caller, target, &mut |dir| mounted |= dir.mount.is_some());
+    (stat, mounted)
+}
+
+fn stat_on_way(
+    rows: &dyn Rows,
+    caller: Option<&Credentials>,
+    target: &Target,
+    enter: &mut dyn FnMut(&Inode),
+) -> Outcome<Stat> {
+    let walked = walk::walk(rows, target, last_link(target), caller, enter)?;
     // The way down from an inode that is not the root may lie under a policy further up.
     let known = walked.policy;
     let inode = walked.inode()?;

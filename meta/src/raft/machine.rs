@@ -21,7 +21,7 @@ use super::state::{self, State, StateDir, StateError};
 use super::tail;
 use super::types::{Answer, Entry, LogId, Members, SnapshotMeta, TypeConfig};
 use crate::namespace;
-use crate::store::{Store, Txn};
+use crate::store::{Recent, Remembered, Store, Txn};
 
 /// Entries in one batch, at most.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -32,6 +32,9 @@ const INLINE_ENTRIES_MAX: usize = 64;
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Bytes of entries in one batch, at most.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of rows that are kept for the entries to come.
+const RECENT_BYTES_MAX: usize = 16 << 20;
 
 /// How often the state is made durable without the log, and how much log stays behind a snapshot.
 #[derive(Clone, Debug)]
@@ -94,6 +97,7 @@ pub struct StateMachine {
     digest: Mark,
     marks: watch::Sender<Marks>,
     state: Arc<State>,
+    recent: Recent,
     current: Arc<Current>,
     published: watch::Sender<LogIndex>,
     cluster: watch::Sender<Option<ClusterId>>,
@@ -139,6 +143,7 @@ impl StateMachine {
             digest,
             marks: watch::Sender::default(),
             state,
+            recent: Recent::new(RECENT_BYTES_MAX),
             current,
             published: watch::Sender::new(LogIndex(index)),
             cluster: watch::Sender::new(cluster),
@@ -171,7 +176,8 @@ impl StateMachine {
         let begun = self.clock.boottime();
         let entries = batch.len();
         let state = self.state();
-        let mut txn = Txn::continuing(state.store(), self.digest.digest);
+        let rows = Remembered::new(state.store(), &mut self.recent);
+        let mut txn = Txn::continuing(&rows, self.digest.digest);
         let mut marks = Vec::new();
         let mut answers = Vec::with_capacity(entries);
         for (entry, responder) in batch {
@@ -201,6 +207,7 @@ impl StateMachine {
         state::write_applied(&mut rows, &AppliedRecord::new(self.applied.as_ref(), &self.members));
         digest::write(&mut rows, &self.digest);
         let changes = rows.changes().len();
+        rows.changes().iter().for_each(|change| self.recent.note(change));
         state.store().write(rows)?;
         if !marks.is_empty() {
             self.marks.send_modify(|known| marks.into_iter().for_each(|mark| known.push(mark)));
@@ -294,6 +301,7 @@ impl StateMachine {
         let state = Arc::new(state);
         self.current.replace(Some(Arc::clone(&state)));
         std::mem::replace(&mut self.state, Arc::clone(&state)).retire();
+        self.recent.clear();
         (self.applied, self.members, self.digest) = (applied, members, digest);
         // The marks so far are those of the state before.
         self.marks.send_replace(Marks::default());

@@ -171,8 +171,12 @@ async fn one(
     caller: Option<&Credentials>,
     target: &Target,
 ) -> Result<v1::StatReply, WireError> {
-    imported(ctx, view, target, false).await?;
-    let stat = read::stat_as(&*view.store, caller, target).map_err(super::refusal)?;
+    let (mut stat, mounted) = read::stat_and_way(&*view.store, caller, target);
+    if mounted {
+        imported(ctx, view, target, false).await?;
+        stat = read::stat_as(&*view.store, caller, target);
+    }
+    let stat = stat.map_err(super::refusal)?;
     Ok(v1::StatReply {
         inode: Some(v1::Inode::from(&stat.inode)),
         log_index: view.applied.0,

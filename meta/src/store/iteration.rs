@@ -58,3 +58,17 @@ fn measure(directory: &Path, entries: u64) -> Result<f64, StoreFault> {
     assert!(count == entries && bytes > 0, "every row is seen once");
     Ok(count as f64 / seconds)
 }
+
+/// Compacts the state database in `directory`, which no server has open, and answers the bytes of its
+/// files.
+///
+/// # Errors
+/// [`StoreFault`] when there is none, or it cannot be read.
+pub fn compacted_bytes(directory: &Path) -> Result<u64, StoreFault> {
+    super::RocksStore::open(directory, 256 << 20)?.compact()?;
+    let mut bytes = 0;
+    for file in std::fs::read_dir(directory)? {
+        bytes += file?.metadata()?.len();
+    }
+    Ok(bytes)
+}

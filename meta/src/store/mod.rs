@@ -6,6 +6,7 @@
 pub mod batch;
 mod iteration;
 pub mod memory;
+pub mod recent;
 pub mod rocks;
 #[cfg(test)]
 mod suite_tests;
@@ -16,8 +17,9 @@ use std::error::Error;
 use std::sync::Arc;
 
 pub use batch::{Change, WriteBatch};
-pub use iteration::iteration_rate;
+pub use iteration::{compacted_bytes, iteration_rate};
 pub use memory::MemoryStore;
+pub use recent::{Recent, Remembered};
 pub use rocks::RocksStore;
 pub use table::Table;
 pub use txn::Txn;

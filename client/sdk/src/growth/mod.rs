@@ -15,11 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use cairn_proto::v1;
+use cairn_proto::v1::StatRequest;
 use cairn_types::{ChunkId, Generation, InodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::connection::Connections;
 use crate::error::{Cause, Error, Result};
+use crate::gather::Gather;
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::session::Session;
@@ -36,6 +38,7 @@ pub(crate) struct Reach {
     pub(crate) connections: Connections,
     pub(crate) leader: Leader,
     pub(crate) session: Session,
+    pub(crate) stats: Gather<StatRequest>,
     pub(crate) options: Arc<ConnectOptions>,
 }
 
