@@ -18,7 +18,7 @@ use crate::error::{Cause, Error, ErrorKind};
 use crate::options::ConnectOptions;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// How long a server has to answer a read that others can answer too.
 const READER_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a server that did not is left out.

@@ -5,7 +5,7 @@ use cairn_types::limits::{EVENT_ANCESTORS_MAX, ROWS_PER_ENTRY_MAX};
 use cairn_types::{FsError, Inode, InodeId, LogIndex};
 
 use super::error::{NamespaceError, Outcome, refuse};
-use super::state::State;
+use super::state::{State, Way};
 use super::walk;
 use crate::keys::counters::{self, EventCounter};
 use crate::keys::events::{self, EventKind, EventRow, Site};
@@ -20,14 +20,27 @@ const TRIM_MAX: usize = 256;
 
 impl State<'_, '_> {
     /// A name in a directory, and what lies above it now.
-    pub fn site(&self, parent: InodeId, name: &[u8]) -> Result<Site, RowFault> {
-        let (mut at, mut above) = (parent, Vec::new());
-        while at != InodeId::ROOT && at != InodeId(0) && above.len() < EVENT_ANCESTORS_MAX {
-            let Some(place) = self.get::<Place>(&places::key(at))? else { break };
-            at = place.parent;
-            above.push(at);
-        }
+    pub fn site(&mut self, parent: InodeId, name: &[u8]) -> Result<Site, RowFault> {
+        let above = self.way(parent)?.map(|way| way.above.clone()).unwrap_or_default();
         Ok(Site { parent, name: name.to_vec(), above })
+    }
+
+    /// Where a directory is, and what lies above it; `None` when it is in no directory.
+    pub fn way(&mut self, dir: InodeId) -> Result<Option<&Way>, RowFault> {
+        if self.last_way.as_ref().is_none_or(|way| way.dir != dir) {
+            let Some(place) = walk::place(&*self.txn, dir)? else { return Ok(None) };
+            let (mut at, mut above) = (place.parent, Vec::new());
+            while at != InodeId(0) && above.len() < EVENT_ANCESTORS_MAX {
+                above.push(at);
+                if at == InodeId::ROOT {
+                    break;
+                }
+                let Some(place) = self.get::<Place>(&places::key(at))? else { break };
+                at = place.parent;
+            }
+            self.last_way = Some(Way { dir, place, above });
+        }
+        Ok(self.last_way.as_ref())
     }
 
     /// Tells what happened to the name of an inode, as it is after it.

@@ -14,7 +14,7 @@ use crate::keys::counters::{self, ClusterRecord};
 use crate::keys::events::EventRow;
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::nodes::{self, NodeRow};
-use crate::keys::places::Place;
+use crate::keys::places::{self, Place};
 use crate::keys::{self, Record, RowFault};
 use crate::store::{Table, Txn};
 
@@ -42,7 +42,17 @@ pub(super) struct State<'t, 'a> {
     pub caller: Option<Credentials>,
     /// What the entry at work has to tell watchers.
     pub events: Vec<EventRow>,
+    /// The way to the directory that was asked for last, while no place is changed.
+    pub last_way: Option<Way>,
     stored: ClusterRecord,
+}
+
+/// Where a directory is.
+pub(super) struct Way {
+    pub dir: InodeId,
+    pub place: Place,
+    /// The directories above it, the nearest first; some of them where there are many.
+    pub above: Vec<InodeId>,
 }
 
 impl<'t, 'a> State<'t, 'a> {
@@ -56,7 +66,7 @@ impl<'t, 'a> State<'t, 'a> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, bounds, caller: None, events: Vec::new(), stored })
+        Ok(Self { txn, cluster, index, bounds, caller: None, events: Vec::new(), last_way: None, stored })
     }
 
     /// Keeps what the entry did.
@@ -73,6 +83,7 @@ impl<'t, 'a> State<'t, 'a> {
     pub fn forget(&mut self) {
         self.txn.discard();
         self.events.clear();
+        self.last_way = None;
         let time = self.cluster.time;
         self.cluster = self.stored.clone();
         self.cluster.time = time;
@@ -90,11 +101,22 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes a record.
     pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
+        if R::TABLE == Table::Places {
+            self.last_way = None;
+        }
         keys::put(self.txn, key, record);
+    }
+
+    /// Writes the place of an inode that had none: no way leads over it.
+    pub fn put_new_place(&mut self, ino: InodeId, place: &Place) {
+        keys::put(self.txn, places::key(ino), place);
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+        if table == Table::Places {
+            self.last_way = None;
+        }
         self.txn.delete(table, key);
     }
 

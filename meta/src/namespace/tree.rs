@@ -19,7 +19,7 @@ impl State<'_, '_> {
     pub fn hang(&mut self, parent: InodeId, name: &[u8], inode: &Inode) -> Outcome<()> {
         let place = Place { parent, name: name.to_vec() };
         self.put_at(&place, inode);
-        self.put(places::key(inode.ino), &place);
+        self.put_new_place(inode.ino, &place);
         self.cluster.counts.inodes += 1;
         self.tell(parent, name, inode, EventKind::Created)?;
         self.touch_directory(parent, i64::from(inode.is_dir()))
@@ -27,7 +27,8 @@ impl State<'_, '_> {
 
     /// Notes that a directory's names changed, and how many subdirectories came or went.
     pub fn touch_directory(&mut self, dir: InodeId, subdirectories: i64) -> Outcome<()> {
-        let Some((place, mut inode)) = walk::inode(&*self.txn, dir)? else { return refuse(FsError::Stale) };
+        let Some(place) = self.way(dir)?.map(|way| way.place.clone()) else { return refuse(FsError::Stale) };
+        let mut inode = walk::inode_at(&*self.txn, dir, &place)?;
         inode.nlink = inode.nlink.saturating_add_signed(i32::try_from(subdirectories).unwrap_or(0));
         inode.mtime = self.now();
         inode.ctime = self.now();

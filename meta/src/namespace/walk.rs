@@ -79,15 +79,34 @@ pub enum LastLink {
     Stop,
 }
 
+/// Where an inode's primary link is. The root's never moves.
+///
+/// # Errors
+/// A fault when the store failed.
+pub fn place(rows: &dyn Rows, ino: InodeId) -> Result<Option<Place>, RowFault> {
+    if ino == InodeId::ROOT {
+        return Ok(Some(Place { parent: InodeId(0), name: Vec::new() }));
+    }
+    keys::get(rows, &places::key(ino))
+}
+
 /// The inode with that id and the place of its primary link.
 ///
 /// # Errors
 /// A fault when the store failed or the two rows contradict each other.
 pub fn inode(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, RowFault> {
-    let Some(place) = keys::get::<Place>(rows, &places::key(ino))? else { return Ok(None) };
-    let key = nodes::key(place.parent, &place.name);
-    match keys::get::<NodeRow>(rows, &key)? {
-        Some(NodeRow::Inode(inode)) if inode.ino == ino => Ok(Some((place, inode))),
+    let Some(place) = place(rows, ino)? else { return Ok(None) };
+    let inode = inode_at(rows, ino, &place)?;
+    Ok(Some((place, inode)))
+}
+
+/// The inode whose primary link is known.
+///
+/// # Errors
+/// A fault when the store failed or the two rows contradict each other.
+pub fn inode_at(rows: &dyn Rows, ino: InodeId, place: &Place) -> Result<Inode, RowFault> {
+    match keys::get::<NodeRow>(rows, &nodes::key(place.parent, &place.name))? {
+        Some(NodeRow::Inode(inode)) if inode.ino == ino => Ok(inode),
         _ => Err(RowFault::Damaged { table: Table::Places, key: places::key(ino) }),
     }
 }

@@ -24,6 +24,16 @@ pub struct Recent {
     bytes_max: usize,
 }
 
+/// Whether a row is likely to be asked for again: replies and events are not, nor what was not there, if
+/// it is about to be made.
+fn is_worth_keeping(table: Table, is_there: bool) -> bool {
+    match table {
+        Table::Replies | Table::Events => false,
+        Table::Nodes | Table::Places => is_there,
+        _ => true,
+    }
+}
+
 fn empty() -> Vec<Kept> {
     Table::ALL.iter().map(|_| Kept::new()).collect()
 }
@@ -74,7 +84,7 @@ impl Recent {
         // The bytes of what it replaces stay counted: the generation ends sooner for it.
         let known = rows.any(|rows| rows.remove(&change.key).is_some());
         drop(rows);
-        if known {
+        if known && is_worth_keeping(change.table, change.value.is_some()) {
             self.keep(change.table, change.key.clone(), change.value.clone());
         }
     }
@@ -101,7 +111,9 @@ impl Rows for Remembered<'_> {
             return Ok(value);
         }
         let value = self.base.get(table, key)?;
-        recent.keep(table, key.to_vec(), value.clone());
+        if is_worth_keeping(table, value.is_some()) {
+            recent.keep(table, key.to_vec(), value.clone());
+        }
         Ok(value)
     }
 

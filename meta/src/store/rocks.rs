@@ -193,8 +193,14 @@ impl Rows for RocksStore {
 impl Store for RocksStore {
     fn write(&self, batch: WriteBatch) -> Result<(), StoreFault> {
         let mut rows = rocksdb::WriteBatch::default();
+        // Changes of a table mostly come together.
+        let mut last: Option<(Table, &ColumnFamily)> = None;
         for change in batch.changes() {
-            let family = family(&self.db, change.table)?;
+            let family = match last {
+                Some((table, family)) if table == change.table => family,
+                _ => family(&self.db, change.table)?,
+            };
+            last = Some((change.table, family));
             match &change.value {
                 Some(value) => rows.put_cf(family, &change.key, value),
                 None => rows.delete_cf(family, &change.key),

@@ -9,6 +9,9 @@ use super::{Change, KeyRange, Row, Rows, StoreFault, Table, WriteBatch};
 /// Rows that are read from the base in one step of a merge.
 const MERGE_ROWS: usize = 64;
 
+/// Bytes that are folded into a digest at once: many small rows cost less together.
+const FOLDED_AT_ONCE: usize = 4096;
+
 type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 
 /// Writes that are not yet in the store. Two layers: the entries applied so far, and the entry at
@@ -28,18 +31,23 @@ pub struct Txn<'a> {
 
 /// CRC32C over one entry's writes, in the order of tables and keys, going on from `digest`.
 fn fold(digest: u32, writes: &Overlay) -> u32 {
+    let mut bytes = Vec::with_capacity(FOLDED_AT_ONCE);
     let mut digest = digest;
     for (table, rows) in writes {
-        digest = crc32c::crc32c_append(digest, table.name().as_bytes());
+        bytes.extend_from_slice(table.name().as_bytes());
         for (key, value) in rows {
             let length = value.as_ref().map_or(u64::MAX, |v| v.len() as u64);
-            digest = crc32c::crc32c_append(digest, &(key.len() as u64).to_le_bytes());
-            digest = crc32c::crc32c_append(digest, key);
-            digest = crc32c::crc32c_append(digest, &length.to_le_bytes());
-            digest = crc32c::crc32c_append(digest, value.as_deref().unwrap_or_default());
+            bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(&length.to_le_bytes());
+            bytes.extend_from_slice(value.as_deref().unwrap_or_default());
+            if bytes.len() > FOLDED_AT_ONCE / 2 {
+                digest = crc32c::crc32c_append(digest, &bytes);
+                bytes.clear();
+            }
         }
     }
-    digest
+    crc32c::crc32c_append(digest, &bytes)
 }
 
 impl<'a> Txn<'a> {
@@ -109,7 +117,12 @@ impl<'a> Txn<'a> {
     pub fn keep(&mut self) {
         self.digest = fold(self.digest, &self.current);
         for (table, rows) in std::mem::take(&mut self.current) {
-            self.kept.entry(table).or_default().extend(rows);
+            let kept = self.kept.entry(table).or_default();
+            if kept.is_empty() {
+                *kept = rows;
+            } else {
+                kept.extend(rows);
+            }
         }
         (self.current_rows, self.current_writes, self.current_bytes) = (0, 0, 0);
     }
