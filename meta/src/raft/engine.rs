@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 pub use openraft::ChangeMembers;
+use openraft::SnapshotPolicy;
 pub use openraft::async_runtime::WatchReceiver;
 pub use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError,
@@ -12,7 +13,6 @@ pub use openraft::errors::{
 pub use openraft::impls::BasicNode;
 pub use openraft::metrics::RaftMetrics;
 pub use openraft::type_config::TypeConfigExt;
-use openraft::SnapshotPolicy;
 pub use openraft::{Config as RaftConfig, ConfigError, Instant, ReadPolicy, ServerState};
 
 /// How long one transfer of a snapshot may take.

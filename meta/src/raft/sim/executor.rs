@@ -232,7 +232,8 @@ impl World {
         inside.fold(now);
         drop(inside);
         let waker = Waker::from(Arc::new(Awake { task, ready: Arc::clone(&self.ready) }));
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         let mut inside = self.inside();
         inside.group = 0;
         let alive = inside.tasks.contains_key(&task);

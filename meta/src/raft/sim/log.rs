@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::life::{Forgets, Life, Point};
 use super::lie::Lie;
+use super::life::{Forgets, Life, Point};
 use crate::raft::log_disk::{LogDisk, LogError, LogStart};
 use crate::raft::record::{self, EntryRecord, LogIdRecord, VoteRecord};
 
@@ -122,7 +122,9 @@ impl Forgets for ForgetfulLog {
         platter.current = platter.synced.clone();
         let last = platter.synced.entries.keys().next_back().copied().unwrap_or(0);
         drop(platter);
-        self.life.world.tell(|| format!("  of {written} unsynced writes {kept} are kept; log ends at {last}"));
+        self.life
+            .world
+            .tell(|| format!("  of {written} unsynced writes {kept} are kept; log ends at {last}"));
     }
 }
 
