@@ -33,7 +33,7 @@ use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::Standing;
 use crate::raft::state::{State, read_applied};
 use crate::raft::{Proposal, Raft, TypeConfig};
-use crate::store::{Snapshot, Store};
+use crate::store::Snapshot;
 
 use admission::Admission;
 use read::Reader;

@@ -9,6 +9,8 @@ mod copies;
 mod events;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
+#[path = "namespace_model/marathon.rs"]
+mod marathon;
 #[path = "namespace_model/model.rs"]
 mod model;
 #[path = "namespace_model/sharing.rs"]

@@ -20,7 +20,7 @@ use super::read::Reader;
 use super::{Node, Shared, lead, members};
 use crate::identity::{Identity, IdentityError};
 use crate::keys::servers::DirectoryId;
-use crate::raft::engine::{ConfigError, Fatal, InitializeError, RaftConfig, SnapshotPolicy};
+use crate::raft::engine::{self, ConfigError, Fatal, InitializeError, RaftConfig};
 use crate::raft::flusher::{FlushCounts, Flusher};
 use crate::raft::log_disk::{LogDisk, LogError, RocksLog};
 use crate::raft::log_store::{DurableMark, LogStore};
@@ -37,8 +37,6 @@ use crate::raft::{Raft, TypeConfig, directory, durable};
 const FAULTS: usize = 3;
 /// How long the parts of a node may take to end.
 const STOP: Duration = Duration::from_secs(5);
-/// How long one transfer of a snapshot may take.
-const SNAPSHOT_MS: u64 = 20 * 60 * 1000;
 
 /// How a node runs.
 #[derive(Clone, Debug)]
@@ -170,23 +168,8 @@ pub struct Started {
 }
 
 fn raft_config(settings: &Settings) -> Result<Arc<RaftConfig>, StartError> {
-    let config = RaftConfig {
-        cluster_name: "cairn".to_owned(),
-        heartbeat_interval: settings.heartbeat_ms,
-        election_timeout_min: settings.election_ms.0,
-        election_timeout_max: settings.election_ms.1,
-        install_snapshot_timeout: SNAPSHOT_MS,
-        max_payload_entries: 4096,
-        // A snapshot is made when the state has been flushed anyway: `keep_snapshots` below.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: settings.pace.keep_entries,
-        enable_pre_vote: Some(true),
-        // A leader that restarts must be elected again: what it knew to be committed may be ahead
-        // of what it saved, and a read must never see an older state than an earlier one did.
-        enable_leader_restore: Some(false),
-        ..RaftConfig::default()
-    };
-    Ok(Arc::new(config.validate().map_err(StartError::Settings)?))
+    engine::settings(settings.heartbeat_ms, settings.election_ms, settings.pace.keep_entries)
+        .map_err(StartError::Settings)
 }
 
 /// The directory's files, open and found to belong together.

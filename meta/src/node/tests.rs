@@ -24,7 +24,7 @@ use tonic::transport::server::TcpIncoming;
 use super::{Consistency, Node, NodeError, Settings, Started};
 use crate::namespace::Command;
 use crate::raft::machine::Pace;
-use crate::store::{Store, Table, WriteBatch};
+use crate::store::{Table, WriteBatch};
 
 const LONG: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5);

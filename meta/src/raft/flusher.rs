@@ -27,7 +27,8 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    fn complete(self, result: io::Result<()>) {
+    /// Tells the one who waits.
+    pub fn complete(self, result: io::Result<()>) {
         match self {
             Self::Append(callback) => callback.io_completed(result),
             // A caller that has gone away no longer wants to know.
@@ -67,6 +68,14 @@ impl Flusher {
         Ok((Self { queue, counts }, thread))
     }
 
+    /// A queue whose other end somebody else drains, by [`Flushes::complete`].
+    #[cfg(test)]
+    #[must_use]
+    pub fn queue_alone() -> (Self, mpsc::Receiver<Waiting>) {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        (Self { queue, counts: Arc::default() }, waiting)
+    }
+
     /// Queues `waiting` for the next fsync; it covers everything written before this call.
     ///
     /// # Errors
@@ -96,7 +105,7 @@ impl Flusher {
 
 fn run(mut waiting: mpsc::Receiver<Waiting>, disk: &dyn LogDisk, clock: &dyn Clock, counts: &FlushCounts) {
     let mut batch = Vec::with_capacity(64);
-    let mut failed: Option<Arc<LogError>> = None;
+    let mut flushes = Flushes::default();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
         while batch.len() < WAITING_MAX
@@ -104,13 +113,33 @@ fn run(mut waiting: mpsc::Receiver<Waiting>, disk: &dyn LogDisk, clock: &dyn Clo
         {
             batch.push(more);
         }
+        flushes.complete(&mut batch, disk, clock, counts);
+    }
+}
+
+/// The fsyncs so far.
+#[derive(Default)]
+pub struct Flushes {
+    failed: Option<Arc<LogError>>,
+}
+
+impl Flushes {
+    /// Makes the log durable and tells all of `batch`, which is empty then.
+    pub fn complete(
+        &mut self,
+        batch: &mut Vec<Waiting>,
+        disk: &dyn LogDisk,
+        clock: &dyn Clock,
+        counts: &FlushCounts,
+    ) {
         // After one failed fsync nothing is known of what the disk holds: never try again.
-        if failed.is_none() {
-            failed = sync(disk, clock, counts, batch.len()).err().map(Arc::new);
+        if self.failed.is_none() {
+            self.failed = sync(disk, clock, counts, batch.len()).err().map(Arc::new);
         }
         counts.completed.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for waiter in batch.drain(..) {
-            waiter.complete(failed.as_ref().map_or(Ok(()), |error| Err(io::Error::other(Arc::clone(error)))));
+            let failed = self.failed.as_ref();
+            waiter.complete(failed.map_or(Ok(()), |error| Err(io::Error::other(Arc::clone(error)))));
         }
     }
 }

@@ -9,9 +9,9 @@ use cairn_types::{Clock, ClusterId, LogIndex};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{oneshot, watch};
 
+use super::beside::beside;
 use super::digest::{self, MARK_EVERY, Mark, Marks};
 use super::flusher::SLOW;
 use super::log_store::DurableMark;
@@ -21,7 +21,7 @@ use super::state::{self, State, StateDir, StateError};
 use super::tail;
 use super::types::{Answer, Entry, LogId, Members, SnapshotMeta, TypeConfig};
 use crate::namespace;
-use crate::store::{Recent, Remembered, Store, Txn};
+use crate::store::{Recent, Remembered, Txn};
 
 /// Entries in one batch, at most.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -104,7 +104,7 @@ pub struct StateMachine {
     flushed: watch::Sender<LogIndex>,
     unflushed_entries: u64,
     unflushed_bytes: u64,
-    flushing: Option<JoinHandle<()>>,
+    flushing: Option<oneshot::Receiver<()>>,
     flush_failed: Arc<AtomicBool>,
 }
 
@@ -250,7 +250,7 @@ impl StateMachine {
         (self.unflushed_entries, self.unflushed_bytes) = (0, 0);
         let (state, durable, flushed) = (self.state(), self.durable.clone(), self.flushed.clone());
         let (failed, clock) = (Arc::clone(&self.flush_failed), Arc::clone(&self.clock));
-        self.flushing = Some(tokio::task::spawn_blocking(move || {
+        self.flushing = Some(beside(move || {
             let begun = clock.boottime();
             match state.store().flush() {
                 Ok(()) => {

@@ -11,6 +11,7 @@
 //! state has no log of its own and is flushed now and then, so that a restart replays the rest.
 
 pub mod admission;
+pub mod beside;
 #[cfg(test)]
 mod damage_tests;
 pub mod digest;
@@ -31,6 +32,8 @@ mod record_tests;
 #[cfg(test)]
 mod restart_tests;
 pub mod service;
+#[cfg(test)]
+mod sim;
 pub mod snapshot;
 pub mod snapshot_wire;
 pub mod standing;

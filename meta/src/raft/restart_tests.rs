@@ -20,7 +20,7 @@ use super::snapshot::{Directory, Snapshots};
 use super::state::StateDir;
 use super::types::{Entry, LogId, Proposal, TypeConfig};
 use crate::namespace::{self, Command};
-use crate::store::{KeyRange, Rows, Table};
+use crate::store::{KeyRange, Table};
 
 struct Opened {
     log: LogStore,

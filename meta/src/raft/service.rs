@@ -37,7 +37,6 @@ use super::snapshot_wire::{self, ReceiveError};
 use super::standing::Standing;
 use super::types::{Raft, TypeConfig};
 use crate::keys::servers::DirectoryId;
-use crate::store::Store;
 
 /// Who serves.
 #[derive(Clone)]

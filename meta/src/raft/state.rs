@@ -17,7 +17,7 @@ use super::record::{self, AppliedRecord, MembershipRecord, RecordError};
 use super::snapshot::Directory;
 use crate::keys::RowFault;
 use crate::namespace;
-use crate::store::{RocksStore, Rows, StoreFault, Table, WriteBatch};
+use crate::store::{DurableStore, RocksStore, Rows, StoreFault, Table, WriteBatch};
 
 const CURRENT: &str = "CURRENT";
 /// The row of [`Table::Meta`] that moves with every batch.
@@ -68,7 +68,7 @@ impl From<StateError> for io::Error {
 /// An open state database.
 pub struct State {
     /// The database. Declared first: closed before its directory may go.
-    store: RocksStore,
+    store: Box<dyn DurableStore>,
     directory: Directory,
     // Dropped after both, so that who waits for it finds the directory free.
     _closed: Arc<watch::Sender<()>>,
@@ -77,8 +77,8 @@ pub struct State {
 impl State {
     /// The database.
     #[must_use]
-    pub fn store(&self) -> &RocksStore {
-        &self.store
+    pub fn store(&self) -> &dyn DurableStore {
+        &*self.store
     }
 
     /// What has been applied.
@@ -86,7 +86,7 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn applied(&self) -> Result<AppliedRecord, StateError> {
-        read_applied(&self.store)
+        read_applied(&*self.store)
     }
 
     /// From now on its directory goes when the last reader has let go.
@@ -121,11 +121,14 @@ pub fn read_cluster(rows: &dyn Rows) -> Result<Option<ClusterId>, StateError> {
     Ok((!cluster.is_nil()).then_some(cluster))
 }
 
+/// Opens the database in a directory, or makes it there.
+pub type OpenStore = Arc<dyn Fn(&Path) -> Result<Box<dyn DurableStore>, StoreFault> + Send + Sync>;
+
 /// The directory `state/`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StateDir {
     root: PathBuf,
-    memory_bytes: usize,
+    open_store: OpenStore,
     closed: Arc<watch::Sender<()>>,
 }
 
@@ -133,7 +136,13 @@ impl StateDir {
     /// The directory at `root`; its database keeps within `memory_bytes`.
     #[must_use]
     pub fn new(root: PathBuf, memory_bytes: usize) -> Self {
-        Self { root, memory_bytes, closed: Arc::new(watch::Sender::new(())) }
+        Self::of(root, Arc::new(move |path| Ok(Box::new(RocksStore::open(path, memory_bytes)?))))
+    }
+
+    /// The directory at `root`; `open_store` opens its databases.
+    #[must_use]
+    pub fn of(root: PathBuf, open_store: OpenStore) -> Self {
+        Self { root, open_store, closed: Arc::new(watch::Sender::new(())) }
     }
 
     /// Ends (with an error) once this value and every database that it opened are gone.
@@ -168,7 +177,7 @@ impl StateDir {
     }
 
     fn open_database(&self, path: PathBuf) -> Result<State, StateError> {
-        let store = RocksStore::open(&path, self.memory_bytes)?;
+        let store = (self.open_store)(&path)?;
         durable::sync_dir(&self.root)?;
         Ok(State { store, directory: Directory::kept(path), _closed: Arc::clone(&self.closed) })
     }

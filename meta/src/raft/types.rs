@@ -20,7 +20,16 @@ openraft::declare_raft_types!(
         Node = BasicNode,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
+
+#[cfg(not(test))]
+#[allow(deprecated, reason = "its own crate is a dependency of openraft's, not of ours")]
+use openraft::impls::TokioRuntime as Runtime;
+
+/// tokio, but for the simulation's thread.
+#[cfg(test)]
+use super::sim::runtime::Runtime;
 
 /// The Raft core of this server.
 pub type Raft = openraft::Raft<TypeConfig, StateMachine>;

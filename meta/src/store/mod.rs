@@ -14,6 +14,7 @@ pub mod table;
 pub mod txn;
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::{Change, WriteBatch};
@@ -145,6 +146,22 @@ pub trait Store: Rows + Send + Sync + 'static {
 
     /// The state as it is now, untouched by later writes.
     fn snapshot(&self) -> Snapshot;
+}
+
+/// A store that outlives its process: batches reach the disk wholly and in their order, those before
+/// the last [`DurableStore::flush`] for certain, later ones perhaps.
+pub trait DurableStore: Store {
+    /// Makes all that was written durable. What was written after it began may be missing.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the disk failed.
+    fn flush(&self) -> Result<(), StoreFault>;
+
+    /// Makes a durable copy of the state in `dir`, which must not exist.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the disk failed or `dir` exists.
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreFault>;
 }
 
 #[cfg(test)]

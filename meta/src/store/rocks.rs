@@ -15,7 +15,9 @@ use rocksdb::{
     IteratorMode, Options, ReadOptions, WriteOptions,
 };
 
-use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
+use super::{
+    DurableStore, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch,
+};
 
 /// Bytes of memory that a store needs at the least.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -57,18 +59,6 @@ impl RocksStore {
         Ok(Self { db: Arc::new(db) })
     }
 
-    /// Makes all that was written durable. What was written after it began may be missing.
-    ///
-    /// # Errors
-    /// [`StoreFault`] when the disk failed.
-    pub fn flush(&self) -> Result<(), StoreFault> {
-        let families =
-            Table::ALL.iter().map(|table| family(&self.db, *table)).collect::<Result<Vec<_>, _>>()?;
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db.flush_cfs_opt(&families, &options).map_err(fault)
-    }
-
     /// Writes all rows once more, without those that were replaced or deleted. Durable when it returns.
     ///
     /// # Errors
@@ -82,16 +72,6 @@ impl RocksStore {
             self.db.compact_range_cf_opt(family(&self.db, *table)?, all.0, all.1, &options);
         }
         Ok(())
-    }
-
-    /// Makes a durable copy of the state in `dir`, which must not exist; its files are hard links
-    /// where the filesystem has them. [`RocksStore::open`] opens it.
-    ///
-    /// # Errors
-    /// [`StoreFault`] when the disk failed or `dir` exists.
-    pub fn checkpoint(&self, dir: &Path) -> Result<(), StoreFault> {
-        self.flush()?;
-        Checkpoint::new(&self.db).map_err(fault)?.create_checkpoint(dir).map_err(fault)
     }
 }
 
@@ -213,6 +193,22 @@ impl Store for RocksStore {
 
     fn snapshot(&self) -> Snapshot {
         Arc::new(RocksSnapshot::new(Arc::clone(&self.db)))
+    }
+}
+
+impl DurableStore for RocksStore {
+    fn flush(&self) -> Result<(), StoreFault> {
+        let families =
+            Table::ALL.iter().map(|table| family(&self.db, *table)).collect::<Result<Vec<_>, _>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options).map_err(fault)
+    }
+
+    /// Its files are hard links where the filesystem has them. [`RocksStore::open`] opens it.
+    fn checkpoint(&self, dir: &Path) -> Result<(), StoreFault> {
+        self.flush()?;
+        Checkpoint::new(&self.db).map_err(fault)?.create_checkpoint(dir).map_err(fault)
     }
 }
 

@@ -82,7 +82,7 @@ fn transact() -> impl Strategy<Value = Verb> {
         .prop_map(|(demands, verbs)| Verb::Transact(demands, verbs))
 }
 
-fn history() -> impl Strategy<Value = Vec<Step>> {
+pub fn history() -> impl Strategy<Value = Vec<Step>> {
     let verb = prop_oneof![
         12 => part(),
         8 => transact(),

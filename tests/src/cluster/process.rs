@@ -129,6 +129,12 @@ impl Server {
         self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
 
+    /// The process's id, if it was started.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The error of a process that ended by itself.
     pub(super) fn ended(&mut self) -> Option<ClusterError> {
         let status = self.child.as_mut()?.try_wait().ok()??;

@@ -20,6 +20,7 @@ mod handles;
 mod hung_nodes;
 mod locks;
 mod members;
+mod meta_crashes;
 mod metadata_failover;
 mod mounts;
 mod posix;

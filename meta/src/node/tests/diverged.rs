@@ -9,7 +9,7 @@ use crate::keys::counters::{self, ClusterRecord};
 use crate::node::{Node, StartError};
 use crate::raft::digest::MARK_EVERY;
 use crate::raft::machine::Pace;
-use crate::store::{Rows, Table};
+use crate::store::Table;
 
 /// Changes a row behind the state machine's back, as a bug or a bad disk would.
 fn plant(node: &Node) {
