@@ -93,6 +93,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Result<Settings, ConfigError
         memory_bytes: config.memory_mib << 20,
         compare_every: COMPARE_EVERY,
         pace: Pace::default(),
+        levels: config.levels(),
     })
 }
 
@@ -134,6 +135,8 @@ pub async fn serve(
         watches_max: config.watches_max,
         watcher_patience: WATCHER_PATIENCE,
         tree_purge_per_second,
+        slow_operation: (config.slow_operation_ms > 0)
+            .then(|| Duration::from_millis(config.slow_operation_ms)),
     };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
@@ -167,9 +170,11 @@ struct Parts {
 impl Parts {
     async fn run(mut self, node: Node, shutdown: CancellationToken) -> Result<(), ServeError> {
         let outcome = tokio::select! {
+            // A fault is told before Raft stops for it, and says more.
+            biased;
             () = shutdown.cancelled() => Ok(()),
-            () = node.failed() => Err(ServeError::Failed),
             fault = self.started.fault() => Err(ServeError::Start(fault)),
+            () = node.failed() => Err(ServeError::Failed),
             ended = &mut self.server => return Err(self.broke(ended).await),
         };
         if outcome.is_ok() && node.is_leader() && node.transfer_leader(None, HAND_OVER).await.is_ok() {

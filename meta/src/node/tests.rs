@@ -2,17 +2,20 @@
 
 mod diverged;
 mod joining;
+mod levels;
 mod members;
 mod reads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cairn_types::{Clock, LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom};
+use cairn_types::{
+    Clock, FeatureLevel, FeatureLevels, LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -41,6 +44,8 @@ struct Group {
     running: BTreeMap<NodeId, Member>,
     pace: Pace,
     clock: Arc<dyn Clock>,
+    /// Servers of a build that applies the first feature level alone.
+    old: BTreeSet<NodeId>,
 }
 
 fn open_session(client: &str) -> Command {
@@ -59,6 +64,7 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
         memory_bytes: 32 << 20,
         compare_every: Duration::from_millis(100),
         pace,
+        levels: FeatureLevels::default(),
     }
 }
 
@@ -97,7 +103,7 @@ impl Group {
             addresses.insert(NodeId(id), listener.local_addr().unwrap());
             listeners.insert(NodeId(id), listener);
         }
-        (Self { temp, addresses, running: BTreeMap::new(), pace, clock }, listeners)
+        (Self { temp, addresses, running: BTreeMap::new(), pace, clock, old: BTreeSet::new() }, listeners)
     }
 
     fn dir(&self, id: NodeId) -> PathBuf {
@@ -106,7 +112,13 @@ impl Group {
 
     fn settings(&self, id: NodeId) -> Settings {
         let members = self.addresses.iter().map(|(id, a)| (*id, a.to_string())).collect();
-        settings(&self.dir(id), id, members, self.pace.clone())
+        Settings { levels: self.levels(id), ..settings(&self.dir(id), id, members, self.pace.clone()) }
+    }
+
+    /// What a server applies.
+    fn levels(&self, id: NodeId) -> FeatureLevels {
+        let is_old = self.old.contains(&id);
+        if is_old { FeatureLevels::up_to(FeatureLevel::FIRST) } else { FeatureLevels::default() }
     }
 
     async fn start_on(&mut self, id: NodeId, listener: TcpListener) {

@@ -14,6 +14,8 @@ use rocksdb::{
     DBRawIteratorWithThreadMode, Direction, FlushOptions, IteratorMode, Options, ReadOptions, WriteOptions,
 };
 
+use crate::slow;
+
 use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
 
 /// Bytes of memory that a store needs at the least.
@@ -138,7 +140,8 @@ fn visit(
 
 impl Rows for RocksStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.db.get_cf(family(&self.db, table)?, key).map_err(fault)
+        let family = family(&self.db, table)?;
+        slow::store_read("get", table.name(), || self.db.get_cf(family, key)).map_err(fault)
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
@@ -146,23 +149,31 @@ impl Rows for RocksStore {
             return Ok(Vec::new());
         }
         let mode = IteratorMode::From(&range.from, Direction::Forward);
-        collect(self.db.iterator_cf_opt(family(&self.db, table)?, until(range), mode), limit)
+        let family = family(&self.db, table)?;
+        slow::store_read("scan", table.name(), || {
+            collect(self.db.iterator_cf_opt(family, until(range), mode), limit)
+        })
     }
 
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
         if before <= from {
             return Ok(None);
         }
-        let rows =
-            self.db.iterator_cf_opt(family(&self.db, table)?, not_below(from, before), IteratorMode::End);
-        Ok(collect(rows, 1)?.pop())
+        let family = family(&self.db, table)?;
+        let rows = slow::store_read("last_before", table.name(), || {
+            collect(self.db.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
+        });
+        Ok(rows?.pop())
     }
 
     fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(());
         }
-        visit(self.db.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
+        let family = family(&self.db, table)?;
+        slow::store_read("visit", table.name(), || {
+            visit(self.db.raw_iterator_cf_opt(family, until(range)), range, each)
+        })
     }
 }
 
@@ -214,7 +225,8 @@ impl Drop for RocksSnapshot {
 
 impl Rows for RocksSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.snapshot.get_cf(family(&self.db, table)?, key).map_err(fault)
+        let family = family(&self.db, table)?;
+        slow::store_read("get", table.name(), || self.snapshot.get_cf(family, key)).map_err(fault)
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
@@ -222,23 +234,31 @@ impl Rows for RocksSnapshot {
             return Ok(Vec::new());
         }
         let mode = IteratorMode::From(&range.from, Direction::Forward);
-        collect(self.snapshot.iterator_cf_opt(family(&self.db, table)?, until(range), mode), limit)
+        let family = family(&self.db, table)?;
+        slow::store_read("scan", table.name(), || {
+            collect(self.snapshot.iterator_cf_opt(family, until(range), mode), limit)
+        })
     }
 
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
         if before <= from {
             return Ok(None);
         }
-        let options = not_below(from, before);
-        let rows = self.snapshot.iterator_cf_opt(family(&self.db, table)?, options, IteratorMode::End);
-        Ok(collect(rows, 1)?.pop())
+        let family = family(&self.db, table)?;
+        let rows = slow::store_read("last_before", table.name(), || {
+            collect(self.snapshot.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
+        });
+        Ok(rows?.pop())
     }
 
     fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(());
         }
-        visit(self.snapshot.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
+        let family = family(&self.db, table)?;
+        slow::store_read("visit", table.name(), || {
+            visit(self.snapshot.raw_iterator_cf_opt(family, until(range)), range, each)
+        })
     }
 }
 

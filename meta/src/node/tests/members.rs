@@ -17,7 +17,7 @@ use crate::raft::machine::Pace;
 
 impl Group {
     /// Starts an empty server that waits to be added. Answers its address.
-    async fn joiner(&mut self, id: u64) -> SocketAddr {
+    pub async fn joiner(&mut self, id: u64) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let join = self.addresses.values().map(ToString::to_string).collect();
@@ -30,6 +30,7 @@ impl Group {
         let alone = BTreeMap::from([(id, listener.local_addr().unwrap().to_string())]);
         let mut settings = settings(&self.dir(id), id, alone, self.pace.clone());
         settings.join = join;
+        settings.levels = self.levels(id);
         let member = start(settings, listener, Arc::clone(&self.clock)).await;
         self.running.insert(id, member);
     }
@@ -42,7 +43,7 @@ impl Group {
         promoted(&leader, id).await;
     }
 
-    fn member(&mut self, id: u64) -> &mut Member {
+    pub fn member(&mut self, id: u64) -> &mut Member {
         self.running.get_mut(&NodeId(id)).unwrap()
     }
 }
