@@ -3,6 +3,7 @@
 
 mod admission;
 mod compare;
+mod figures;
 mod form;
 mod join;
 mod lead;
@@ -15,7 +16,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, FeatureLevel, FeatureLevels, LogIndex, NodeId};
@@ -27,6 +28,7 @@ use crate::raft::engine::{
     ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftMetrics, TypeConfigExt, WatchReceiver,
 };
 use crate::raft::flusher::FlushCounts;
+use crate::raft::log_disk::LogDisk;
 use crate::raft::machine::View;
 use crate::raft::network::Network;
 use crate::raft::service::RaftService;
@@ -59,6 +61,18 @@ pub enum Consistency {
     /// On a follower too: shows everything acknowledged longer ago than this. No round while one of
     /// these last ones is recent enough.
     Stale(Duration),
+}
+
+impl Consistency {
+    /// Its name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::AnyServer => "any_server",
+            Self::Stale(_) => "stale",
+        }
+    }
 }
 
 /// Why a proposal or a read was not answered.
@@ -182,6 +196,7 @@ struct Shared {
     standing: watch::Receiver<Standing>,
     snapshots: Arc<Snapshots>,
     log_dir: PathBuf,
+    log: Weak<dyn LogDisk>,
     // One change of the members at a time.
     changing: Arc<Semaphore>,
     levels: FeatureLevels,

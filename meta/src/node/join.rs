@@ -109,7 +109,7 @@ pub async fn watch_removal(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        let takes_part = matches!(*standing.borrow(), Standing::Sure | Standing::Unsure);
+        let takes_part = matches!(*standing.borrow(), Standing::Sure | Standing::Unsure | Standing::Alone);
         if !takes_part || node.is_led(silence) {
             continue;
         }

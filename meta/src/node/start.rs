@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -214,6 +214,7 @@ struct Files {
     met: Arc<Met>,
     flusher: JoinHandle<()>,
     flushes: Arc<FlushCounts>,
+    log: Weak<dyn LogDisk>,
     closed: [watch::Receiver<()>; 2],
 }
 
@@ -229,6 +230,7 @@ impl Files {
         let disk = RocksLog::open(&log)?;
         let log_closed = disk.closed();
         let disk: Arc<dyn LogDisk> = Arc::new(disk);
+        let weak = Arc::downgrade(&disk);
         durable::sync_dir(&dir)?;
         let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
         let flushes = queue.counts();
@@ -269,6 +271,7 @@ impl Files {
             met,
             flusher,
             flushes,
+            log: weak,
             closed,
         })
     }
@@ -321,7 +324,7 @@ impl Started {
         form::check_new(&settings).await?;
         let files = Files::open(&settings, &clock, random.as_ref())?;
         let Files { identity, incoming, log_store, machine, snapshots, directory, .. } = files;
-        let Files { met, flusher, flushes, closed, .. } = files;
+        let Files { met, flusher, flushes, log, closed, .. } = files;
         let empty = log_store.is_new();
         let view = machine.view();
         let own_cluster = watch::Sender::new(identity.cluster());
@@ -333,7 +336,15 @@ impl Started {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fault, faults) = mpsc::channel(FAULTS);
         let beginning = Beginning::of(empty, directory, &settings);
-        let standing = watch::Sender::new(beginning.standing());
+        let alone = beginning == Beginning::First && settings.members.len() == 1;
+        let unnamed = alone && identity.cluster().is_none();
+        if unnamed && empty {
+            tracing::warn!(
+                "this server makes a new cluster, alone: nobody is named who could say whether it was in one \
+                 before. If it was, and lost its directory, stop it: `join` in its configuration says so"
+            );
+        }
+        let standing = watch::Sender::new(if unnamed { Standing::Alone } else { beginning.standing() });
         let own = Own {
             raft: raft.clone(),
             node: settings.id.0,
@@ -395,6 +406,7 @@ impl Started {
                 standing: standing.subscribe(),
                 snapshots,
                 log_dir: settings.dir.join("raft"),
+                log,
                 changing: Arc::new(Semaphore::new(1)),
                 levels: settings.levels,
                 told: told.subscribe(),

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cairn_types::{
-    Clock, FeatureLevel, FeatureLevels, LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom,
+    Clock, FeatureLevel, FeatureLevels, LogIndex, NodeId, Policy, Random, SessionId, SystemClock,
+    SystemRandom,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -68,8 +69,12 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
     }
 }
 
-async fn start(settings: Settings, listener: TcpListener, clock: Arc<dyn Clock>) -> Member {
-    let started = Started::start(settings, clock, Arc::new(SystemRandom)).await.unwrap();
+async fn start(
+    settings: Settings,
+    listener: TcpListener,
+    (clock, random): (Arc<dyn Clock>, Arc<dyn Random>),
+) -> Member {
+    let started = Started::start(settings, clock, random).await.unwrap();
     let stop = CancellationToken::new();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let router = Server::builder().add_service(started.node.raft_service().into_server());
@@ -115,6 +120,11 @@ impl Group {
         Settings { levels: self.levels(id), ..settings(&self.dir(id), id, members, self.pace.clone()) }
     }
 
+    /// The machine of all servers.
+    fn machine(&self) -> (Arc<dyn Clock>, Arc<dyn Random>) {
+        (Arc::clone(&self.clock), Arc::new(SystemRandom))
+    }
+
     /// What a server applies.
     fn levels(&self, id: NodeId) -> FeatureLevels {
         let is_old = self.old.contains(&id);
@@ -122,7 +132,7 @@ impl Group {
     }
 
     async fn start_on(&mut self, id: NodeId, listener: TcpListener) {
-        let member = start(self.settings(id), listener, Arc::clone(&self.clock)).await;
+        let member = start(self.settings(id), listener, self.machine()).await;
         self.running.insert(id, member);
     }
 

@@ -17,6 +17,7 @@ static SLOW_SYNCS: Lines = Lines::new();
 
 /// Completions that wait for one fsync, at most; appends wait for room beyond that.
 const WAITING_MAX: usize = 4096;
+
 /// Who waits for the next fsync.
 pub enum Waiting {
     /// An append of openraft's.
@@ -42,6 +43,18 @@ pub struct FlushCounts {
     pub syncs: AtomicU64,
     /// Completions: appends and votes.
     pub completed: AtomicU64,
+    /// All that were queued.
+    pub queued: AtomicU64,
+}
+
+impl FlushCounts {
+    /// Appends and votes that wait for an fsync.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        // Looked at first: what is completed meanwhile was queued before.
+        let completed = self.completed.load(Ordering::Relaxed);
+        self.queued.load(Ordering::Relaxed).saturating_sub(completed)
+    }
 }
 
 /// The queue to the flusher. The thread ends when the last queue is dropped.
@@ -72,6 +85,7 @@ impl Flusher {
     /// When the flusher has ended.
     pub async fn queue(&self, waiting: Waiting) -> io::Result<()> {
         let ended = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the log's flusher has ended");
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
         self.queue.send(waiting).await.map_err(ended)
     }
 

@@ -155,6 +155,8 @@ impl RaftService {
         self.check_caller(metadata)?;
         let why = match *self.standing.borrow() {
             Standing::Sure | Standing::Unsure => return Ok(()),
+            Standing::Alone if self.cluster.borrow().is_some() => return Ok(()),
+            Standing::Alone => "this server makes a cluster of its own",
             Standing::Asking => "this server still asks whether it was a member before",
             Standing::Waiting => "this server waits to be added",
             Standing::Removed => "this server was removed from the group",

@@ -21,6 +21,10 @@ pub enum Standing {
     Unsure,
     /// It does: its log is not empty, or no member has ever had a promise from it.
     Sure,
+    /// It makes a cluster of its own, and nobody is named that could say whether it was in another one
+    /// before it lost its directory: it answers nobody until its cluster has a name, by which the servers
+    /// of that other one are refused.
+    Alone,
     /// Not yet: its log is empty, and it waits to be added to a cluster.
     Waiting,
     /// No more: it was a member, and was removed.

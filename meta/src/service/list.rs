@@ -44,6 +44,8 @@ pub async fn list(
 ) -> Result<ListStream, WireError> {
     decode::group(request.group)?;
     about(request.session, request.target.as_ref());
+    let kind = if request.recursive { "subtree" } else { "directory" };
+    metrics::counter!("cairn_meta_listings_total", "kind" => kind).increment(1);
     check(&request)?;
     let target = decode::target(request.target.clone())?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;

@@ -4,6 +4,7 @@
 //! folder and `raft/` know RocksDB.
 
 pub mod batch;
+mod figures;
 mod iteration;
 pub mod memory;
 pub mod rocks;
@@ -16,6 +17,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 pub use batch::{Change, WriteBatch};
+pub use figures::Figures;
 pub use iteration::iteration_rate;
 pub use memory::MemoryStore;
 pub use rocks::RocksStore;

@@ -16,7 +16,9 @@ use rocksdb::{
 
 use crate::slow;
 
-use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
+use super::{
+    Figures, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch,
+};
 
 /// Bytes of memory that a store needs at the least.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -56,6 +58,12 @@ impl RocksStore {
             .map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(&cache, memtables)));
         let db = DB::open_cf_descriptors(&options, dir, families).map_err(fault)?;
         Ok(Self { db: Arc::new(db) })
+    }
+
+    /// What the database says of itself.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures::of(&self.db, Table::ALL.iter().filter_map(|table| self.db.cf_handle(table.name())))
     }
 
     /// Makes all that was written durable. What was written after it began may be missing.

@@ -6,7 +6,7 @@ use cairn_sdk::types::{FEATURE_LEVEL, Policy};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually};
 use serde_json::Value;
 
-use crate::members::{Load, SOON, cairn, done, grow, group, names, refused};
+use crate::members::{Load, SOON, cairn, done, group, grow, names, refused};
 
 const OLD: &str = "feature_level_max = 1\n";
 

@@ -31,12 +31,12 @@ impl Group {
         let mut settings = settings(&self.dir(id), id, alone, self.pace.clone());
         settings.join = join;
         settings.levels = self.levels(id);
-        let member = start(settings, listener, Arc::clone(&self.clock)).await;
+        let member = start(settings, listener, self.machine()).await;
         self.running.insert(id, member);
     }
 
     /// Adds a server that waits, and makes it a voter.
-    async fn grow(&mut self, id: u64) {
+    pub async fn grow(&mut self, id: u64) {
         let address = self.joiner(id).await.to_string();
         let leader = self.leader().await;
         assert_eq!(leader.add_member(NodeId(id), address).await, Ok(Changed::Now));
