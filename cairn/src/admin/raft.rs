@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_status_says_who_holds_the_feature_level_back() {
-        let of = |node, highest| GroupMember {
+        let of = |node, highest: Option<u32>| GroupMember {
             level_lowest: highest.map(|_| 1),
             level_highest: highest,
             ..member(node, true)
