@@ -232,21 +232,22 @@ impl Files {
         let disk: Arc<dyn LogDisk> = Arc::new(disk);
         let weak = Arc::downgrade(&disk);
         durable::sync_dir(&dir)?;
-        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
-        let flushes = queue.counts();
         let mark = DurableMark::default();
         let state_dir = StateDir::new(dir.join("state"), settings.memory_bytes);
         let closed = [log_closed, state_dir.closed()];
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
-        let (clock, pace) = (Arc::clone(clock), settings.pace.clone());
+        let (own_clock, pace) = (Arc::clone(clock), settings.pace.clone());
         let machine = StateMachine::open(
             state_dir,
             Arc::clone(&snapshots),
             mark.clone(),
-            clock,
+            own_clock,
             pace,
             settings.levels,
         )?;
+        // After all that may refuse the directory: its thread keeps the log open.
+        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
+        let flushes = queue.counts();
         let log_store = LogStore::open(disk, queue, mark)?;
         let known = *machine.view().cluster.borrow();
         if let Some(cluster) = known {
