@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use cairn_types::limits::SESSION_LEASE_MS;
-use cairn_types::{Ack, FsError, NodeId, Persist, Policy};
+use cairn_types::{
+    Ack, FEATURE_LEVEL, FEATURE_LEVEL_LOWEST, FeatureLevel, FeatureLevels, FsError, NodeId, Persist, Policy,
+};
 use serde::{Deserialize, Serialize};
 
 /// Members of a group, at most.
@@ -49,6 +51,11 @@ pub struct Config {
     pub watches_max: usize,
     /// Names of removed trees that the leader purges in a second, at most; 0: as fast as it can.
     pub tree_purge_per_second: u32,
+    /// A request that takes longer is told in the log, in milliseconds; 0: none is.
+    pub slow_operation_ms: u64,
+    /// The highest feature level that this server says it applies, and does; for rolling upgrades that are
+    /// to be held, and for tests. 0: all that this build applies.
+    pub feature_level_max: u32,
     /// Memory for the state's tables and caches, in MiB.
     pub memory_mib: usize,
     /// Allow an address other than this machine's own without TLS.
@@ -124,6 +131,8 @@ impl Default for Config {
             session_lease_ms: SESSION_LEASE_MS,
             watches_max: 256,
             tree_purge_per_second: 20_000,
+            slow_operation_ms: 500,
+            feature_level_max: 0,
             memory_mib: 512,
             insecure: false,
             policy: PolicyConfig::default(),
@@ -199,6 +208,14 @@ pub enum ConfigError {
         /// What it holds.
         found: usize,
     },
+    /// A feature level that this build does not apply.
+    #[error(
+        "feature_level_max: {found} is not between {FEATURE_LEVEL_LOWEST} and {FEATURE_LEVEL}, nor 0 for all"
+    )]
+    FeatureLevel {
+        /// What it holds.
+        found: u32,
+    },
     /// The policy is out of range.
     #[error("policy: {0}")]
     Policy(FsError),
@@ -264,6 +281,10 @@ impl Config {
         if self.watches_max > WATCHES_MAX {
             return Err(ConfigError::Watches { found: self.watches_max });
         }
+        let found = self.feature_level_max;
+        if found != 0 && !FeatureLevels::default().include(FeatureLevel(found)) {
+            return Err(ConfigError::FeatureLevel { found });
+        }
         Policy::from(self.policy).check().map_err(ConfigError::Policy)
     }
 
@@ -289,6 +310,15 @@ impl Config {
             Ok(found)
         } else {
             Err(ConfigError::Exposed { field, value: value.to_owned() })
+        }
+    }
+
+    /// The feature levels that this server applies.
+    #[must_use]
+    pub fn levels(&self) -> FeatureLevels {
+        match self.feature_level_max {
+            0 => FeatureLevels::default(),
+            highest => FeatureLevels::up_to(FeatureLevel(highest)),
         }
     }
 
@@ -365,6 +395,8 @@ mod tests {
         let long = refused(|c| c.session_lease_ms = 3_600_001);
         assert_eq!(long, ConfigError::SessionLease { found: 3_600_001 });
         assert_eq!(refused(|c| c.watches_max = 65_537), ConfigError::Watches { found: 65_537 });
+        let level = refused(|c| c.feature_level_max = FEATURE_LEVEL.0 + 1);
+        assert_eq!(level, ConfigError::FeatureLevel { found: FEATURE_LEVEL.0 + 1 });
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));
     }
 

@@ -35,7 +35,9 @@ pub(crate) fn install_metrics() {
     });
 }
 
-async fn metrics_text() -> Result<String, StatusCode> {
+async fn metrics_text(State(node): State<Node>) -> Result<String, StatusCode> {
+    // RocksDB takes its mutex for some of them. A task that broke off leaves the figures of before.
+    let _ = tokio::task::spawn_blocking(move || node.sample_metrics()).await;
     let handle = METRICS.get().and_then(Option::as_ref).ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
     handle.run_upkeep();
     Ok(handle.render())

@@ -10,7 +10,9 @@ pub mod node;
 pub mod raft;
 pub mod serve;
 pub mod service;
+mod slow;
 pub mod store;
+mod trace;
 
 pub use config::{Config, ConfigError};
 pub use serve::{Ready, ServeError, serve};

@@ -3,9 +3,11 @@
 
 mod admission;
 mod compare;
+mod figures;
 mod form;
 mod join;
 mod lead;
+mod level;
 mod members;
 mod read;
 mod start;
@@ -14,10 +16,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cairn_types::{Clock, ClusterId, LogIndex, NodeId};
+use cairn_types::{Clock, ClusterId, FeatureLevel, FeatureLevels, LogIndex, NodeId};
 use futures::TryStreamExt;
 use tokio::sync::{Semaphore, watch};
 
@@ -26,6 +28,7 @@ use crate::raft::engine::{
     ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftMetrics, TypeConfigExt, WatchReceiver,
 };
 use crate::raft::flusher::FlushCounts;
+use crate::raft::log_disk::LogDisk;
 use crate::raft::machine::View;
 use crate::raft::network::Network;
 use crate::raft::service::RaftService;
@@ -60,6 +63,18 @@ pub enum Consistency {
     Stale(Duration),
 }
 
+impl Consistency {
+    /// Its name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::AnyServer => "any_server",
+            Self::Stale(_) => "stale",
+        }
+    }
+}
+
 /// Why a proposal or a read was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
@@ -84,6 +99,14 @@ pub enum NodeError {
     Silent {
         /// The node.
         node: NodeId,
+    },
+    /// The cluster's feature level is below what the command needs: it was not proposed.
+    #[error("the cluster's feature level is {level}, and this needs {needs}")]
+    NeedsLevel {
+        /// What it needs.
+        needs: FeatureLevel,
+        /// The cluster's.
+        level: FeatureLevel,
     },
     /// The admission queue is full: nothing was proposed.
     #[error("too many requests are waiting")]
@@ -122,6 +145,9 @@ pub struct MemberStatus {
     pub matched: Option<LogIndex>,
     /// On the leader: milliseconds since it last answered. `None` elsewhere, or when it never has.
     pub silent_ms: Option<u64>,
+    /// On the leader, and of this server itself: the feature levels that it last told. `None` elsewhere,
+    /// or when it has not told any.
+    pub levels: Option<FeatureLevels>,
 }
 
 /// What this server knows of the group.
@@ -143,6 +169,8 @@ pub struct RaftStatus {
     pub members: Vec<MemberStatus>,
     /// Two sets of voters are in force: a change is not finished.
     pub changing: bool,
+    /// The cluster's feature level, as far as this server has applied.
+    pub level: FeatureLevel,
 }
 
 /// What became of a proposal: the entry and the state machine's answer, or why there is none.
@@ -168,8 +196,13 @@ struct Shared {
     standing: watch::Receiver<Standing>,
     snapshots: Arc<Snapshots>,
     log_dir: PathBuf,
+    log: Weak<dyn LogDisk>,
     // One change of the members at a time.
     changing: Arc<Semaphore>,
+    levels: FeatureLevels,
+    told: watch::Receiver<level::Told>,
+    // No member is added while the feature level is raised, and none raises it while one is added.
+    leveling: Semaphore,
 }
 
 type Metrics = RaftMetrics<TypeConfig>;
@@ -220,8 +253,13 @@ impl Node {
         deadline: Duration,
     ) -> Result<Vec<Outcome>, NodeError> {
         let time = self.shared.clock.wall();
+        let allowed: Vec<Result<(), NodeError>> = commands.iter().map(|c| self.check_level(c)).collect();
+        let commands = commands.into_iter().zip(&allowed).filter(|(_, allowed)| allowed.is_ok());
         let proposals: Vec<Proposal> =
-            commands.into_iter().map(|command| Proposal(Entry { time, command }.to_bytes().into())).collect();
+            commands.map(|(command, _)| Proposal(Entry { time, command }.to_bytes().into())).collect();
+        if proposals.is_empty() {
+            return Ok(allowed.into_iter().map(|refused| refused.and(Err(NodeError::Fatal))).collect());
+        }
         let slot = slots.take(proposals.len(), proposals.iter().map(|p| p.0.len()).sum())?;
         let begun = self.shared.clock.boottime();
         let raft = self.shared.raft.clone();
@@ -242,13 +280,43 @@ impl Node {
         let took = self.shared.clock.boottime().saturating_sub(begun);
         metrics::histogram!("cairn_meta_propose_seconds").record(took.as_secs_f64());
         metrics::histogram!("cairn_meta_propose_batch_entries").record(results.len() as f64);
-        let outcomes = results.into_iter().map(|result| {
+        let mut outcomes = results.into_iter().map(|result| {
             let written = result.map_err(|error| self.refused(&error))?;
             // The answer to a command is never empty: only blank and membership entries have none.
             let reply = written.response.0.ok_or(NodeError::Fatal)?;
             Ok((LogIndex(written.log_id.index), reply))
         });
-        Ok(outcomes.collect())
+        let outcome = |allowed: Result<(), NodeError>| {
+            allowed?;
+            outcomes.next().unwrap_or(Err(NodeError::Fatal))
+        };
+        Ok(allowed.into_iter().map(outcome).collect())
+    }
+
+    /// Refuses a command that needs a higher feature level than the cluster has. A server that does not
+    /// lead may not know that it was raised.
+    fn check_level(&self, command: &Command) -> Result<(), NodeError> {
+        let (needs, level) = (command.needs(), self.level());
+        if needs <= level {
+            Ok(())
+        } else if self.is_leader() {
+            Err(NodeError::NeedsLevel { needs, level })
+        } else {
+            let leader = leader_of(&self.metrics()).filter(|(id, _)| *id != self.shared.id);
+            Err(NodeError::NotLeader { leader })
+        }
+    }
+
+    /// The cluster's feature level, as far as this server has applied.
+    #[must_use]
+    pub fn level(&self) -> FeatureLevel {
+        *self.shared.view.level.borrow()
+    }
+
+    /// The feature levels that this server applies.
+    #[must_use]
+    pub fn levels(&self) -> FeatureLevels {
+        self.shared.levels
     }
 
     /// The state, as fresh as `consistency` says.
@@ -301,6 +369,7 @@ impl Node {
         let index = |id: Option<crate::raft::types::LogId>| LogIndex(id.map_or(0, |id| id.index));
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let removed = self.is_removed();
+        let told = self.shared.told.borrow().clone();
         let members = metrics.membership_config.nodes().map(|(id, member)| {
             let replicated = metrics.replication.as_ref().and_then(|r| r.get(id));
             MemberStatus {
@@ -309,6 +378,7 @@ impl Node {
                 voter: voters.contains(id),
                 matched: replicated.map(|id| index(*id)),
                 silent_ms: silent_ms(&metrics, *id),
+                levels: if *id == self.shared.id.0 { Some(self.levels()) } else { told.get(id).copied() },
             }
         });
         RaftStatus {
@@ -320,6 +390,7 @@ impl Node {
             snapshot: index(metrics.snapshot),
             members: members.collect(),
             changing: metrics.membership_config.membership().get_joint_config().len() > 1,
+            level: self.level(),
         }
     }
 

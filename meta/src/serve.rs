@@ -93,6 +93,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Result<Settings, ConfigError
         memory_bytes: config.memory_mib << 20,
         compare_every: COMPARE_EVERY,
         pace: Pace::default(),
+        levels: config.levels(),
     })
 }
 
@@ -134,6 +135,8 @@ pub async fn serve(
         watches_max: config.watches_max,
         watcher_patience: WATCHER_PATIENCE,
         tree_purge_per_second,
+        slow_operation: (config.slow_operation_ms > 0)
+            .then(|| Duration::from_millis(config.slow_operation_ms)),
     };
     let (services, jobs) = service::start(ground, stop.clone());
     let parts = Parts {
@@ -167,9 +170,11 @@ struct Parts {
 impl Parts {
     async fn run(mut self, node: Node, shutdown: CancellationToken) -> Result<(), ServeError> {
         let outcome = tokio::select! {
+            // A fault is told before Raft stops for it, and says more.
+            biased;
             () = shutdown.cancelled() => Ok(()),
-            () = node.failed() => Err(ServeError::Failed),
             fault = self.started.fault() => Err(ServeError::Start(fault)),
+            () = node.failed() => Err(ServeError::Failed),
             ended = &mut self.server => return Err(self.broke(ended).await),
         };
         if outcome.is_ok() && node.is_leader() && node.transfer_leader(None, HAND_OVER).await.is_ok() {
@@ -284,5 +289,90 @@ mod tests {
             let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
             ended.expect("it leaves within 10 s").unwrap().unwrap();
         }
+    }
+
+    /// What an operator needs to see, whatever else there is.
+    const WANTED: [&str; 22] = [
+        "cairn_meta_proposals_total",
+        "cairn_meta_propose_batch_entries",
+        "cairn_meta_proposals_slots_used_ratio",
+        "cairn_meta_raft_append_entries",
+        "cairn_meta_raft_fsync_seconds",
+        "cairn_meta_raft_fsync_waiting_count",
+        "cairn_meta_apply_seconds",
+        "cairn_meta_apply_batch_entries",
+        "cairn_meta_leader_changes_total",
+        "cairn_meta_reads_total",
+        "cairn_meta_reads_waiting_count",
+        "cairn_meta_listings_total",
+        "cairn_meta_listed_entries_total",
+        "cairn_meta_sessions_count",
+        "cairn_meta_feature_level",
+        "cairn_meta_raft_applied_index",
+        "cairn_meta_rocksdb_memtable_bytes",
+        "cairn_meta_rocksdb_block_cache_bytes",
+        "cairn_meta_rocksdb_table_bytes",
+        "cairn_meta_rocksdb_compaction_pending_bytes",
+        "cairn_meta_rocksdb_level0_files_count",
+        "cairn_meta_rocksdb_write_stopped",
+    ];
+
+    /// Makes a session, a directory and a listing, so that there is something to measure.
+    async fn work(mut client: MetaClient<tonic::transport::Channel>, cluster: cairn_types::ClusterId) {
+        use cairn_proto::v1;
+        fn stamped<T>(message: T, cluster: cairn_types::ClusterId) -> tonic::Request<T> {
+            let mut request = tonic::Request::new(message);
+            cairn_proto::handshake::stamp(&mut request, Some(cluster));
+            request
+        }
+        let open = v1::OpenSessionRequest { client: "test".into(), ..Default::default() };
+        let session = client.open_session(stamped(open, cluster)).await.unwrap().into_inner().session;
+        let target = |path: &str| Some(v1::Target { path: path.to_owned().into(), ..Default::default() });
+        let mkdir = v1::Mkdir { target: target("/d"), mode: 0o755, ..Default::default() };
+        let operation = Some(v1::mutate_request::Operation::Mkdir(mkdir));
+        let make = v1::MutateRequest { session, sequence: 1, operation, ..Default::default() };
+        client.mutate(stamped(make, cluster)).await.unwrap();
+        let list = v1::ListRequest { target: target("/"), ..Default::default() };
+        let mut batches = client.list(stamped(list, cluster)).await.unwrap().into_inner();
+        while batches.message().await.unwrap().is_some() {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_scraped_is_what_operators_are_told_of() {
+        let temp = tempfile::tempdir().unwrap();
+        let (ready, bound) = oneshot::channel();
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(serve(config(temp.path()), shutdown.clone(), ready));
+        let bound = bound.await.unwrap();
+        let client = MetaClient::connect(format!("http://{}", bound.listen)).await.unwrap();
+        let web = bound.http.unwrap();
+        let scrape = async || {
+            let text = get(web, "/metrics").await;
+            let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+            names.filter(|name| name.starts_with("cairn_meta_")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let all = async {
+            while !get(web, "/readyz").await.starts_with("HTTP/1.1 200") {
+                tokio::task::yield_now().await;
+            }
+            let mut hello = tonic::Request::new(HelloRequest::default());
+            cairn_proto::handshake::stamp(&mut hello, None);
+            let hello = client.clone().hello(hello).await.unwrap().into_inner();
+            let cluster = cairn_types::ClusterId::from_bytes(&hello.cluster_id).unwrap();
+            work(client.clone(), cluster).await;
+            loop {
+                let names = scrape().await;
+                let missing = WANTED.iter().filter(|wanted| !names.iter().any(|n| n == *wanted));
+                if missing.count() == 0 {
+                    return names;
+                }
+            }
+        };
+        let names = tokio::time::timeout(Duration::from_secs(20), all).await.expect("all are there");
+        let told = std::fs::read_to_string("../docs/OPERATIONS.md").unwrap();
+        let untold: Vec<_> = names.iter().filter(|name| !told.contains(&format!("`{name}`"))).collect();
+        assert!(untold.is_empty(), "not in docs/OPERATIONS.md: {untold:?}");
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
     }
 }

@@ -6,6 +6,7 @@ mod fs_kinds;
 pub mod handshake;
 mod service_error;
 pub mod status;
+pub mod trace;
 
 /// The generated messages and services of package `cairn.v1`.
 #[allow(missing_docs, clippy::all)]

@@ -182,6 +182,30 @@ pub enum ServiceError {
         /// All voters.
         voters: u64,
     },
+    /// The cluster's feature level is below what the request needs: some member is of an older build.
+    #[error(
+        "the cluster's feature level is {level}, and this needs {needs}: upgrade the metadata servers that \
+         `cairn admin raft status` shows with a lower one"
+    )]
+    NeedsLevel {
+        /// The level that it needs.
+        needs: u32,
+        /// The cluster's.
+        level: u32,
+    },
+    /// The server does not apply the cluster's feature level.
+    #[error(
+        "{node} applies feature levels up to {highest}, and the cluster's is {level}: start it from the release \
+         that the others run"
+    )]
+    MemberLevel {
+        /// The server.
+        node: NodeId,
+        /// The highest level that it applies.
+        highest: u32,
+        /// The cluster's.
+        level: u32,
+    },
     /// S3 did not answer, or refused.
     #[error("the under-store did not answer")]
     UnderStore,

@@ -262,6 +262,12 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::NoLiveMajority { live, voters } => {
             (Code::FailedPrecondition, "NoLiveMajority", vec![*live, *voters])
         }
+        E::NeedsLevel { needs, level } => {
+            (Code::FailedPrecondition, "NeedsLevel", vec![u64::from(*needs), u64::from(*level)])
+        }
+        E::MemberLevel { node, highest, level } => {
+            (Code::FailedPrecondition, "MemberLevel", vec![node.0, u64::from(*highest), u64::from(*level)])
+        }
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
@@ -307,6 +313,13 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "NotWaiting" => E::NotWaiting { node: NodeId(at(0)?) },
         "MemberBehind" => E::MemberBehind { node: NodeId(at(0)?), lag: at(1)? },
         "NoLiveMajority" => E::NoLiveMajority { live: at(0)?, voters: at(1)? },
+        "NeedsLevel" => {
+            E::NeedsLevel { needs: u32::try_from(at(0)?).ok()?, level: u32::try_from(at(1)?).ok()? }
+        }
+        "MemberLevel" => {
+            let (highest, level) = (u32::try_from(at(1)?).ok()?, u32::try_from(at(2)?).ok()?);
+            E::MemberLevel { node: NodeId(at(0)?), highest, level }
+        }
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
@@ -457,6 +470,8 @@ mod tests {
             ServiceError::MemberUnreachable { node: NodeId(4) },
             ServiceError::NotWaiting { node: NodeId(4) },
             ServiceError::MemberBehind { node: NodeId(4), lag: 9 },
+            ServiceError::NeedsLevel { needs: 2, level: 1 },
+            ServiceError::MemberLevel { node: NodeId(4), highest: 1, level: 2 },
             ServiceError::NoLiveMajority { live: 1, voters: 2 },
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));

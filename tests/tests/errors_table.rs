@@ -113,6 +113,8 @@ fn service_errors() -> Vec<ServiceError> {
         E::NotWaiting { node: NodeId(101) },
         E::MemberBehind { node: NodeId(101), lag: 1 },
         E::NoLiveMajority { live: 1, voters: 1 },
+        E::NeedsLevel { needs: 2, level: 1 },
+        E::MemberLevel { node: NodeId(101), highest: 1, level: 2 },
         E::UnderStore,
         E::ObjectChanged,
         E::DiskRetired,

@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod error;
 pub mod extent;
 pub mod ids;
+pub mod level;
 pub mod limits;
 pub mod lock;
 pub mod name;
@@ -29,6 +30,7 @@ pub use ids::{
     ChunkId, ClusterId, DiskId, Epoch, Generation, GroupId, Incarnation, InodeId, IntentId, LogIndex,
     MountId, NodeId, PackId, Sequence, SessionId, WriterId,
 };
+pub use level::{FEATURE_LEVEL, FEATURE_LEVEL_LOWEST, FeatureLevel, FeatureLevels};
 pub use lock::{LockKind, LockMode, LockOwner, LockRange};
 pub use name::Name;
 pub use path::FsPath;

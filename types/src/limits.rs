@@ -69,5 +69,9 @@ pub const LINKS_MAX: u32 = 65_000;
 pub const EVENTS_KEPT: u64 = 1 << 18;
 /// Directories above a change's own that its event names, at most.
 pub const EVENT_ANCESTORS_MAX: usize = 64;
-/// The protocol version spoken by this build. Peers of another major refuse each other.
+/// The protocol version spoken by this build: a new one when a peer of the one before would misread a
+/// message. What servers may be asked to apply is another matter: [`FEATURE_LEVEL`](crate::FEATURE_LEVEL).
 pub const PROTOCOL_VERSION: u32 = 3;
+/// The lowest version that this build still speaks with peers. Each tells both: they talk when what they
+/// speak has a version in common.
+pub const PROTOCOL_VERSION_MIN: u32 = 3;

@@ -38,6 +38,14 @@ pub async fn run(client: &Client, command: RaftCommand, json: bool) -> Result<()
             let leader = client.transfer_leader(args.node.map(NodeId)).await?;
             if json { object(&json!({"leader": leader.0})) } else { line(format!("{leader} leads")) }
         }
+        RaftCommand::Probe => {
+            let made = client.probe().await?;
+            if json {
+                return object(&json!({"node": made.node, "index": made.index, "took_us": made.took_us}));
+            }
+            let took_ms = made.took_us as f64 / 1000.0;
+            line(format!("entry {} is on the disks of a majority, after {took_ms:.1} ms", made.index))
+        }
         RaftCommand::Snapshot => {
             let made = client.take_snapshot().await?;
             if json {
@@ -168,10 +176,12 @@ fn role(group: &GroupStatusReply, member: &GroupMember) -> &'static str {
 
 fn show(group: &GroupStatusReply, seen: &[Seen]) -> Result<(), CliError> {
     let (term, last, applied) = (group.term, group.last_log_index, group.applied_index);
-    line(format!("term {term}, last log {last}, applied {applied}"))?;
+    let level = group.feature_level;
+    line(format!("term {term}, last log {last}, applied {applied}, feature level {level}"))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header([
-        "server", "address", "role", "matched", "lag", "heard", "applied", "snapshot", "log", "version", "",
+        "server", "address", "role", "matched", "lag", "heard", "applied", "snapshot", "log", "version",
+        "levels", "",
     ]);
     for (member, server) in seen {
         let of = |text: fn(&ServerStatusReply) -> String| server.as_ref().map(text).unwrap_or_default();
@@ -188,14 +198,38 @@ fn show(group: &GroupStatusReply, seen: &[Seen]) -> Result<(), CliError> {
             of(|s| format!("{} ({})", s.snapshot_index, human_bytes(s.snapshot_bytes))),
             of(|s| human_bytes(s.log_bytes)),
             of(|s| s.version.clone()),
+            levels(member),
             reach.to_owned(),
         ]);
     }
     line(table.to_string())?;
+    if let Some(held) = holds_back(group) {
+        line(held)?;
+    }
     if group.changing {
         line("a change of the members is not finished")?;
     }
     Ok(())
+}
+
+/// The feature levels that a member told the leader.
+fn levels(member: &GroupMember) -> String {
+    match (member.level_lowest, member.level_highest) {
+        (Some(lowest), Some(highest)) => format!("{lowest} to {highest}"),
+        _ => "not told".to_owned(),
+    }
+}
+
+/// Who keeps the feature level where it is, while another member could go on.
+fn holds_back(group: &GroupStatusReply) -> Option<String> {
+    let level = group.feature_level;
+    let above = |m: &&GroupMember| m.level_highest.is_some_and(|highest| highest > level);
+    let (able, held): (Vec<_>, Vec<_>) = group.members.iter().partition(above);
+    if able.is_empty() || held.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = held.iter().map(|m| NodeId(m.node).to_string()).collect();
+    Some(format!("the feature level stays at {level} until {} apply a higher one", names.join(", ")))
 }
 
 fn as_json(group: &GroupStatusReply, seen: &[Seen]) -> Value {
@@ -208,11 +242,12 @@ fn as_json(group: &GroupStatusReply, seen: &[Seen]) -> Value {
             "version": server.map(|s| s.version.as_str()), "applied_index": server.map(|s| s.applied_index),
             "snapshot_index": server.map(|s| s.snapshot_index),
             "snapshot_bytes": server.map(|s| s.snapshot_bytes), "log_bytes": server.map(|s| s.log_bytes),
+            "level_lowest": m.level_lowest, "level_highest": m.level_highest,
         })
     };
     json!({
         "leader": group.leader, "term": group.term, "last_log_index": group.last_log_index,
-        "applied_index": group.applied_index, "changing": group.changing,
+        "applied_index": group.applied_index, "changing": group.changing, "feature_level": group.feature_level,
         "members": seen.iter().map(member).collect::<Vec<_>>(),
     })
 }
@@ -223,6 +258,24 @@ mod tests {
 
     fn member(node: u64, voter: bool) -> GroupMember {
         GroupMember { node, voter, address: format!("h:{node}"), matched_index: 7, ..GroupMember::default() }
+    }
+
+    #[test]
+    fn a_status_says_who_holds_the_feature_level_back() {
+        let of = |node, highest: Option<u32>| GroupMember {
+            level_lowest: highest.map(|_| 1),
+            level_highest: highest,
+            ..member(node, true)
+        };
+        let group = |members| GroupStatusReply { feature_level: 1, members, ..GroupStatusReply::default() };
+        let held = holds_back(&group(vec![of(1, Some(2)), of(2, Some(1)), of(3, None)])).unwrap();
+        assert_eq!(held, "the feature level stays at 1 until node-2, node-3 apply a higher one");
+        assert_eq!(holds_back(&group(vec![of(1, Some(1)), of(2, Some(1))])), None);
+        assert_eq!(
+            holds_back(&group(vec![of(1, Some(2)), of(2, Some(2))])),
+            None,
+            "it is about to be raised"
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum RaftCommand {
     Remove(RemoveArgs),
     /// Hand the lead to another server
     Transfer(HandOverArgs),
+    /// Have a majority write an entry that changes nothing, and tell how long it took
+    Probe,
     /// Make a snapshot on the leader, so that the log before it can go
     Snapshot,
 }

@@ -14,6 +14,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::error::Cause;
+use crate::trace;
 
 /// Channels kept at most; beyond it the map starts anew (a cluster has far fewer addresses).
 const CHANNELS_MAX: usize = 1024;
@@ -98,6 +99,7 @@ impl Connections {
     pub(crate) fn open_ended<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         handshake::stamp(&mut request, self.cluster());
+        trace::stamp(&mut request);
         request
     }
 }

@@ -250,6 +250,8 @@ impl Cause {
                 | ServiceError::NoSuchMember { .. }
                 | ServiceError::MemberUnreachable { .. }
                 | ServiceError::NotWaiting { .. }
+                | ServiceError::NeedsLevel { .. }
+                | ServiceError::MemberLevel { .. }
                 | ServiceError::NoLiveMajority { .. } => ErrorKind::Invalid,
                 ServiceError::MemberBehind { .. } => ErrorKind::Retry,
                 ServiceError::Corrupt { .. } | ServiceError::Diverged { .. } => ErrorKind::Corrupt,

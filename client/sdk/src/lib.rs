@@ -49,6 +49,7 @@ mod settle;
 mod share;
 mod suspects;
 mod target;
+mod trace;
 mod transaction;
 mod tree_listing;
 mod trees;
@@ -72,6 +73,7 @@ pub use options::ConnectOptions;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
+pub use trace::{TraceId, traced};
 pub use transaction::Transaction;
 pub use tree_listing::{TreeEntry, TreeListing, TreeOptions};
 pub use watch::{Change, Watch, WatchEvent, WatchOptions};
@@ -79,6 +81,6 @@ pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
     DataNode, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk, MetaServer,
-    ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

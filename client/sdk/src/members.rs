@@ -5,8 +5,9 @@ use std::time::Duration;
 use cairn_proto::ServiceError;
 use cairn_proto::v1::members_client::MembersClient;
 use cairn_proto::v1::{
-    AddMemberRequest, GroupStatusReply, GroupStatusRequest, MemberReply, PromoteMemberRequest,
-    RemoveMemberRequest, ServerStatusReply, ServerStatusRequest, TakeSnapshotReply, TakeSnapshotRequest,
+    AddMemberRequest, GroupStatusReply, GroupStatusRequest, MemberReply, ProbeReply, ProbeRequest,
+    PromoteMemberRequest, RemoveMemberRequest, ServerStatusReply, ServerStatusRequest, TakeSnapshotReply,
+    TakeSnapshotRequest,
 };
 use cairn_types::NodeId;
 use tonic::transport::Channel;
@@ -19,6 +20,8 @@ use crate::error::Result;
 const SERVER: Duration = Duration::from_secs(2);
 /// How long one attempt at a change may take: two entries, and the lead handed over.
 const CHANGE: Duration = Duration::from_secs(20);
+/// How long one attempt of a probe may take.
+const PROBE: Duration = Duration::from_secs(5);
 /// How long a snapshot may take.
 const SNAPSHOT: Duration = Duration::from_secs(120);
 
@@ -82,6 +85,16 @@ impl Client {
         let request = TakeSnapshotRequest {};
         self.members(SNAPSHOT, "make a snapshot", "", request, async |mut c, r| c.take_snapshot(r).await)
             .await
+    }
+
+    /// Has the metadata servers write an entry that changes nothing; answers when it is on the disks of a
+    /// majority and applied on the leader. Needs feature level 2.
+    ///
+    /// # Errors
+    /// `NeedsLevel` while some metadata server is of an older build; `Unavailable` when no majority writes.
+    pub async fn probe(&self) -> Result<ProbeReply> {
+        let request = ProbeRequest {};
+        self.members(PROBE, "probe the log", "", request, async |mut c, r| c.probe(r).await).await
     }
 
     async fn change_members<M: Clone>(

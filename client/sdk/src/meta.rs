@@ -16,6 +16,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::connection::Connections;
 use crate::error::{Cause, Error, ErrorKind};
 use crate::options::ConnectOptions;
+use crate::trace;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
@@ -317,6 +318,20 @@ impl Leader {
         F: Fn(String, Duration) -> Fut,
         Fut: Future<Output = Result<R, Cause>>,
     {
+        trace::operation(self.repeat(budget, action, subject, attempt)).await
+    }
+
+    async fn repeat<R, F, Fut>(
+        &self,
+        budget: Duration,
+        action: &'static str,
+        subject: &str,
+        attempt: F,
+    ) -> Result<R, Error>
+    where
+        F: Fn(String, Duration) -> Fut,
+        Fut: Future<Output = Result<R, Cause>>,
+    {
         let deadline = Instant::now() + budget;
         let mut pause = BACKOFF_FIRST;
         let mut carried_out = false;
@@ -342,7 +357,8 @@ impl Leader {
             }
             let lost = matches!(cause, Cause::Service(ServiceError::AnswerLost | ServiceError::Stopping));
             carried_out |= cause.is_silence() || lost;
-            tracing::debug!(action, subject, address, %cause, "metadata call failed, retrying");
+            let trace = trace::current();
+            tracing::debug!(action, subject, address, %cause, %trace, "metadata call failed, retrying");
             if Instant::now() + pause >= deadline {
                 return Err(used_up(action, subject, budget, cause, carried_out));
             }

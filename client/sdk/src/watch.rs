@@ -233,13 +233,13 @@ impl Watch {
         after: Option<LogIndex>,
         local: bool,
     ) -> Result<Streaming<v1::WatchBatch>> {
-        // A watch is not checked by credentials: it names no session.
-        let request = |_| v1::WatchRequest {
+        let request = |session| v1::WatchRequest {
             group: 0,
             target: Some(target.clone()),
             recursive: self.recursive,
             after_index: after.map(|index| index.0),
             local,
+            session,
         };
         self.client
             .ask_imported(

@@ -1,5 +1,6 @@
-//! `counters`: six rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
-//! [`EventCounter`], [`Trees`] and [`Servers`](super::servers::Servers), and a [`Repaired`] for each
+//! `counters`: seven rows, the [`ClusterRecord`], the [`ContentCounter`], [`Granted`], the
+//! [`EventCounter`], [`Trees`], [`Servers`](super::servers::Servers) and
+//! [`ClusterLevel`](super::levels::ClusterLevel), and a [`Repaired`] for each
 //! count that was ever mended.
 
 use bincode::{Decode, Encode};

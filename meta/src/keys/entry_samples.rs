@@ -2,9 +2,9 @@
 //! matches without a wildcard make a new variant fail to compile until it has its sample.
 
 use cairn_types::{
-    Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, Generation, Incarnation, InodeId,
-    IntentId, LockKind, LockMode, LockRange, LogIndex, NodeId, PackId, Sequence, SessionId, Timestamp,
-    WriterId,
+    Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FeatureLevel, Generation, Incarnation,
+    InodeId, IntentId, LockKind, LockMode, LockRange, LogIndex, NodeId, PackId, Sequence, SessionId,
+    Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -102,6 +102,8 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             seen: LogIndex(33),
             finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
         },
+        Command::RaiseLevel { to: FeatureLevel(300) },
+        Command::Probe,
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -140,6 +142,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::PurgeTree { .. } => "purge_tree",
         Command::AdmitServer { .. } => "admit_server",
         Command::RetireServer { .. } => "retire_server",
+        Command::RaiseLevel { .. } => "raise_level",
+        Command::Probe => "probe",
         Command::Repair { .. } => "repair",
     }
 }

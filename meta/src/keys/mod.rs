@@ -40,6 +40,7 @@
 //! trees     ino                     → directory, removed with all below it
 //! branches  ino, place in its stack → directory of a removed tree that is being emptied
 //! counters  "servers"               → metadata servers ever added or removed
+//! counters  "level"               → the feature level, once it is above the first
 //! counters  "repaired " what        → the entry that last mended it
 //! ```
 
@@ -51,7 +52,7 @@ pub mod disks;
 #[cfg(test)]
 mod entry_golden_tests;
 #[cfg(test)]
-mod entry_samples;
+pub(crate) mod entry_samples;
 pub mod events;
 pub mod extents;
 #[cfg(test)]
@@ -59,6 +60,7 @@ mod golden_tests;
 pub mod held;
 pub mod imports;
 pub mod intents;
+pub mod levels;
 pub mod links;
 pub mod locks;
 pub mod mounts;

@@ -97,6 +97,7 @@ proptest! {
         back(&counters::Granted { bytes: n[0] });
         let known = servers::KnownServer { node: NodeId(n[0]), directory: servers::DirectoryId([7; 16]), removed: flag };
         back(&servers::Servers { known: vec![known; usize::try_from(n[1] % 5).unwrap()] });
+        back(&levels::ClusterLevel { level: cairn_types::FeatureLevel(n[0] as u32) });
         back(&counters::Repaired { at: LogIndex(n[0]) });
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });

@@ -55,6 +55,7 @@ impl DataNodes {
     fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
         let mut request = Request::new(message);
         handshake::stamp(&mut request, Some(self.cluster));
+        crate::trace::stamp(&mut request);
         request.set_timeout(deadline);
         request
     }

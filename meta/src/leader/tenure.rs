@@ -79,6 +79,8 @@ pub struct Ground {
     pub watcher_patience: Duration,
     /// Names of removed trees that are purged in a second, at most; `None`: no bound.
     pub tree_purge_per_second: Option<NonZeroU32>,
+    /// A request that takes longer is told in the log; `None`: none is.
+    pub slow_operation: Option<Duration>,
 }
 
 /// One term of leadership.

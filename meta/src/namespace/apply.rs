@@ -10,9 +10,9 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, import, intent, link, lock, mkdir, mknod, mount,
-    node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server, session,
-    set_attr, set_policy, symlink, transact, unlink, xattr,
+    clone, cluster, commit, concat, copy_range, create, import, intent, level, link, lock, mkdir, mknod,
+    mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server,
+    session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -163,6 +163,8 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::EndRemoval { node } => node::end_removal(state, *node),
         Command::AdmitServer { node, directory } => server::admit(state, *node, *directory),
         Command::RetireServer { node } => server::retire(state, *node),
+        Command::RaiseLevel { to } => level::raise(state, *to),
+        Command::Probe => level::probe(),
         Command::RenewGrant { chunk, epoch, grant_bytes } => {
             open::renew_grant(state, *chunk, *epoch, *grant_bytes)
         }

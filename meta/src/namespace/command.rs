@@ -3,8 +3,8 @@
 use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
 use cairn_types::{
-    Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, Incarnation, InodeId, IntentId, LogIndex, NodeId,
-    PackId, Policy, Sequence, SessionId, Timestamp, WriterMark,
+    Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, FeatureLevel, Incarnation, InodeId, IntentId,
+    LogIndex, NodeId, PackId, Policy, Sequence, SessionId, Timestamp, WriterMark,
 };
 
 use super::check::Finding;
@@ -330,6 +330,14 @@ pub enum Command {
         /// What was found.
         finding: Finding,
     },
+    /// Every member applies this feature level: the log may hold what needs it from here on. Never
+    /// lowered; one that is as high changes nothing. A server that does not apply it stops here.
+    RaiseLevel {
+        /// The level.
+        to: FeatureLevel,
+    },
+    /// Changes nothing: that it is answered shows that a majority writes.
+    Probe,
 }
 
 /// Where a chunk is in its pack.

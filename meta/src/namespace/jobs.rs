@@ -1,12 +1,13 @@
 //! Pure reads for the leader's jobs: queues, intents, sessions, nodes, removed nodes, orphans,
 //! detached extents, removed trees.
 
-use cairn_types::{InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
+use cairn_types::{FeatureLevel, InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
 use crate::keys::contents::{self, ContentId};
 use crate::keys::counters::{self, Trees};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
+use crate::keys::levels::{self, ClusterLevel};
 use crate::keys::orphans::Orphan;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
@@ -114,6 +115,15 @@ pub fn removed(rows: &dyn Rows) -> Result<Vec<RemovedNode>, RowFault> {
 /// A fault of the store.
 pub fn servers(rows: &dyn Rows) -> Result<Servers, RowFault> {
     Ok(keys::get(rows, servers::KEY)?.unwrap_or_default())
+}
+
+/// The cluster's feature level.
+///
+/// # Errors
+/// A fault of the store.
+pub fn level(rows: &dyn Rows) -> Result<FeatureLevel, RowFault> {
+    let known: ClusterLevel = keys::get(rows, levels::KEY)?.unwrap_or_default();
+    Ok(known.level)
 }
 
 /// Unlinked inodes to be purged after `after`, `limit` at most.

@@ -20,6 +20,7 @@ mod disks;
 pub mod error;
 pub mod events;
 pub mod jobs;
+mod level;
 pub mod locks;
 mod names;
 pub mod operation;

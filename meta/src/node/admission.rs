@@ -15,12 +15,21 @@ const UNITS_MIN: usize = 16;
 /// Slots for one kind of proposer.
 pub struct Slots {
     units: Arc<Semaphore>,
+    most: usize,
     kind: &'static str,
 }
 
 impl Slots {
     fn new(kind: &'static str, bytes_max: usize) -> Self {
-        Self { units: Arc::new(Semaphore::new(bytes_max / UNIT_BYTES)), kind }
+        let most = bytes_max / UNIT_BYTES;
+        Self { units: Arc::new(Semaphore::new(most)), most, kind }
+    }
+
+    /// Tells how full they are.
+    pub fn sample(&self) {
+        let used = self.most.saturating_sub(self.units.available_permits());
+        metrics::gauge!("cairn_meta_proposals_slots_used_ratio", "kind" => self.kind)
+            .set(used as f64 / self.most as f64);
     }
 
     /// A slot for so many proposals with `bytes` together, given back when dropped.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{Clock, NodeId};
+use cairn_types::{Clock, FeatureLevels, NodeId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use super::start::{Settings, StartError};
 use crate::raft::Raft;
 use crate::raft::engine::{BasicNode, InitializeError, RaftError};
 use crate::raft::standing::{self, Answers, Standing, Verdict};
+use crate::raft::state::LevelFault;
 
 /// How long each other member has for its first answer, before anything is written.
 const FIRST_ASK: Duration = Duration::from_millis(500);
@@ -72,6 +73,8 @@ pub struct Newcomer {
     pub members: BTreeMap<NodeId, String>,
     /// The machine's clock.
     pub clock: Arc<dyn Clock>,
+    /// The feature levels that it applies.
+    pub levels: FeatureLevels,
     /// Told once it may take part.
     pub standing: watch::Sender<Standing>,
     /// Told when it may not.
@@ -97,6 +100,9 @@ impl Newcomer {
         let mut told = false;
         loop {
             let answers = standing::ask_all(self.id, &self.members, ASK).await;
+            if let Some(level) = standing::level(&answers) {
+                LevelFault::check(level, self.levels)?;
+            }
             let waited = self.clock.boottime().saturating_sub(begun) >= FORM_WAIT;
             match standing::judge(&answers, waited) {
                 Verdict::Lost { peer, cluster } => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cairn_types::NodeId;
+use cairn_types::{FeatureLevels, NodeId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use super::start::StartError;
 use crate::keys::servers::DirectoryId;
 use crate::raft::admission::{self, Admission};
 use crate::raft::standing::Standing;
+use crate::raft::state::LevelFault;
 
 /// How long a server has to answer.
 const ASK: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub struct Joiner {
     pub directory: DirectoryId,
     /// Servers of the cluster, `host:port`.
     pub servers: Vec<String>,
+    /// The feature levels that it applies.
+    pub levels: FeatureLevels,
     /// Told once it is a member.
     pub standing: watch::Sender<Standing>,
     /// Told when it cannot become one.
@@ -58,18 +61,23 @@ impl Joiner {
                 answers = futures::future::join_all(round) => answers,
             };
             let said = |what: Admission| {
-                answers.iter().find(|(_, answer)| *answer == Some(what)).map(|(address, _)| address.clone())
+                let found = answers.iter().find(|(_, word)| word.is_some_and(|w| w.admission == what));
+                found.map(|(address, _)| address.clone())
             };
+            let level = answers.iter().filter_map(|(_, word)| Some((*word)?.level)).max();
+            if let Some(level) = level.filter(|level| level.0 > 0)
+                && let Err(fault) = LevelFault::check(level, self.levels)
+            {
+                self.tell(fault.into()).await;
+                return;
+            }
             if said(Admission::Member).is_some() {
                 tracing::info!("added: the leader sends the log");
                 self.standing.send_replace(Standing::Sure);
                 return;
             }
             if let Some(server) = said(Admission::Other).or_else(|| said(Admission::Removed)) {
-                let error = StartError::IdUsed { node: self.id, server };
-                tracing::error!(%error, "this server cannot be added");
-                // Nobody listens any more when the server is ending already.
-                let _ = self.faults.send(error).await;
+                self.tell(StartError::IdUsed { node: self.id, server }).await;
                 return;
             }
             tokio::select! {
@@ -77,6 +85,12 @@ impl Joiner {
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
+    }
+
+    async fn tell(&self, error: StartError) {
+        tracing::error!(%error, "this server cannot be added");
+        // Nobody listens any more when the server is ending already.
+        let _ = self.faults.send(error).await;
     }
 }
 
@@ -95,7 +109,7 @@ pub async fn watch_removal(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        let takes_part = matches!(*standing.borrow(), Standing::Sure | Standing::Unsure);
+        let takes_part = matches!(*standing.borrow(), Standing::Sure | Standing::Unsure | Standing::Alone);
         if !takes_part || node.is_led(silence) {
             continue;
         }
@@ -128,5 +142,5 @@ async fn is_removed(node: &Node, directory: DirectoryId) -> bool {
     let cluster = node.cluster_id();
     let asked = others.iter().map(|address| admission::ask(node.id(), directory, cluster, address, ASK));
     let answers = futures::future::join_all(asked).await;
-    answers.iter().any(|answer| matches!(answer, Ok(Admission::Removed)))
+    answers.iter().any(|answer| answer.as_ref().is_ok_and(|word| word.admission == Admission::Removed))
 }

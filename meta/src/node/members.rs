@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cairn_types::{FsError, LogIndex, NodeId};
+use cairn_types::{FeatureLevel, FsError, LogIndex, NodeId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +75,16 @@ pub enum MemberError {
         /// Who answered.
         found: NodeId,
     },
+    /// The server at the address does not apply the cluster's feature level.
+    #[error("{node} applies feature levels up to {highest}, and the cluster's is {level}")]
+    Level {
+        /// The server.
+        node: NodeId,
+        /// The highest that it applies.
+        highest: FeatureLevel,
+        /// The cluster's.
+        level: FeatureLevel,
+    },
     /// The learner lacks too many entries.
     #[error("{node} lacks {lag} entries")]
     Behind {
@@ -137,6 +147,9 @@ impl Node {
         let (_turn, metrics) = self.begin_change().await?;
         let known = metrics.membership_config.nodes().find(|(id, _)| **id == node.0);
         let known = known.map(|(_, member)| member.addr.clone());
+        // From here on the level stays until the server is a member, and tells what it applies.
+        let leveling = self.shared.leveling.acquire().await;
+        let _leveling = leveling.map_err(|_| NodeError::Stopping)?;
         let asked = admission::applicant(self.id(), self.cluster_id(), &address, ASK).await;
         if let Some(known) = known {
             return self.added_before(node, known == address, asked.ok());
@@ -147,6 +160,10 @@ impl Node {
         })?;
         if applicant.node != node || !applicant.waiting {
             return Err(MemberError::NotWaiting { found: applicant.node });
+        }
+        let (level, highest) = (self.level(), applicant.levels.highest);
+        if !applicant.levels.include(level) {
+            return Err(MemberError::Level { node, highest, level });
         }
         let admit = Command::AdmitServer { node, directory: applicant.directory };
         match self.propose_internal(admit, ENTRY).await? {

@@ -52,8 +52,16 @@ impl Reader {
         (Self { leading, anywhere, confirmed: confirmed.subscribe() }, [of_leader, of_any])
     }
 
+    /// Tells how many reads wait for a round.
+    pub fn sample(&self) {
+        let waiting = |queue: &mpsc::Sender<Answer>| queue.max_capacity() - queue.capacity();
+        let count = waiting(&self.leading) + waiting(&self.anywhere);
+        metrics::gauge!("cairn_meta_reads_waiting_count").set(count as f64);
+    }
+
     /// The state, as fresh as `consistency` says.
     pub async fn read(&self, node: &Node, consistency: Consistency) -> Result<ReadView, NodeError> {
+        metrics::counter!("cairn_meta_reads_total", "kind" => consistency.name()).increment(1);
         match consistency {
             Consistency::Lease => {
                 let begun = node.shared.clock.boottime();

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cairn_types::{Clock, ClusterId, LogIndex, NodeId, Policy, Random};
+use cairn_types::{Clock, ClusterId, FeatureLevels, LogIndex, NodeId, Policy, Random};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +17,7 @@ use super::compare::Comparison;
 use super::form::{self, Newcomer};
 use super::join::{self, Joiner};
 use super::read::Reader;
-use super::{Node, Shared, lead, members};
+use super::{Node, Shared, lead, level, members};
 use crate::identity::{Identity, IdentityError};
 use crate::keys::servers::DirectoryId;
 use crate::raft::engine::{self, ConfigError, Fatal, InitializeError, RaftConfig};
@@ -30,7 +30,7 @@ use crate::raft::network::Network;
 use crate::raft::service::{Own, RaftService};
 use crate::raft::snapshot::Snapshots;
 use crate::raft::standing::Standing;
-use crate::raft::state::{StateDir, StateError};
+use crate::raft::state::{LevelFault, StateDir, StateError};
 use crate::raft::{Raft, TypeConfig, directory, durable};
 
 /// Faults that may wait to be looked at: one of each task that tells any.
@@ -63,6 +63,8 @@ pub struct Settings {
     pub pace: Pace,
     /// The pause between two comparisons of the state with the other servers'.
     pub compare_every: Duration,
+    /// The feature levels that this server applies.
+    pub levels: FeatureLevels,
 }
 
 /// Why a node did not start, or ended because it should not have.
@@ -76,7 +78,10 @@ pub enum StartError {
     Log(#[from] LogError),
     /// The state cannot be used.
     #[error(transparent)]
-    State(#[from] StateError),
+    State(StateError),
+    /// The cluster is at a feature level that this server does not apply.
+    #[error(transparent)]
+    Level(#[from] LevelFault),
     /// The members met before are not known.
     #[error(transparent)]
     Met(#[from] MetError),
@@ -151,6 +156,15 @@ pub enum StartError {
     Form(#[source] InitializeError<TypeConfig>),
 }
 
+impl From<StateError> for StartError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Level(fault) => Self::Level(fault),
+            other => Self::State(other),
+        }
+    }
+}
+
 /// A cluster in a message.
 fn named(cluster: &Option<ClusterId>) -> String {
     cluster.map_or_else(|| "a cluster without a name yet".to_owned(), |id| format!("cluster {id}"))
@@ -183,6 +197,7 @@ struct Files {
     met: Arc<Met>,
     flusher: JoinHandle<()>,
     flushes: Arc<FlushCounts>,
+    log: Weak<dyn LogDisk>,
     closed: [watch::Receiver<()>; 2],
 }
 
@@ -198,15 +213,24 @@ impl Files {
         let disk = RocksLog::open(&log)?;
         let log_closed = disk.closed();
         let disk: Arc<dyn LogDisk> = Arc::new(disk);
+        let weak = Arc::downgrade(&disk);
         durable::sync_dir(&dir)?;
-        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
-        let flushes = queue.counts();
         let mark = DurableMark::default();
         let state_dir = StateDir::new(dir.join("state"), settings.memory_bytes);
         let closed = [log_closed, state_dir.closed()];
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot"))?);
-        let (clock, pace) = (Arc::clone(clock), settings.pace.clone());
-        let machine = StateMachine::open(state_dir, Arc::clone(&snapshots), mark.clone(), clock, pace)?;
+        let (own_clock, pace) = (Arc::clone(clock), settings.pace.clone());
+        let machine = StateMachine::open(
+            state_dir,
+            Arc::clone(&snapshots),
+            mark.clone(),
+            own_clock,
+            pace,
+            settings.levels,
+        )?;
+        // After all that may refuse the directory: its thread keeps the log open.
+        let (queue, flusher) = Flusher::start(Arc::clone(&disk), Arc::clone(clock))?;
+        let flushes = queue.counts();
         let log_store = LogStore::open(disk, queue, mark)?;
         let known = *machine.view().cluster.borrow();
         if let Some(cluster) = known {
@@ -231,6 +255,7 @@ impl Files {
             met,
             flusher,
             flushes,
+            log: weak,
             closed,
         })
     }
@@ -283,24 +308,35 @@ impl Started {
         form::check_new(&settings).await?;
         let files = Files::open(&settings, &clock, random.as_ref())?;
         let Files { identity, incoming, log_store, machine, snapshots, directory, .. } = files;
-        let Files { met, flusher, flushes, closed, .. } = files;
+        let Files { met, flusher, flushes, log, closed, .. } = files;
         let empty = log_store.is_new();
         let view = machine.view();
         let own_cluster = watch::Sender::new(identity.cluster());
         let network = Network::new(settings.id.0, own_cluster.subscribe(), Arc::clone(&met));
         let raft = Raft::new(settings.id.0, config, network.clone(), log_store, machine)
             .await
-            .map_err(StartError::Raft)?;
+            // What is in the log is applied at the start, too.
+            .map_err(|fatal| (*view.unfit.borrow()).map_or(StartError::Raft(fatal), StartError::Level))?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fault, faults) = mpsc::channel(FAULTS);
         let beginning = Beginning::of(empty, directory, &settings);
-        let standing = watch::Sender::new(beginning.standing());
+        let alone = beginning == Beginning::First && settings.members.len() == 1;
+        let unnamed = alone && identity.cluster().is_none();
+        if unnamed && empty {
+            tracing::warn!(
+                "this server makes a new cluster, alone: nobody is named who could say whether it was in one \
+                 before. If it was, and lost its directory, stop it: `join` in its configuration says so"
+            );
+        }
+        let standing = watch::Sender::new(if unnamed { Standing::Alone } else { beginning.standing() });
         let own = Own {
             raft: raft.clone(),
             node: settings.id.0,
             directory,
             state: Arc::clone(&view.current),
             marks: view.marks.clone(),
+            levels: settings.levels,
+            level: view.level.clone(),
         };
         let service = RaftService::new(
             own,
@@ -324,11 +360,13 @@ impl Started {
             Beginning::Newcomer => {
                 let members = settings.members;
                 let (raft, clock) = (raft.clone(), Arc::clone(&clock));
-                let newcomer = Newcomer { raft, id, members, clock, standing: told, faults: unfit };
+                let levels = settings.levels;
+                let newcomer = Newcomer { raft, id, members, clock, levels, standing: told, faults: unfit };
                 tasks.spawn(newcomer.run(stop.clone()));
             }
             Beginning::Joiner => {
-                let joiner = Joiner { id, directory, servers: settings.join, standing: told, faults: unfit };
+                let (servers, levels) = (settings.join, settings.levels);
+                let joiner = Joiner { id, directory, servers, levels, standing: told, faults: unfit };
                 tasks.spawn(joiner.run(stop.clone()));
             }
             Beginning::First => form::form(&raft, &settings.members).await?,
@@ -336,6 +374,7 @@ impl Started {
         }
         let (reader, rounds) = Reader::new();
         let leadership = watch::Sender::new(None);
+        let told = watch::Sender::new(level::Told::default());
         let node = Node {
             shared: Arc::new(Shared {
                 id: settings.id,
@@ -351,11 +390,16 @@ impl Started {
                 standing: standing.subscribe(),
                 snapshots,
                 log_dir: settings.dir.join("raft"),
+                log,
                 changing: Arc::new(Semaphore::new(1)),
+                levels: settings.levels,
+                told: told.subscribe(),
+                leveling: Semaphore::new(1),
             }),
         };
         let silence = Duration::from_millis(settings.election_ms.1.saturating_mul(2));
         tasks.spawn(join::watch_removal(node.clone(), directory, standing, silence, stop.clone()));
+        tasks.spawn(level::raise_levels(node.clone(), told, stop.clone()));
         tasks.spawn(members::finish_changes(node.clone(), stop.clone()));
         tasks.spawn(lead::watch_leadership(raft.clone(), leadership, stop.clone()));
         for rounds in rounds {
@@ -370,14 +414,21 @@ impl Started {
     }
 
     /// Waits until it turns out that this server must not go on: it has been a member before and
-    /// lost its directory, or its directory and its state name different clusters. The caller ends
-    /// the server.
+    /// lost its directory, its directory and its state name different clusters, or it met a feature
+    /// level that it does not apply. The caller ends the server.
     pub async fn fault(&mut self) -> StartError {
-        match self.faults.recv().await {
-            Some(error) => error,
-            // Those who could tell have ended without a fault.
-            None => std::future::pending().await,
+        let mut unfit = self.node.shared.view.unfit.clone();
+        tokio::select! {
+            Ok(fault) = unfit.wait_for(Option::is_some) => {
+                if let Some(fault) = *fault {
+                    return fault.into();
+                }
+            }
+            Some(error) = self.faults.recv() => return error,
+            else => {}
         }
+        // Those who could tell have ended without a fault.
+        std::future::pending().await
     }
 
     /// Ends everything and closes the files; when this returns, the directory can be opened again

@@ -2,17 +2,21 @@
 
 mod diverged;
 mod joining;
+mod levels;
 mod members;
 mod reads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cairn_types::{Clock, LogIndex, NodeId, Policy, SessionId, SystemClock, SystemRandom};
+use cairn_types::{
+    Clock, FeatureLevel, FeatureLevels, LogIndex, NodeId, Policy, Random, SessionId, SystemClock,
+    SystemRandom,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -41,6 +45,8 @@ struct Group {
     running: BTreeMap<NodeId, Member>,
     pace: Pace,
     clock: Arc<dyn Clock>,
+    /// Servers of a build that applies the first feature level alone.
+    old: BTreeSet<NodeId>,
 }
 
 fn open_session(client: &str) -> Command {
@@ -59,11 +65,16 @@ fn settings(dir: &Path, id: NodeId, members: BTreeMap<NodeId, String>, pace: Pac
         memory_bytes: 32 << 20,
         compare_every: Duration::from_millis(100),
         pace,
+        levels: FeatureLevels::default(),
     }
 }
 
-async fn start(settings: Settings, listener: TcpListener, clock: Arc<dyn Clock>) -> Member {
-    let started = Started::start(settings, clock, Arc::new(SystemRandom)).await.unwrap();
+async fn start(
+    settings: Settings,
+    listener: TcpListener,
+    (clock, random): (Arc<dyn Clock>, Arc<dyn Random>),
+) -> Member {
+    let started = Started::start(settings, clock, random).await.unwrap();
     let stop = CancellationToken::new();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let router = Server::builder().add_service(started.node.raft_service().into_server());
@@ -97,7 +108,7 @@ impl Group {
             addresses.insert(NodeId(id), listener.local_addr().unwrap());
             listeners.insert(NodeId(id), listener);
         }
-        (Self { temp, addresses, running: BTreeMap::new(), pace, clock }, listeners)
+        (Self { temp, addresses, running: BTreeMap::new(), pace, clock, old: BTreeSet::new() }, listeners)
     }
 
     fn dir(&self, id: NodeId) -> PathBuf {
@@ -106,11 +117,22 @@ impl Group {
 
     fn settings(&self, id: NodeId) -> Settings {
         let members = self.addresses.iter().map(|(id, a)| (*id, a.to_string())).collect();
-        settings(&self.dir(id), id, members, self.pace.clone())
+        Settings { levels: self.levels(id), ..settings(&self.dir(id), id, members, self.pace.clone()) }
+    }
+
+    /// The machine of all servers.
+    fn machine(&self) -> (Arc<dyn Clock>, Arc<dyn Random>) {
+        (Arc::clone(&self.clock), Arc::new(SystemRandom))
+    }
+
+    /// What a server applies.
+    fn levels(&self, id: NodeId) -> FeatureLevels {
+        let is_old = self.old.contains(&id);
+        if is_old { FeatureLevels::up_to(FeatureLevel::FIRST) } else { FeatureLevels::default() }
     }
 
     async fn start_on(&mut self, id: NodeId, listener: TcpListener) {
-        let member = start(self.settings(id), listener, Arc::clone(&self.clock)).await;
+        let member = start(self.settings(id), listener, self.machine()).await;
         self.running.insert(id, member);
     }
 

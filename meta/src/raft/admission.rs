@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cairn_proto::v1::raft_client::RaftClient;
 use cairn_proto::v1::{AdmissionRequest, ApplicantRequest};
-use cairn_proto::{ServiceError, WireError, handshake};
-use cairn_types::{ClusterId, NodeId};
+use cairn_proto::{ServiceError, WireError, handshake, v1};
+use cairn_types::{ClusterId, FeatureLevel, FeatureLevels, NodeId};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -78,6 +78,26 @@ pub struct Applicant {
     pub directory: DirectoryId,
     /// Its log is empty, and it waits to be added.
     pub waiting: bool,
+    /// The feature levels that it applies.
+    pub levels: FeatureLevels,
+}
+
+/// The levels that a server tells; one of an older build tells none.
+#[must_use]
+pub fn levels(told: Option<v1::FeatureLevels>) -> FeatureLevels {
+    told.map_or(FeatureLevels::UNTOLD, |told| FeatureLevels {
+        lowest: FeatureLevel(told.lowest),
+        highest: FeatureLevel(told.highest),
+    })
+}
+
+/// What a server was told of itself by one of the cluster's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// How it stands.
+    pub admission: Admission,
+    /// The cluster's feature level; 0 when the other server is older than levels are.
+    pub level: FeatureLevel,
 }
 
 /// Why a server did not say who it is.
@@ -134,7 +154,8 @@ pub async fn applicant(
         } else {
             DirectoryId(reply.directory.as_ref().try_into().map_err(|_| Silence::Malformed)?)
         };
-        Ok::<_, Silence>(Applicant { node: NodeId(reply.node), directory, waiting: reply.waiting })
+        let (node, levels) = (NodeId(reply.node), levels(reply.levels));
+        Ok::<_, Silence>(Applicant { node, directory, waiting: reply.waiting, levels })
     };
     tokio::time::timeout(limit, asked).await?
 }
@@ -150,14 +171,15 @@ pub async fn ask(
     cluster: Option<ClusterId>,
     address: &str,
     limit: Duration,
-) -> Result<Admission, Silence> {
+) -> Result<Word, Silence> {
     let asked = async {
         let directory = directory.0.to_vec().into();
         let mut request = Request::new(AdmissionRequest { group: 0, from: node.0, directory });
         handshake::stamp(&mut request, cluster);
         let reply = connect(address).await?.admission(request).await.map_err(Box::new)?.into_inner();
         let known = ClusterId::from_bytes(&reply.cluster_id).is_some_and(|id| !id.is_nil());
-        Ok::<_, Silence>(if known { Admission::of(reply.admission) } else { Admission::Stranger })
+        let admission = if known { Admission::of(reply.admission) } else { Admission::Stranger };
+        Ok::<_, Silence>(Word { admission, level: FeatureLevel(reply.level) })
     };
     tokio::time::timeout(limit, asked).await?
 }

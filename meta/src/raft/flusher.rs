@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use cairn_types::Clock;
 use openraft::storage::IOFlushed;
@@ -12,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log_disk::{LogDisk, LogError};
 use super::types::TypeConfig;
+use crate::slow::{self, Lines, SLOW_IO};
+
+static SLOW_SYNCS: Lines = Lines::new();
 
 /// Completions that wait for one fsync, at most; appends wait for room beyond that.
 const WAITING_MAX: usize = 4096;
-/// I/O slower than this is logged.
-pub const SLOW: Duration = Duration::from_millis(50);
 
 /// Who waits for the next fsync.
 pub enum Waiting {
@@ -44,6 +44,18 @@ pub struct FlushCounts {
     pub syncs: AtomicU64,
     /// Completions: appends and votes.
     pub completed: AtomicU64,
+    /// All that were queued.
+    pub queued: AtomicU64,
+}
+
+impl FlushCounts {
+    /// Appends and votes that wait for an fsync.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        // Looked at first: what is completed meanwhile was queued before.
+        let completed = self.completed.load(Ordering::Relaxed);
+        self.queued.load(Ordering::Relaxed).saturating_sub(completed)
+    }
 }
 
 /// The queue to the flusher. The thread ends when the last queue is dropped.
@@ -82,6 +94,7 @@ impl Flusher {
     /// When the flusher has ended.
     pub async fn queue(&self, waiting: Waiting) -> io::Result<()> {
         let ended = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the log's flusher has ended");
+        self.counts.queued.fetch_add(1, Ordering::Relaxed);
         self.queue.send(waiting).await.map_err(ended)
     }
 
@@ -147,12 +160,16 @@ impl Flushes {
 fn sync(disk: &dyn LogDisk, clock: &dyn Clock, counts: &FlushCounts, waiting: usize) -> Result<(), LogError> {
     let begun = clock.boottime();
     let result = disk.sync();
-    let took = clock.boottime().saturating_sub(begun);
+    let now = clock.boottime();
+    let took = now.saturating_sub(begun);
     counts.syncs.fetch_add(1, Ordering::Relaxed);
     metrics::histogram!("cairn_meta_raft_fsync_seconds").record(took.as_secs_f64());
     metrics::histogram!("cairn_meta_raft_fsync_batch_appends").record(waiting as f64);
-    if took > SLOW {
-        tracing::warn!(took_ms = took.as_millis() as u64, waiting, "slow fsync of the Raft log");
+    if took > SLOW_IO
+        && let Some(left_out) = SLOW_SYNCS.admit(now)
+    {
+        let (what, on, took_ms) = ("fsync", "raft log", slow::millis(took));
+        tracing::warn!(what, on, took_ms, waiting, left_out, "slow fsync of the Raft log");
     }
     if let Err(error) = &result {
         tracing::error!(%error, cause = ?error, "the Raft log's fsync failed: this server stops");

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::record::{self, EntryRecord, LogIdRecord, RecordError, VoteRecord};
 use super::sync_mark::SyncMark;
+use crate::store::Figures;
 
 /// What went wrong below the Raft log. Every one of them stops the server.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,11 @@ pub trait LogDisk: Send + Sync + 'static {
     /// # Errors
     /// [`LogError`]: nothing may be trusted to be durable any more; never retried.
     fn sync(&self) -> Result<(), LogError>;
+
+    /// What the database below says of itself, where there is one.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 const LOG: &str = "log";
@@ -243,6 +249,10 @@ fn decode_entry(key: &[u8], value: &[u8]) -> Result<EntryRecord, LogError> {
 }
 
 impl LogDisk for RocksLog {
+    fn figures(&self) -> Figures {
+        Figures::of(&self.db, ["default", LOG].into_iter().filter_map(|name| self.db.cf_handle(name)))
+    }
+
     fn load(&self) -> Result<LogStart, LogError> {
         let mut newest = self.db.iterator_cf(self.entries()?, IteratorMode::End);
         let last = match newest.next() {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cairn_types::{Clock, ClusterId, LogIndex};
+use cairn_types::{Clock, ClusterId, FeatureLevel, FeatureLevels, LogIndex};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -13,15 +13,17 @@ use tokio::sync::{oneshot, watch};
 
 use super::beside::beside;
 use super::digest::{self, MARK_EVERY, Mark, Marks};
-use super::flusher::SLOW;
 use super::log_store::DurableMark;
 use super::record::AppliedRecord;
 use super::snapshot::{Snapshot, SnapshotData, Snapshots};
-use super::state::{self, State, StateDir, StateError};
+use super::state::{self, LevelFault, State, StateDir, StateError};
 use super::tail;
 use super::types::{Answer, Entry, LogId, Members, SnapshotMeta, TypeConfig};
-use crate::namespace;
+use crate::namespace::{self, Command, jobs};
+use crate::slow::{self, Lines, SLOW_IO};
 use crate::store::{Recent, Remembered, Txn};
+
+static SLOW_BATCHES: Lines = Lines::new();
 
 /// Entries in one batch, at most.
 const BATCH_ENTRIES_MAX: usize = 1024;
@@ -66,6 +68,10 @@ pub struct View {
     pub flushed: watch::Receiver<LogIndex>,
     /// Digests of the state at entries that every server remembers.
     pub marks: watch::Receiver<Marks>,
+    /// The cluster's feature level, as far as it is applied.
+    pub level: watch::Receiver<FeatureLevel>,
+    /// Why this server applies nothing any more: it met a level that is not among its own.
+    pub unfit: watch::Receiver<Option<LevelFault>>,
 }
 
 /// The state in use; empty once the state machine has ended, so that its files are closed even
@@ -96,6 +102,9 @@ pub struct StateMachine {
     members: Members,
     digest: Mark,
     marks: watch::Sender<Marks>,
+    levels: FeatureLevels,
+    level: watch::Sender<FeatureLevel>,
+    unfit: watch::Sender<Option<LevelFault>>,
     state: Arc<State>,
     recent: Recent,
     current: Arc<Current>,
@@ -111,7 +120,8 @@ pub struct StateMachine {
 type Item = (Entry, Option<ApplyResponder<TypeConfig>>);
 
 impl StateMachine {
-    /// Opens the state in `dir`. `durable` is raised as the state becomes durable.
+    /// Opens the state in `dir`. `durable` is raised as the state becomes durable. Entries of other
+    /// feature levels than `levels` are not applied.
     ///
     /// # Errors
     /// [`StateError`].
@@ -121,9 +131,15 @@ impl StateMachine {
         durable: DurableMark,
         clock: Arc<dyn Clock>,
         pace: Pace,
+        levels: FeatureLevels,
     ) -> Result<Self, StateError> {
         let state = dir.open()?;
         let (applied, members) = state.applied()?.open()?;
+        let level = jobs::level(state.store())?;
+        // An empty state has no level yet that could be too low.
+        if applied.is_some() {
+            LevelFault::check(level, levels)?;
+        }
         // What is there at a start was flushed before.
         let index = applied.map_or(0, |id| id.index);
         durable.raise(index);
@@ -142,6 +158,9 @@ impl StateMachine {
             members,
             digest,
             marks: watch::Sender::default(),
+            levels,
+            level: watch::Sender::new(level),
+            unfit: watch::Sender::new(None),
             state,
             recent: Recent::new(RECENT_BYTES_MAX),
             current,
@@ -164,11 +183,35 @@ impl StateMachine {
             cluster: self.cluster.subscribe(),
             flushed: self.flushed.subscribe(),
             marks: self.marks.subscribe(),
+            level: self.level.subscribe(),
+            unfit: self.unfit.subscribe(),
         }
     }
 
     fn state(&self) -> Arc<State> {
         Arc::clone(&self.state)
+    }
+
+    /// Refuses a level that this server does not apply; whoever ends the server is told.
+    fn check_level(&self, level: FeatureLevel) -> Result<(), StateError> {
+        Ok(LevelFault::check(level, self.levels).inspect_err(|fault| {
+            tracing::error!(%fault, "this server applies nothing any more: it stops");
+            self.unfit.send_replace(Some(*fault));
+        })?)
+    }
+
+    /// Refuses a command of a level that this server does not apply. True when it raises the level.
+    fn check_command(&self, command: &Command) -> Result<bool, StateError> {
+        if let Command::RaiseLevel { to } = command {
+            self.check_level(*to)?;
+            return Ok(true);
+        }
+        // That the log may hold it was said by an entry before: a leader that broke this is not followed.
+        let needs = command.needs();
+        if needs > self.levels.highest {
+            self.check_level(needs)?;
+        }
+        Ok(false)
     }
 
     /// Applies one batch, writes it, then answers.
@@ -179,6 +222,8 @@ impl StateMachine {
         let rows = Remembered::new(state.store(), &mut self.recent);
         let mut txn = Txn::continuing(&rows, self.digest.digest);
         let mut marks = Vec::new();
+        let mut raised = false;
+        let mut first_request = None;
         let mut answers = Vec::with_capacity(entries);
         for (entry, responder) in batch {
             let reply = match &entry.payload {
@@ -191,6 +236,10 @@ impl StateMachine {
                     let index = entry.log_id.index;
                     let command = namespace::Entry::from_bytes(&proposal.0)
                         .map_err(|source| StateError::Entry { index, source })?;
+                    raised |= self.check_command(&command.command)?;
+                    if let Command::Request { session, sequence, .. } = &command.command {
+                        first_request.get_or_insert((session.0, sequence.0));
+                    }
                     Some(namespace::apply(&mut txn, LogIndex(index), &command)?)
                 }
             };
@@ -212,15 +261,35 @@ impl StateMachine {
         if !marks.is_empty() {
             self.marks.send_modify(|known| marks.into_iter().for_each(|mark| known.push(mark)));
         }
+        if raised {
+            self.level.send_replace(jobs::level(state.store())?);
+        }
         self.publish(&state)?;
         for (responder, answer) in answers {
             responder.send(answer);
         }
-        let took = self.clock.boottime().saturating_sub(begun);
+        let now = self.clock.boottime();
+        let took = now.saturating_sub(begun);
         metrics::histogram!("cairn_meta_apply_seconds").record(took.as_secs_f64());
         metrics::histogram!("cairn_meta_apply_batch_entries").record(entries as f64);
-        if took > SLOW {
-            tracing::warn!(took_ms = took.as_millis() as u64, entries, changes, "slow apply");
+        if took > SLOW_IO
+            && let Some(left_out) = SLOW_BATCHES.admit(now)
+        {
+            // For whom an entry is the log does not say beyond its session and sequence.
+            let (session, sequence) = first_request.unwrap_or_default();
+            let (what, on, took_ms, upto) = ("apply", "state", slow::millis(took), self.digest.index);
+            tracing::warn!(
+                what,
+                on,
+                took_ms,
+                upto,
+                entries,
+                changes,
+                session,
+                sequence,
+                left_out,
+                "slow apply"
+            );
         }
         Ok(())
     }
@@ -296,6 +365,11 @@ impl StateMachine {
             state.retire();
             return Err(StateError::OtherSnapshot);
         }
+        let level = jobs::level(state.store())?;
+        if let Err(error) = self.check_level(level) {
+            state.retire();
+            return Err(error);
+        }
         let digest = digest::read(state.store(), applied.map_or(0, |id| id.index))?;
         self.dir.switch(&state)?;
         let state = Arc::new(state);
@@ -305,6 +379,7 @@ impl StateMachine {
         (self.applied, self.members, self.digest) = (applied, members, digest);
         // The marks so far are those of the state before.
         self.marks.send_replace(Marks::default());
+        self.level.send_replace(level);
         (self.unflushed_entries, self.unflushed_bytes) = (0, 0);
         let index = applied.map_or(0, |id| id.index);
         self.durable.raise(index);

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::v1::raft_client::RaftClient;
-use cairn_proto::v1::{DigestsRequest, RaftMessage, ReadIndexRequest, SnapshotManifest};
+use cairn_proto::v1::{DigestsRequest, LevelsRequest, RaftMessage, ReadIndexRequest, SnapshotManifest};
 use cairn_proto::{ServiceError, WireError, handshake};
-use cairn_types::ClusterId;
+use cairn_types::{ClusterId, FeatureLevels};
 use futures::{FutureExt, Stream};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -33,7 +33,7 @@ use super::record::{
 };
 use super::snapshot::{Snapshot, SnapshotData};
 use super::types::{TypeConfig, Vote};
-use super::{snapshot_wire, stream};
+use super::{admission, snapshot_wire, stream};
 
 /// Bytes in one message between metadata servers, at most.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -144,6 +144,24 @@ impl Network {
         };
         let marks = reply.marks.into_iter();
         Some(marks.map(|m| Mark { since: m.since, index: m.index, digest: m.digest }).collect())
+    }
+
+    /// The feature levels that a member applies, within `limit`; `None` when it does not answer.
+    pub async fn levels(&self, to: u64, address: &str, limit: Duration) -> Option<FeatureLevels> {
+        let node = BasicNode { addr: address.to_owned() };
+        let peer = self.peer(to, &node, Lane::Heartbeat);
+        let mut request = peer.stamped(LevelsRequest { group: 0, from: self.from, to });
+        request.set_timeout(limit);
+        let mut client = peer.client().ok()?;
+        let answer = tokio::time::timeout(limit, client.levels(request)).await.ok()?;
+        match answer {
+            Ok(reply) => Some(admission::levels(reply.into_inner().levels)),
+            Err(status) if status.code() == Code::Unimplemented => Some(FeatureLevels::UNTOLD),
+            Err(status) => {
+                tracing::debug!(to, %status, "a member does not tell its feature levels");
+                None
+            }
+        }
     }
 
     fn peer(&self, to: u64, node: &BasicNode, lane: Lane) -> Peer {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_types::SystemClock;
+use cairn_types::{FeatureLevels, SystemClock};
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, StorageHelper};
 use tokio::sync::watch;
@@ -46,7 +46,9 @@ fn open(dir: &Path) -> Opened {
     let snapshots = Arc::new(Snapshots::open(&dir.join("snapshot")).unwrap());
     let state = StateDir::new(dir.join("state"), 16 << 20);
     let closed = [disk.closed(), state.closed()];
-    let machine = StateMachine::open(state, snapshots, mark.clone(), clock, Pace::default()).unwrap();
+    let machine =
+        StateMachine::open(state, snapshots, mark.clone(), clock, Pace::default(), FeatureLevels::default())
+            .unwrap();
     let log = LogStore::open(disk, flusher, mark.clone()).unwrap();
     Opened { log, machine, mark, closed }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use cairn_proto::v1::raft_server::{Raft as RaftRpc, RaftServer};
 use cairn_proto::v1::{
     AdmissionReply, AdmissionRequest, ApplicantReply, ApplicantRequest, DigestMark, DigestsReply,
-    DigestsRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotManifest, SnapshotPiece,
-    StandingReply, StandingRequest, snapshot_piece,
+    DigestsRequest, LevelsReply, LevelsRequest, RaftMessage, ReadIndexReply, ReadIndexRequest,
+    SnapshotManifest, SnapshotPiece, StandingReply, StandingRequest, snapshot_piece,
 };
-use cairn_proto::{BadMessage, ServiceError, handshake};
+use cairn_proto::{BadMessage, ServiceError, handshake, v1};
 use cairn_types::limits::RPC_DEADLINE_MS;
-use cairn_types::{Clock, ClusterId, NodeId};
+use cairn_types::{Clock, ClusterId, FeatureLevel, FeatureLevels, NodeId};
 use futures::{Stream, StreamExt};
 use openraft::ReadPolicy;
 use openraft::errors::{Fatal, LinearizableReadError, RaftError};
@@ -51,6 +51,10 @@ pub struct Own {
     pub state: Arc<Current>,
     /// The digests of its state.
     pub marks: watch::Receiver<Marks>,
+    /// The feature levels that it applies.
+    pub levels: FeatureLevels,
+    /// The cluster's, as far as it has applied.
+    pub level: watch::Receiver<FeatureLevel>,
 }
 
 /// How long a round to a majority may take on a follower's behalf.
@@ -66,6 +70,8 @@ pub struct RaftService {
     cluster: watch::Receiver<Option<ClusterId>>,
     standing: watch::Receiver<Standing>,
     marks: watch::Receiver<Marks>,
+    levels: FeatureLevels,
+    level: watch::Receiver<FeatureLevel>,
     met: Arc<Met>,
     incoming: PathBuf,
     received: Arc<AtomicU64>,
@@ -90,7 +96,7 @@ impl RaftService {
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
         let (heard, received) = (watch::Sender::new(None), Arc::default());
-        let Own { raft, node, directory, state, marks } = own;
+        let Own { raft, node, directory, state, marks, levels, level } = own;
         Self {
             raft,
             node,
@@ -99,6 +105,8 @@ impl RaftService {
             cluster,
             standing,
             marks,
+            levels,
+            level,
             met,
             incoming,
             received,
@@ -146,6 +154,8 @@ impl RaftService {
         self.check_caller(metadata)?;
         let why = match *self.standing.borrow() {
             Standing::Sure | Standing::Unsure => return Ok(()),
+            Standing::Alone if self.cluster.borrow().is_some() => return Ok(()),
+            Standing::Alone => "this server makes a cluster of its own",
             Standing::Asking => "this server still asks whether it was a member before",
             Standing::Waiting => "this server waits to be added",
             Standing::Removed => "this server was removed from the group",
@@ -212,6 +222,10 @@ impl RaftService {
             return Err(BadMessage("from").into());
         }
         Ok(())
+    }
+
+    fn wire_levels(&self) -> v1::FeatureLevels {
+        v1::FeatureLevels { lowest: self.levels.lowest.0, highest: self.levels.highest.0 }
     }
 
     fn check_envelope(&self, message: &RaftMessage) -> Result<(), Status> {
@@ -348,7 +362,8 @@ impl RaftRpc for RaftService {
         self.check_addresses(group, from, to)?;
         let cluster = *self.cluster.borrow();
         let cluster_id = cluster.map(|id| id.0.to_vec()).unwrap_or_default().into();
-        Ok(Response::new(StandingReply { node: self.node, cluster_id, joined: self.met.has(from) }))
+        let (joined, level) = (self.met.has(from), self.level.borrow().0);
+        Ok(Response::new(StandingReply { node: self.node, cluster_id, joined, level }))
     }
 
     async fn digests(&self, request: Request<DigestsRequest>) -> Result<Response<DigestsReply>, Status> {
@@ -359,6 +374,14 @@ impl RaftRpc for RaftService {
         let marks =
             marks.iter().map(|m| DigestMark { since: m.since, index: m.index, digest: m.digest }).collect();
         Ok(Response::new(DigestsReply { marks }))
+    }
+
+    /// Answered in any standing: what this build applies does not depend on it.
+    async fn levels(&self, request: Request<LevelsRequest>) -> Result<Response<LevelsReply>, Status> {
+        self.check_caller(request.metadata())?;
+        let LevelsRequest { group, from, to } = request.into_inner();
+        self.check_addresses(group, from, to)?;
+        Ok(Response::new(LevelsReply { levels: Some(self.wire_levels()) }))
     }
 
     async fn read_index(
@@ -394,7 +417,8 @@ impl RaftRpc for RaftService {
         let none = self.directory == DirectoryId::default();
         let directory = if none { Vec::new() } else { self.directory.0.to_vec() };
         let waiting = *self.standing.borrow() == Standing::Waiting;
-        Ok(Response::new(ApplicantReply { node: self.node, directory: directory.into(), waiting }))
+        let (directory, levels) = (directory.into(), Some(self.wire_levels()));
+        Ok(Response::new(ApplicantReply { node: self.node, directory, waiting, levels }))
     }
 
     async fn admission(
@@ -411,7 +435,8 @@ impl RaftRpc for RaftService {
         let known = cluster.filter(|_| member);
         let admission = self.standing_of(from, DirectoryId(directory))?.number();
         let cluster_id = known.map(|id| id.0.to_vec()).unwrap_or_default().into();
-        Ok(Response::new(AdmissionReply { node: self.node, cluster_id, admission }))
+        let level = if known.is_some() { self.level.borrow().0 } else { 0 };
+        Ok(Response::new(AdmissionReply { node: self.node, cluster_id, admission, level }))
     }
 
     async fn snapshot(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_proto::handshake;
 use cairn_proto::v1::StandingRequest;
-use cairn_types::{ClusterId, NodeId};
+use cairn_types::{ClusterId, FeatureLevel, NodeId};
 use tonic::Request;
 
 use super::admission::{self, Silence};
@@ -21,6 +21,10 @@ pub enum Standing {
     Unsure,
     /// It does: its log is not empty, or no member has ever had a promise from it.
     Sure,
+    /// It makes a cluster of its own, and nobody is named that could say whether it was in another one
+    /// before it lost its directory: it answers nobody until its cluster has a name, by which the servers
+    /// of that other one are refused.
+    Alone,
     /// Not yet: its log is empty, and it waits to be added to a cluster.
     Waiting,
     /// No more: it was a member, and was removed.
@@ -34,6 +38,8 @@ pub struct Knowledge {
     pub cluster: Option<ClusterId>,
     /// It has had a promise from the server that asks.
     pub joined: bool,
+    /// The cluster's feature level, as far as this member has applied; 0 when it is older than levels are.
+    pub level: FeatureLevel,
 }
 
 /// What each other member has answered; `None` for those that did not.
@@ -83,11 +89,18 @@ pub fn judge(answers: &Answers, waited: bool) -> Verdict {
     }
 }
 
+/// The highest feature level of the cluster that any of them has applied, if one tells any.
+#[must_use]
+pub fn level(answers: &Answers) -> Option<FeatureLevel> {
+    answers.values().flatten().map(|knowledge| knowledge.level).filter(|level| level.0 > 0).max()
+}
+
 async fn ask(from: NodeId, to: NodeId, address: &str) -> Result<Knowledge, Silence> {
     let mut request = Request::new(StandingRequest { group: 0, from: from.0, to: to.0 });
     handshake::stamp(&mut request, None);
     let reply = admission::connect(address).await?.standing(request).await.map_err(Box::new)?.into_inner();
-    Ok(Knowledge { cluster: ClusterId::from_bytes(&reply.cluster_id), joined: reply.joined })
+    let (cluster, level) = (ClusterId::from_bytes(&reply.cluster_id), FeatureLevel(reply.level));
+    Ok(Knowledge { cluster, joined: reply.joined, level })
 }
 
 /// Asks every other of `members` once, all at the same time, for as long as `limit` at most.
@@ -112,9 +125,13 @@ mod tests {
 
     const CLUSTER: Option<ClusterId> = Some(ClusterId([7; 16]));
     const SILENT: Option<Knowledge> = None;
-    const EMPTY: Option<Knowledge> = Some(Knowledge { cluster: None, joined: false });
-    const MEMBER: Option<Knowledge> = Some(Knowledge { cluster: CLUSTER, joined: false });
-    const KNOWS: Option<Knowledge> = Some(Knowledge { cluster: CLUSTER, joined: true });
+    const EMPTY: Option<Knowledge> = knows(None, false);
+    const MEMBER: Option<Knowledge> = knows(CLUSTER, false);
+    const KNOWS: Option<Knowledge> = knows(CLUSTER, true);
+
+    const fn knows(cluster: Option<ClusterId>, joined: bool) -> Option<Knowledge> {
+        Some(Knowledge { cluster, joined, level: FeatureLevel::FIRST })
+    }
 
     fn of(answers: &[Option<Knowledge>], waited: bool) -> Verdict {
         judge(&(2..).map(NodeId).zip(answers.iter().copied()).collect(), waited)

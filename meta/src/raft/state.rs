@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cairn_types::ClusterId;
+use cairn_types::{ClusterId, FeatureLevel, FeatureLevels};
 use tokio::sync::watch;
 
 use super::durable;
@@ -54,9 +54,35 @@ pub enum StateError {
         /// The last entry applied.
         applied: u64,
     },
+    /// The state, or an entry of the log, is of a feature level that this server does not apply.
+    #[error(transparent)]
+    Level(#[from] LevelFault),
     /// A received snapshot does not hold what its manifest says.
     #[error("the snapshot covers another entry than its manifest says")]
     OtherSnapshot,
+}
+
+/// A server met a feature level that it does not apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the cluster's feature level is {level}, and this server applies {levels}: start it from the release that the \
+     other servers run (or raise its feature_level_max); its directory is as it was"
+)]
+pub struct LevelFault {
+    /// The level that it met.
+    pub level: FeatureLevel,
+    /// Those that it applies.
+    pub levels: FeatureLevels,
+}
+
+impl LevelFault {
+    /// Refuses a level that `levels` do not include.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn check(level: FeatureLevel, levels: FeatureLevels) -> Result<(), Self> {
+        if levels.include(level) { Ok(()) } else { Err(Self { level, levels }) }
+    }
 }
 
 impl From<StateError> for io::Error {

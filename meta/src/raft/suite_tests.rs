@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_types::SystemClock;
+use cairn_types::{FeatureLevels, SystemClock};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
@@ -29,7 +29,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let log = LogStore::open(disk, flusher, mark.clone()).unwrap();
         let snapshots = Arc::new(Snapshots::open(&temp.path().join("snapshot")).unwrap());
         let state = StateDir::new(temp.path().join("state"), 16 << 20);
-        let machine = StateMachine::open(state, snapshots, mark, clock, Pace::default()).unwrap();
+        let machine =
+            StateMachine::open(state, snapshots, mark, clock, Pace::default(), FeatureLevels::default())
+                .unwrap();
         Ok((temp, log, machine))
     }
 }

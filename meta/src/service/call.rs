@@ -67,6 +67,9 @@ impl From<NodeError> for ServiceError {
                 ServiceError::NotLeader { leader_address: leader.map(|(_, a)| a).unwrap_or_default() }
             }
             NodeError::Deadline => ServiceError::Deadline,
+            NodeError::NeedsLevel { needs, level } => {
+                ServiceError::NeedsLevel { needs: needs.0, level: level.0 }
+            }
             NodeError::Overloaded => ServiceError::Overloaded,
             NodeError::Stopping => ServiceError::Stopping,
             NodeError::NotVoter { .. } => ServiceError::Malformed { field: "to".to_owned() },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_proto::{WireError, v1};
 
-use super::stat::{caller, consistency, imported};
+use super::stat::{about, caller, consistency, imported};
 use super::{Context, decode};
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::mounts::MountRecord;
@@ -19,6 +19,7 @@ pub async fn extents(
     _deadline: Duration,
 ) -> Result<v1::ExtentsReply, WireError> {
     decode::group(request.group)?;
+    about(request.session, request.target.as_ref());
     let target = decode::target(request.target)?;
     let view = ctx.node.read(consistency(request.consistency, 0)?).await?;
     let caller = caller(&view, request.session)?;

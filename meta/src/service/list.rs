@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::call::malformed;
-use super::stat::{age_ms, caller_of, consistency, imported, importing};
+use super::stat::{about, age_ms, caller_of, consistency, imported, importing};
 use super::{Context, decode};
 use crate::namespace::read::{self, ImportNeeded, Listed, Names};
 use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
@@ -43,6 +43,9 @@ pub async fn list(
     _deadline: Duration,
 ) -> Result<ListStream, WireError> {
     decode::group(request.group)?;
+    about(request.session, request.target.as_ref());
+    let kind = if request.recursive { "subtree" } else { "directory" };
+    metrics::counter!("cairn_meta_listings_total", "kind" => kind).increment(1);
     check(&request)?;
     let target = decode::target(request.target.clone())?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;

@@ -7,6 +7,7 @@ use cairn_types::{FsError, NodeId};
 
 use super::Context;
 use super::call::malformed;
+use crate::namespace::Command;
 use crate::node::{Changed, MemberError, MemberStatus, Node, REACHABLE_MS};
 
 impl From<MemberError> for WireError {
@@ -20,6 +21,9 @@ impl From<MemberError> for WireError {
             MemberError::Unreachable { node } => ServiceError::MemberUnreachable { node },
             MemberError::Foreign => ServiceError::ForeignCluster,
             MemberError::NotWaiting { found } => ServiceError::NotWaiting { node: found },
+            MemberError::Level { node, highest, level } => {
+                ServiceError::MemberLevel { node, highest: highest.0, level: level.0 }
+            }
             MemberError::Behind { node, lag } => ServiceError::MemberBehind { node, lag },
             MemberError::NoMajority { live, voters } => {
                 ServiceError::NoLiveMajority { live: live as u64, voters: voters as u64 }
@@ -49,6 +53,8 @@ pub fn group(ctx: &Context) -> Result<v1::GroupStatusReply, WireError> {
             lag_entries: last.saturating_sub(matched),
             silent_ms,
             reachable: silent_ms.is_some_and(|ms| ms <= REACHABLE_MS),
+            level_lowest: m.levels.map(|levels| levels.lowest.0),
+            level_highest: m.levels.map(|levels| levels.highest.0),
         }
     };
     Ok(v1::GroupStatusReply {
@@ -58,6 +64,7 @@ pub fn group(ctx: &Context) -> Result<v1::GroupStatusReply, WireError> {
         applied_index: status.applied.0,
         changing: status.changing,
         members: status.members.into_iter().map(member).collect(),
+        feature_level: status.level.0,
     })
 }
 
@@ -72,6 +79,8 @@ pub async fn server(ctx: &Context) -> v1::ServerStatusReply {
         snapshot_bytes: ctx.node.snapshot_bytes().await,
         log_bytes: ctx.node.log_bytes().await,
         removed: ctx.node.is_removed(),
+        level_lowest: ctx.node.levels().lowest.0,
+        level_highest: ctx.node.levels().highest.0,
     }
 }
 
@@ -102,6 +111,16 @@ pub async fn promote(ctx: &Context, request: v1::PromoteMemberRequest) -> Result
 pub async fn remove(ctx: &Context, request: v1::RemoveMemberRequest) -> Result<v1::MemberReply, WireError> {
     let node = NodeId(request.node);
     run(ctx, move |own| async move { own.remove_member(node).await }).await
+}
+
+/// Has a majority write an entry that changes nothing.
+pub async fn probe(ctx: &Context, deadline: Duration) -> Result<v1::ProbeReply, WireError> {
+    let begun = ctx.clock.boottime();
+    let (index, reply) = ctx.node.propose_internal(Command::Probe, deadline).await?;
+    reply?;
+    let took = ctx.clock.boottime().saturating_sub(begun);
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    Ok(v1::ProbeReply { node: ctx.node.id().0, index: index.0, took_us })
 }
 
 /// Makes a snapshot here.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_proto::trace::TraceId;
 use cairn_proto::v1::members_server::Members;
 use cairn_proto::v1::meta_server::Meta;
 use cairn_proto::v1::nodes_server::Nodes;
@@ -15,6 +16,7 @@ use super::{
     Context, extents, fsck, list, lock, loss, members, mutate, nodes, pull, removal, report, seal, session,
     split, stat, statfs, status, wait, watch, xattrs,
 };
+use crate::trace;
 
 type Answered<R> = Result<Response<R>, Status>;
 
@@ -32,13 +34,22 @@ impl Verbs {
     {
         let deadline = admit(request.metadata(), self.context.node.cluster_id())?;
         let began = self.context.clock.boottime();
-        let span = tracing::debug_span!("rpc", verb);
+        // A caller that names none is followed from here on.
+        let trace = TraceId::of(request.metadata());
+        let trace = trace.unwrap_or_else(|| TraceId(self.context.random.next_u64()));
+        let span = tracing::debug_span!("rpc", verb, %trace);
         let acting = act(self.context.clone(), request.into_inner(), deadline).instrument(span);
-        let result = match tokio::time::timeout(deadline, acting).await {
-            Ok(result) => result,
-            Err(_) => Err(ServiceError::Deadline.into()),
+        let timed = async {
+            let result = match tokio::time::timeout(deadline, acting).await {
+                Ok(result) => result,
+                Err(_) => Err(ServiceError::Deadline.into()),
+            };
+            let now = self.context.clock.boottime();
+            let took = now.saturating_sub(began);
+            self.context.slow.ended(verb, took, now, result.as_ref().err());
+            (result, took)
         };
-        let took = self.context.clock.boottime().saturating_sub(began);
+        let (result, took) = trace::within(trace, timed).await;
         metrics::histogram!("cairn_meta_rpc_seconds", "verb" => verb).record(took.as_secs_f64());
         result.map(Response::new).map_err(|error| {
             metrics::counter!("cairn_meta_rpc_errors_total", "verb" => verb).increment(1);
@@ -256,6 +267,10 @@ impl Members for MembersService {
 
     async fn remove_member(&self, r: Request<v1::RemoveMemberRequest>) -> Answered<v1::MemberReply> {
         self.0.call("RemoveMember", r, async |ctx, m, _| members::remove(&ctx, m).await).await
+    }
+
+    async fn probe(&self, r: Request<v1::ProbeRequest>) -> Answered<v1::ProbeReply> {
+        self.0.call("Probe", r, async |ctx, _, d| members::probe(&ctx, d).await).await
     }
 
     async fn take_snapshot(&self, r: Request<v1::TakeSnapshotRequest>) -> Answered<v1::TakeSnapshotReply> {

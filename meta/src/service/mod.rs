@@ -43,6 +43,7 @@ use crate::leader::tenure::JobFault;
 use crate::leader::{Ground, Leader, Tenure, wire};
 use crate::namespace::NamespaceError;
 use crate::node::Node;
+use crate::slow::SlowRequests;
 use crate::store::Rows;
 
 /// What every service call may use.
@@ -59,6 +60,8 @@ pub struct Context {
     hub: Arc<watch::hub::Hub>,
     /// One check of the state at a time.
     pub checking: Arc<Semaphore>,
+    /// Tells of requests that took long.
+    slow: SlowRequests,
 }
 
 impl Context {
@@ -135,6 +138,7 @@ pub type Servers =
 pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Future<Output = ()> + Send) {
     let (node, clock, random) = (ground.node.clone(), ground.clock.clone(), ground.random.clone());
     let hub = Arc::new(watch::hub::Hub::new(ground.watches_max, ground.watcher_patience, shutdown.clone()));
+    let slow = SlowRequests::new(ground.slow_operation);
     let (leader, jobs) = Leader::start(ground, shutdown);
     let steps = Arc::clone(&hub);
     let told = node.clone();
@@ -142,7 +146,7 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
         tokio::join!(jobs, steps.run(told));
     };
     let context =
-        Arc::new(Context { node, leader, clock, random, hub, checking: Arc::new(Semaphore::new(1)) });
+        Arc::new(Context { node, leader, clock, random, hub, checking: Arc::new(Semaphore::new(1)), slow });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

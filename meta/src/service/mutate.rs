@@ -16,6 +16,7 @@ use crate::leader::lag::{self, Room};
 use crate::leader::{Tenure, placement};
 use crate::namespace::{Answer, Command, Operation, Placement, read};
 use crate::store::{Rows, Table};
+use crate::trace::{self, About};
 
 type Outcome = Result<v1::MutateReply, WireError>;
 
@@ -52,6 +53,10 @@ async fn all(
     deadline: Duration,
 ) -> Result<Vec<Outcome>, WireError> {
     let tenure = ctx.tenure()?;
+    if let Some(first) = requests.first() {
+        let (session, sequence) = (first.session, first.sequence);
+        trace::note(About { session, sequence, ..About::default() });
+    }
     let mut commands = Vec::with_capacity(requests.len());
     let taken: Vec<Result<(), WireError>> = requests
         .into_iter()

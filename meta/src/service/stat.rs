@@ -14,9 +14,16 @@ use crate::leader::intents;
 use crate::namespace::read::ImportNeeded;
 use crate::namespace::{Command, Target, read};
 use crate::node::{Consistency, ReadView};
+use crate::trace::{self, About};
 
 /// Stats of one call in a row.
 const TURN: usize = 16;
+
+/// Notes what a read is about, for the line that is written when it was slow.
+pub fn about(session: u64, target: Option<&v1::Target>) {
+    let (ino, path) = target.map(|t| (t.ino, t.path.clone())).unwrap_or_default();
+    trace::note(About { session, sequence: 0, ino, path });
+}
 
 /// How fresh a read must be.
 ///
@@ -124,6 +131,7 @@ pub async fn stat(
     _deadline: Duration,
 ) -> Result<v1::StatReply, WireError> {
     decode::group(request.group)?;
+    about(request.session, request.target.as_ref());
     let target = decode::target(request.target)?;
     let consistency = consistency(request.consistency, request.max_age_ms)?;
     let view = ctx.node.read(consistency).await?;

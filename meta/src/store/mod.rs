@@ -4,6 +4,7 @@
 //! folder and `raft/` know RocksDB.
 
 pub mod batch;
+mod figures;
 mod iteration;
 pub mod memory;
 pub mod recent;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use batch::{Change, WriteBatch};
+pub use figures::Figures;
 pub use iteration::{compacted_bytes, iteration_rate};
 pub use memory::MemoryStore;
 pub use recent::{Recent, Remembered};
@@ -162,6 +164,9 @@ pub trait DurableStore: Store {
     /// # Errors
     /// [`StoreFault`] when the disk failed or `dir` exists.
     fn checkpoint(&self, dir: &Path) -> Result<(), StoreFault>;
+
+    /// What the database says of itself, for the metrics.
+    fn figures(&self) -> Figures;
 }
 
 #[cfg(test)]

@@ -16,8 +16,10 @@ use rocksdb::{
 };
 
 use super::{
-    DurableStore, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch,
+    DurableStore, Figures, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor,
+    WriteBatch,
 };
+use crate::slow;
 
 /// Bytes of memory that a store needs at the least.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -142,7 +144,8 @@ fn visit(
 
 impl Rows for RocksStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.db.get_cf(family(&self.db, table)?, key).map_err(fault)
+        let family = family(&self.db, table)?;
+        slow::store_read("get", table.name(), || self.db.get_cf(family, key)).map_err(fault)
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
@@ -150,23 +153,31 @@ impl Rows for RocksStore {
             return Ok(Vec::new());
         }
         let mode = IteratorMode::From(&range.from, Direction::Forward);
-        collect(self.db.iterator_cf_opt(family(&self.db, table)?, until(range), mode), limit)
+        let family = family(&self.db, table)?;
+        slow::store_read("scan", table.name(), || {
+            collect(self.db.iterator_cf_opt(family, until(range), mode), limit)
+        })
     }
 
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
         if before <= from {
             return Ok(None);
         }
-        let rows =
-            self.db.iterator_cf_opt(family(&self.db, table)?, not_below(from, before), IteratorMode::End);
-        Ok(collect(rows, 1)?.pop())
+        let family = family(&self.db, table)?;
+        let rows = slow::store_read("last_before", table.name(), || {
+            collect(self.db.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
+        });
+        Ok(rows?.pop())
     }
 
     fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(());
         }
-        visit(self.db.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
+        let family = family(&self.db, table)?;
+        slow::store_read("visit", table.name(), || {
+            visit(self.db.raw_iterator_cf_opt(family, until(range)), range, each)
+        })
     }
 }
 
@@ -210,6 +221,10 @@ impl DurableStore for RocksStore {
         self.flush()?;
         Checkpoint::new(&self.db).map_err(fault)?.create_checkpoint(dir).map_err(fault)
     }
+
+    fn figures(&self) -> Figures {
+        Figures::of(&self.db, Table::ALL.iter().filter_map(|table| self.db.cf_handle(table.name())))
+    }
 }
 
 /// A RocksDB snapshot that keeps its database open.
@@ -240,7 +255,8 @@ impl Drop for RocksSnapshot {
 
 impl Rows for RocksSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        self.snapshot.get_cf(family(&self.db, table)?, key).map_err(fault)
+        let family = family(&self.db, table)?;
+        slow::store_read("get", table.name(), || self.snapshot.get_cf(family, key)).map_err(fault)
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
@@ -248,23 +264,31 @@ impl Rows for RocksSnapshot {
             return Ok(Vec::new());
         }
         let mode = IteratorMode::From(&range.from, Direction::Forward);
-        collect(self.snapshot.iterator_cf_opt(family(&self.db, table)?, until(range), mode), limit)
+        let family = family(&self.db, table)?;
+        slow::store_read("scan", table.name(), || {
+            collect(self.snapshot.iterator_cf_opt(family, until(range), mode), limit)
+        })
     }
 
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
         if before <= from {
             return Ok(None);
         }
-        let options = not_below(from, before);
-        let rows = self.snapshot.iterator_cf_opt(family(&self.db, table)?, options, IteratorMode::End);
-        Ok(collect(rows, 1)?.pop())
+        let family = family(&self.db, table)?;
+        let rows = slow::store_read("last_before", table.name(), || {
+            collect(self.snapshot.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
+        });
+        Ok(rows?.pop())
     }
 
     fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(());
         }
-        visit(self.snapshot.raw_iterator_cf_opt(family(&self.db, table)?, until(range)), range, each)
+        let family = family(&self.db, table)?;
+        slow::store_read("visit", table.name(), || {
+            visit(self.snapshot.raw_iterator_cf_opt(family, until(range)), range, each)
+        })
     }
 }
 

@@ -31,5 +31,6 @@ mod servers;
 mod transactions;
 mod trees;
 mod up;
+mod upgrade;
 mod watches;
 mod write_through;

@@ -13,27 +13,27 @@ use serde_json::Value;
 
 const CLIENTS: usize = 4;
 /// Elections take seconds, and so does finding out that a server is silent.
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
-async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
+pub async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
     let mut command = cluster.cli();
     command.args(line.split_whitespace());
     run(command, b"", Duration::from_secs(120)).await.unwrap()
 }
 
-async fn done(cluster: &Cluster, line: &str) -> String {
+pub async fn done(cluster: &Cluster, line: &str) -> String {
     let outcome = cairn(cluster, line).await;
     assert_eq!(outcome.code, 0, "{line}: {}", outcome.stderr);
     outcome.text()
 }
 
-async fn refused(cluster: &Cluster, line: &str, why: &str) {
+pub async fn refused(cluster: &Cluster, line: &str, why: &str) {
     let outcome = cairn(cluster, line).await;
     assert_eq!(outcome.code, 1, "{line}: {}", outcome.stderr);
     assert!(outcome.stderr.contains(why), "{line}: {}", outcome.stderr);
 }
 
-async fn group(cluster: &Cluster) -> Value {
+pub async fn group(cluster: &Cluster) -> Value {
     serde_json::from_str(&done(cluster, "admin raft status --json").await).unwrap()
 }
 
@@ -48,7 +48,7 @@ async fn voters(cluster: &Cluster) -> BTreeSet<u64> {
 }
 
 /// Starts one more server and adds it. Answers its id.
-async fn grow(cluster: &mut Cluster) -> u64 {
+pub async fn grow(cluster: &mut Cluster) -> u64 {
     let place = cluster.join_meta().unwrap();
     let (id, address) = (place as u64 + 1, cluster.metas[place].address().to_owned());
     let line = format!("admin raft add {id} {address}");
@@ -65,14 +65,14 @@ async fn grow(cluster: &mut Cluster) -> u64 {
 }
 
 /// What the clients do, and how much of it is done.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     tasks: Vec<tokio::task::JoinHandle<u64>>,
 }
 
 impl Load {
-    async fn start(cluster: &Cluster) -> Self {
+    pub async fn start(cluster: &Cluster) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = Vec::new();
         for own in 0..CLIENTS {
@@ -83,14 +83,14 @@ impl Load {
     }
 
     /// Waits until a good many more changes are made.
-    async fn goes_on(&self) {
+    pub async fn goes_on(&self) {
         let wanted = self.done.load(Ordering::Relaxed) + 100;
         let look = || async { (self.done.load(Ordering::Relaxed) >= wanted).then_some(()) };
         eventually("changes to be made", SOON, look).await.unwrap();
     }
 
     /// Ends it. Answers the names that must be there.
-    async fn end(self) -> BTreeSet<String> {
+    pub async fn end(self) -> BTreeSet<String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut names = BTreeSet::new();
         for (own, task) in self.tasks.into_iter().enumerate() {
@@ -115,7 +115,7 @@ async fn work(client: Client, own: usize, stop: Arc<AtomicBool>, done: Arc<Atomi
     made
 }
 
-async fn names(client: &Client, directory: &str) -> BTreeSet<String> {
+pub async fn names(client: &Client, directory: &str) -> BTreeSet<String> {
     let mut listing = client.list(directory, ListingOptions::default());
     let mut names = BTreeSet::new();
     while let Some(entry) = listing.next().await.unwrap() {

@@ -8,6 +8,7 @@ pub(super) mod copy_range;
 pub(super) mod create;
 pub(super) mod import;
 pub(super) mod intent;
+pub(super) mod level;
 pub(super) mod link;
 pub(super) mod lock;
 pub(super) mod mkdir;

@@ -48,6 +48,16 @@ pub fn may_read(
     }
 }
 
+/// Checks that a caller may be told what changes: of a directory what its listing would show, of anything
+/// else what it holds.
+///
+/// # Errors
+/// [`FsError::PermissionDenied`].
+pub fn may_watch(rows: &dyn Rows, caller: Option<&Credentials>, watched: &Inode) -> Outcome<()> {
+    let wanted = if watched.is_dir() { READ | SEARCH } else { READ };
+    caller.map_or(Ok(()), |who| permissions::check(rows, who, watched, wanted))
+}
+
 /// Checks that a caller may list a directory. A listing has attributes, so it takes the search of
 /// the directory too.
 ///

@@ -1,17 +1,22 @@
 //! Who may take part with an empty directory: a member that starts for the first time, however
 //! late; not one that was a member before.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use cairn_types::{Clock, ClusterId, NodeId, SystemClock, SystemRandom, Timestamp};
+use cairn_proto::v1::RaftMessage;
+use cairn_proto::v1::raft_client::RaftClient;
+use cairn_types::{Clock, ClusterId, NodeId, Random, SystemClock, SystemRandom, Timestamp};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::{Group, LONG, propose};
+use super::{Group, LONG, propose, settings, start};
 use crate::identity::{Identity, IdentityError};
 use crate::node::{StartError, Started};
 use crate::raft::machine::Pace;
+use crate::raft::record::{self, LogIdRecord, VoteRecord};
 
 /// Runs fifty times too fast, so that those who are silent have soon had their time.
 struct FastClock;
@@ -153,5 +158,73 @@ async fn a_foreign_cluster_that_is_learned_while_running_is_a_fault() {
     let member = group.running.get_mut(&id).unwrap();
     let fault = timeout(LONG, member.started.fault()).await.expect("it finds out");
     assert!(matches!(fault, StartError::Identity(IdentityError::OtherCluster { .. })), "{fault:?}");
+    group.stop_all().await;
+}
+
+/// As a candidate asks for a vote.
+#[derive(bincode::Encode)]
+struct AskVote {
+    vote: VoteRecord,
+    last: Option<LogIdRecord>,
+    transfer: bool,
+}
+
+/// Gives no number before it is told to: so long a cluster has no name.
+struct HeldRandom(Mutex<mpsc::Receiver<()>>);
+
+impl Random for HeldRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Told, or the test is over.
+        let _ = self.0.lock().unwrap().recv();
+        SystemRandom.fill(bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_that_grew_and_lost_its_directory_promises_its_old_cluster_nothing() {
+    let mut group = Group::new(1, Pace::default()).await;
+    group.grow(2).await;
+    group.grow(3).await;
+    let (index, _) = propose(&group.leader().await, "a").await;
+    group.applied_everywhere(index).await;
+    let cluster = group.node(NodeId(2)).cluster_id();
+    group.stop(NodeId(1)).await;
+    fs::remove_dir_all(group.dir(NodeId(1))).unwrap();
+    let address = group.addresses[&NodeId(1)];
+    // Its configuration is as it was: it names nobody.
+    let alone = BTreeMap::from([(NodeId(1), address.to_string())]);
+    let settings = settings(&group.dir(NodeId(1)), NodeId(1), alone, Pace::default());
+    let (release, held) = mpsc::channel();
+    let random = Arc::new(HeldRandom(Mutex::new(held)));
+    let listener = TcpListener::bind(address).await.unwrap();
+    let lost = start(settings, listener, (Arc::new(SystemClock), random)).await;
+    let node = lost.started.node.clone();
+    timeout(LONG, node.leadership().wait_for(Option::is_some)).await.unwrap().unwrap();
+    // A server of the old cluster asks for its vote, before its own cluster has a name, and after.
+    let ask = || async {
+        let vote = VoteRecord { term: 1000, node: 2, committed: false };
+        let payload = record::encode(&AskVote { vote, last: None, transfer: false });
+        let mut request = tonic::Request::new(RaftMessage { group: 0, from: 2, to: 1, payload });
+        cairn_proto::handshake::stamp(&mut request, cluster);
+        let mut client = RaftClient::connect(format!("http://{address}")).await.unwrap();
+        client.vote(request).await.map(|_| ()).map_err(|status| status.code())
+    };
+    assert_eq!(node.cluster_id(), None);
+    assert_eq!(ask().await, Err(tonic::Code::Unavailable));
+    assert_eq!(node.status().term.0, 1, "it has not heard of that term");
+    release.send(()).unwrap();
+    let named = *timeout(LONG, node.cluster().wait_for(Option::is_some)).await.unwrap().unwrap();
+    assert_ne!(named, cluster);
+    timeout(LONG, async {
+        while ask().await != Err(tonic::Code::FailedPrecondition) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it belongs to another cluster");
+    // The two that are left go on.
+    propose(&group.leader().await, "b").await;
+    drop(node);
+    group.running.insert(NodeId(1), lost);
     group.stop_all().await;
 }

@@ -17,7 +17,7 @@ use crate::raft::machine::Pace;
 
 impl Group {
     /// Starts an empty server that waits to be added. Answers its address.
-    async fn joiner(&mut self, id: u64) -> SocketAddr {
+    pub async fn joiner(&mut self, id: u64) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let join = self.addresses.values().map(ToString::to_string).collect();
@@ -30,19 +30,20 @@ impl Group {
         let alone = BTreeMap::from([(id, listener.local_addr().unwrap().to_string())]);
         let mut settings = settings(&self.dir(id), id, alone, self.pace.clone());
         settings.join = join;
-        let member = start(settings, listener, Arc::clone(&self.clock)).await;
+        settings.levels = self.levels(id);
+        let member = start(settings, listener, self.machine()).await;
         self.running.insert(id, member);
     }
 
     /// Adds a server that waits, and makes it a voter.
-    async fn grow(&mut self, id: u64) {
+    pub async fn grow(&mut self, id: u64) {
         let address = self.joiner(id).await.to_string();
         let leader = self.leader().await;
         assert_eq!(leader.add_member(NodeId(id), address).await, Ok(Changed::Now));
         promoted(&leader, id).await;
     }
 
-    fn member(&mut self, id: u64) -> &mut Member {
+    pub fn member(&mut self, id: u64) -> &mut Member {
         self.running.get_mut(&NodeId(id)).unwrap()
     }
 }

@@ -26,6 +26,7 @@ pub(super) async fn three() -> Vec<Cluster> {
             heartbeat_ms: 200,
             election_ms: (1000, 2000),
             node_timeout: Duration::from_secs(1000),
+            slow_operation: None,
         };
         servers.push(Cluster::serve(id, members.clone(), listener, manner).await);
     }

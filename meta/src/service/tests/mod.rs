@@ -15,6 +15,7 @@ mod posix;
 mod removal;
 mod seal;
 mod sessions;
+mod slow;
 mod strangers;
 mod together;
 mod transact;
@@ -33,7 +34,7 @@ use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::nodes_client::NodesClient;
 use cairn_proto::{WireError, handshake, v1};
 use cairn_types::limits::SESSION_LEASE_MS;
-use cairn_types::{Clock, ClusterId, NodeId, Policy, SystemClock, SystemRandom, Timestamp};
+use cairn_types::{Clock, ClusterId, FeatureLevels, NodeId, Policy, SystemClock, SystemRandom, Timestamp};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ struct Manner {
     heartbeat_ms: u64,
     election_ms: (u64, u64),
     node_timeout: Duration,
+    slow_operation: Option<Duration>,
 }
 
 /// A cluster, seen through one of its metadata servers: the only one, unless a test makes several.
@@ -111,7 +113,8 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let members = BTreeMap::from([(NodeId(1), address.to_string())]);
-        let manner = Manner { policy, heartbeat_ms: 100, election_ms: (300, 600), node_timeout };
+        let manner =
+            Manner { policy, heartbeat_ms: 100, election_ms: (300, 600), node_timeout, slow_operation: None };
         let mut cluster = Self::serve(NodeId(1), members, listener, manner).await;
         let id = eventually("the server leads", async || cluster.led().await).await;
         cluster.id = id;
@@ -138,6 +141,7 @@ impl Cluster {
             memory_bytes: 32 << 20,
             compare_every: LONG,
             pace: Pace::default(),
+            levels: FeatureLevels::default(),
         };
         let clock = Arc::new(SkippingClock::default());
         let started = Started::start(settings, clock.clone(), Arc::new(SystemRandom)).await.expect("a node");
@@ -152,6 +156,7 @@ impl Cluster {
             watches_max: 2,
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
+            slow_operation: manner.slow_operation,
         };
         let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
         tokio::spawn(jobs);

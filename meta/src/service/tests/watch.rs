@@ -336,3 +336,41 @@ async fn a_quiet_watch_moves_on_with_the_log() {
     tokio::time::timeout(Duration::from_secs(15), told).await.expect("within some seconds");
     assert!(watch.ready.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_takes_what_a_listing_takes_of_who_the_session_says_it_is() {
+    let cluster = Cluster::start().await;
+    let root = cluster.session().await;
+    let made =
+        |path: &str, mode| Operation::Mkdir(v1::Mkdir { target: at(path), mode, ..Default::default() });
+    for (path, mode) in [("/open", 0o755), ("/blind", 0o711), ("/shut", 0o700), ("/shut/in", 0o777)] {
+        root.mutate(made(path, mode)).await.expect("made");
+    }
+    let shut = cluster.inode("/shut").await.ino;
+    let user = cluster.session_as(Some(v1::Credentials { uid: 7, gid: 7, groups: vec![] })).await;
+    let open = async |message: v1::WatchRequest, session| {
+        // There are two watches on a server of a test: one that is let go is seen a moment later.
+        let message = v1::WatchRequest { session, ..message };
+        eventually("room for a watch", async || {
+            let opened = Watch::open(&cluster, message.clone()).await.map(drop);
+            let full = matches!(opened, Err(WireError::Service(ServiceError::TooManyWatches { .. })));
+            (!full).then_some(opened)
+        })
+        .await
+    };
+    let denied = Err(WireError::Fs(FsError::PermissionDenied));
+    assert_eq!(open(request("/open", true, None), user.id).await, Ok(()));
+    for path in ["/blind", "/shut", "/shut/in"] {
+        assert_eq!(open(request(path, false, None), user.id).await, denied, "{path}");
+        // Nobody in particular is asked for nothing, as everywhere.
+        assert_eq!(open(request(path, false, None), 0).await, Ok(()), "{path}");
+        assert_eq!(open(request(path, false, None), root.id).await, Ok(()), "{path}");
+    }
+    // Taken up again by its number it is looked at again, on any server.
+    let index = cluster.stat("/open").await.expect("found").log_index;
+    let target = Some(v1::Target { ino: shut, ..Default::default() });
+    let again = v1::WatchRequest { target, local: true, ..request("", false, Some(index)) };
+    assert_eq!(open(again, user.id).await, denied);
+    let unknown = open(request("/open", false, None), user.id + 1000).await;
+    assert_eq!(unknown, Err(WireError::Fs(FsError::SessionExpired)));
+}

@@ -17,11 +17,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::stat::imported;
+use super::stat::{about, caller_of, imported};
 use super::{Context, decode};
 use crate::keys::events::EventKind;
 use crate::namespace::events::{self, Told};
-use crate::namespace::{Target, read};
+use crate::namespace::{NamespaceError, Target, read};
 use crate::node::{Consistency, Node};
 use hub::{Hub, Slot};
 
@@ -46,7 +46,8 @@ pub async fn watch(
     let target = decode::target(request.target)?;
     let slot = ctx.hub.admit()?;
     let after = request.after_index.map(LogIndex);
-    let (ino, cursor) = begin(ctx, &target, after, request.local).await?;
+    about(request.session, None);
+    let (ino, cursor) = begin(ctx, &target, after, (request.local, request.session)).await?;
     let (sink, batches) = mpsc::channel(BATCHES_MAX);
     let (end, ended) = oneshot::channel();
     let watcher = Watcher {
@@ -79,7 +80,7 @@ async fn begin(
     ctx: &Context,
     target: &Target,
     after: Option<LogIndex>,
-    local: bool,
+    (local, session): (bool, u64),
 ) -> Result<(InodeId, LogIndex), WireError> {
     if local {
         check_led(&ctx.node)?;
@@ -87,14 +88,23 @@ async fn begin(
     let view = if local { ctx.node.read_local()? } else { ctx.node.read(Consistency::Linearizable).await? };
     let (after, resumes) = (after.unwrap_or(view.applied), after.is_some());
     events::check_kept(&*view.store, after, view.applied).map_err(super::refusal)?;
+    // What this server has applied may be older than the session.
+    let freshness = if local { Consistency::Stale(Duration::MAX) } else { Consistency::Linearizable };
+    let caller = caller_of(&view, freshness, session)?;
     if local && resumes && target.path.is_empty() && target.ino != InodeId(0) {
-        // It may be gone since, or not be known here yet.
+        // It may be gone since, or not be known here yet: then there is nothing to be checked.
+        match read::resolve(&*view.store, target) {
+            Ok(inode) => read::may_watch(&*view.store, caller.as_ref(), &inode).map_err(super::refusal)?,
+            Err(NamespaceError::Refused(_)) => {}
+            Err(error) => return Err(super::refusal(error)),
+        }
         return Ok((target.ino, after));
     }
     if !local {
         imported(ctx, &view, target, false).await?;
     }
-    let inode = read::resolve(&*view.store, target).map_err(super::refusal)?;
+    let inode = read::resolve_as(&*view.store, caller.as_ref(), target).map_err(super::refusal)?;
+    read::may_watch(&*view.store, caller.as_ref(), &inode).map_err(super::refusal)?;
     Ok((inode.ino, after))
 }
 

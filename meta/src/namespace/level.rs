@@ -1,0 +1,204 @@
+//! Which feature level each entry needs. The matches have no wildcard, so that whoever adds a variant has
+//! to say its level. A variant of an enum inside them (a kind of file or of lock, a mode, a field of a
+//! policy) that an older server cannot read needs one too: look at it in the arm of its operation.
+
+use cairn_types::FeatureLevel;
+
+use super::check::Finding;
+use super::command::Command;
+use super::operation::Operation;
+use super::precondition::{Precondition, Wanted};
+
+const FIRST: FeatureLevel = FeatureLevel::FIRST;
+const SECOND: FeatureLevel = FeatureLevel::SECOND;
+
+/// The highest of several.
+fn highest(levels: impl Iterator<Item = FeatureLevel>) -> FeatureLevel {
+    levels.max().unwrap_or(FIRST)
+}
+
+impl Command {
+    /// The feature level without which this command may not be in the log.
+    #[must_use]
+    pub fn needs(&self) -> FeatureLevel {
+        match self {
+            Command::Request { operation, .. } => operation.needs(),
+            Command::Repair { finding, .. } => finding.needs(),
+            // Proposed when every member has told that it applies that level: an older server, which does
+            // not know the command, tells none.
+            Command::RaiseLevel { .. } => FIRST,
+            Command::Probe => SECOND,
+            Command::InitCluster { .. }
+            | Command::OpenSession { .. }
+            | Command::CloseSession { .. }
+            | Command::ExpireSession { .. }
+            | Command::Acknowledge { .. }
+            | Command::RegisterNode { .. }
+            | Command::RetireDisk { .. }
+            | Command::BeginSeal { .. }
+            | Command::FinishSeal { .. }
+            | Command::SealPlanned { .. }
+            | Command::RenewGrant { .. }
+            | Command::CreateUpload { .. }
+            | Command::Reassign { .. }
+            | Command::Persisted { .. }
+            | Command::FailIntent { .. }
+            | Command::StartImport { .. }
+            | Command::ImportBatch { .. }
+            | Command::AddHolder { .. }
+            | Command::DropReplica { .. }
+            | Command::CreatePackDeletion { .. }
+            | Command::PackDeleted { .. }
+            | Command::Purge { .. }
+            | Command::AcceptLoss { .. }
+            | Command::PurgeContent { .. }
+            | Command::RemoveNode { .. }
+            | Command::StrikeReplicas { .. }
+            | Command::EndRemoval { .. }
+            | Command::OpenSessionAs { .. }
+            | Command::PurgeTree { .. }
+            | Command::AdmitServer { .. }
+            | Command::RetireServer { .. } => FIRST,
+        }
+    }
+}
+
+impl Operation {
+    /// The feature level without which this operation may not be in the log.
+    #[must_use]
+    pub fn needs(&self) -> FeatureLevel {
+        match self {
+            Operation::Transact { preconditions, operations } => {
+                let demands = preconditions.iter().map(Precondition::needs);
+                highest(demands.chain(operations.iter().map(Operation::needs)))
+            }
+            Operation::Mkdir { .. }
+            | Operation::Create { .. }
+            | Operation::Symlink { .. }
+            | Operation::Link { .. }
+            | Operation::Unlink { .. }
+            | Operation::Rmdir { .. }
+            | Operation::Rename { .. }
+            | Operation::SetAttr { .. }
+            | Operation::SetPolicy { .. }
+            | Operation::Commit { .. }
+            | Operation::OpenChunk { .. }
+            | Operation::OpenTail { .. }
+            | Operation::OpenExclusive { .. }
+            | Operation::ReleaseChunk { .. }
+            | Operation::MountAdd { .. }
+            | Operation::MountRemove { .. }
+            | Operation::RenewGrant { .. }
+            | Operation::Mknod { .. }
+            | Operation::SetXattr { .. }
+            | Operation::RemoveXattr { .. }
+            | Operation::SetAttrNow { .. }
+            | Operation::Clone { .. }
+            | Operation::CopyRange { .. }
+            | Operation::Concat { .. }
+            | Operation::PunchHole { .. }
+            | Operation::Allocate { .. }
+            | Operation::Lock { .. }
+            | Operation::Unlock { .. }
+            | Operation::CancelLock { .. }
+            | Operation::RemoveTree { .. } => FIRST,
+        }
+    }
+}
+
+impl Precondition {
+    fn needs(&self) -> FeatureLevel {
+        match self.wanted {
+            Wanted::Absent | Wanted::Present { .. } => FIRST,
+        }
+    }
+}
+
+impl Finding {
+    fn needs(&self) -> FeatureLevel {
+        match self {
+            Finding::Undecodable { .. }
+            | Finding::NoRoot { .. }
+            | Finding::NoPlace { .. }
+            | Finding::TwoPrimaries { .. }
+            | Finding::DanglingPlace { .. }
+            | Finding::DanglingName { .. }
+            | Finding::UnlistedLink { .. }
+            | Finding::StrayLink { .. }
+            | Finding::LinkCount { .. }
+            | Finding::LostDirectory { .. }
+            | Finding::NoDirectory { .. }
+            | Finding::Cycle { .. }
+            | Finding::NamedOrphan { .. }
+            | Finding::LostFile { .. }
+            | Finding::LostContent { .. }
+            | Finding::NoFile { .. }
+            | Finding::BadExtent { .. }
+            | Finding::BeyondSize { .. }
+            | Finding::OutsidePart { .. }
+            | Finding::NoChunk { .. }
+            | Finding::BeyondExtentEnd { .. }
+            | Finding::BeyondSeal { .. }
+            | Finding::NoMount { .. }
+            | Finding::BadParts { .. }
+            | Finding::LiveBytes { .. }
+            | Finding::SealedUndecided { .. }
+            | Finding::HolderNotReplica { .. }
+            | Finding::NobodyHolds { .. }
+            | Finding::NamesRemoved { .. }
+            | Finding::WrongTail { .. }
+            | Finding::MissingQueueRow { .. }
+            | Finding::StrayQueueRow { .. }
+            | Finding::MissingHeld { .. }
+            | Finding::StrayHeld { .. }
+            | Finding::HeldForNobody { .. }
+            | Finding::NoPack { .. }
+            | Finding::PackCounts { .. }
+            | Finding::UploadGone { .. }
+            | Finding::DeletionGone { .. }
+            | Finding::StrayIntent { .. }
+            | Finding::StrayKey { .. }
+            | Finding::MissingKey { .. }
+            | Finding::StrayImport { .. }
+            | Finding::MissingImport { .. }
+            | Finding::NoMountRoot { .. }
+            | Finding::ReplyCount { .. }
+            | Finding::StrayReplies { .. }
+            | Finding::StrayWriter { .. }
+            | Finding::UnlistedWriter { .. }
+            | Finding::StrayWriting { .. }
+            | Finding::WrongCount { .. }
+            | Finding::NextId { .. } => FIRST,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::operation::Target;
+    use cairn_types::{FEATURE_LEVEL, Sequence, SessionId};
+
+    fn request(operation: Operation) -> Command {
+        let (session, sequence) = (SessionId(1), Sequence(1));
+        Command::Request { session, sequence, acknowledged_below: sequence, operation }
+    }
+
+    #[test]
+    fn what_was_in_the_log_before_there_were_levels_needs_the_first() {
+        let unlink = Operation::Unlink { target: Target::path("/a") };
+        assert_eq!(request(unlink.clone()).needs(), FIRST);
+        let absent = Precondition { target: Target::path("/a"), wanted: Wanted::Absent };
+        let both = Operation::Transact { preconditions: vec![absent], operations: vec![unlink] };
+        assert_eq!(request(both).needs(), FIRST);
+    }
+
+    #[test]
+    fn nothing_needs_more_than_this_build_applies() {
+        let samples = crate::keys::entry_samples::commands();
+        for (name, command) in samples.into_iter().chain(crate::keys::entry_samples::operations()) {
+            assert!(command.needs() <= FEATURE_LEVEL, "{name}");
+        }
+        assert_eq!(Command::Probe.needs(), SECOND);
+    }
+}
