@@ -17,7 +17,7 @@ use crate::namespace::{Command, read};
 /// Bytes of a client's name, at most.
 const CLIENT_BYTES_MAX: usize = 256;
 /// Unlinked files that a session is asked about at once, about.
-const ASKED_MAX: usize = 1024;
+const ASKED_MAX: usize = 4096;
 /// Entries that closing one session may take.
 const CLOSE_STEPS_MAX: usize = 64;
 /// Sessions of a cluster, at most; beyond that one must end first.

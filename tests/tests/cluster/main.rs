@@ -29,6 +29,7 @@ mod restart;
 mod servers;
 mod transactions;
 mod trees;
+mod unlinked;
 mod up;
 mod watches;
 mod write_through;

@@ -5,6 +5,7 @@ mod data_node;
 mod faults;
 mod fsck;
 mod group;
+mod holds;
 mod import;
 mod locks;
 mod loss;
