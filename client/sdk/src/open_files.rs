@@ -115,6 +115,15 @@ impl OpenFiles {
         self.tell(&table);
     }
 
+    /// The session is over: no removal of it is done any more.
+    pub(crate) fn has_expired(&self, session: SessionId) {
+        let mut table = self.table();
+        if table.session == session {
+            table.barrier = 0;
+            self.tell(&table);
+        }
+    }
+
     /// Begins to open a file; waits while a removal of this client is under way.
     pub(crate) async fn opening(&self, limit: Duration) -> Result<Opening> {
         // Counted from here on: no further removal says what is open, so that this wait has an end.

@@ -174,4 +174,9 @@ async fn a_new_session_holds_nothing_and_what_is_open_stays_open() {
     files.told(SessionId(2), &told);
     drop(handle);
     assert_eq!(files.to_tell(SessionId(2)).unwrap().released, [7]);
+    // Nothing of a session that is over is done later.
+    drop(files.claim().unwrap());
+    assert!(files.opening(Duration::from_millis(20)).await.is_err());
+    files.has_expired(SessionId(2));
+    assert!(files.opening(LIMIT).await.is_ok());
 }

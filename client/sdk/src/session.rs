@@ -339,6 +339,8 @@ const MEMBERS_EVERY: Duration = Duration::from_secs(2);
 
 /// How long what is to be told waits for company: files are often closed one after another.
 const TELL_AFTER: Duration = Duration::from_millis(20);
+/// Files that are asked about at once, from which on the rest is asked for without a pause.
+const ASKED_MANY: usize = 1024;
 
 /// Renews the lease three times in its length, and says which unlinked files are open when that is asked
 /// or has changed. What fails here shows at the next change.
@@ -365,6 +367,7 @@ async fn keep_alive(session: Session) {
             (numbers.session, numbers.acknowledged_below())
         };
         let told = session.files.to_tell(id);
+        let follows = std::mem::take(&mut at_once);
         let request = KeepAliveRequest { session: id.0, acknowledged_below, holds: told.clone() };
         let renewed = session
             .leader
@@ -379,14 +382,16 @@ async fn keep_alive(session: Session) {
                 if let Some(answer) = &told {
                     session.files.told(id, answer);
                 }
-                // What is asked is answered at once, if only to be asked the rest.
-                at_once =
-                    reply.unlinked_upto > 0 && session.files.answer(id, &reply.unlinked, reply.unlinked_upto);
+                // What is asked is answered at once. What was unlinked meanwhile has time until the next
+                // sign of life, unless that is a lot: others may unlink without a pause.
+                let asked = reply.unlinked_upto > 0;
+                let answered = asked && session.files.answer(id, &reply.unlinked, reply.unlinked_upto);
+                at_once = answered && (!follows || reply.unlinked.len() >= ASKED_MANY);
             }
             Err(error) => {
-                at_once = false;
                 if error.fs() == Some(&FsError::SessionExpired) {
                     session.has_expired(id);
+                    session.files.has_expired(id);
                 }
                 tracing::warn!(%error, "the session was not renewed");
             }

@@ -26,6 +26,20 @@ pub struct Holding {
     pub unlinked: BTreeMap<u64, Unlinked>,
     /// What the session that asks says that it holds.
     pub claim: Option<(u64, BTreeSet<u64>)>,
+    pub met: Met,
+}
+
+/// How much was met on the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Met {
+    /// Files that were kept without a name, and those that went at once since who asked was alone.
+    pub kept: u64,
+    pub at_once: u64,
+    /// Answers that said that a file is held; files that went by an answer or the end of a session.
+    pub held: u64,
+    pub gone: u64,
+    /// Changes of files without a name.
+    pub changed: u64,
 }
 
 impl Model {
@@ -44,9 +58,13 @@ impl Model {
 
     /// An inode has lost its last name, where `policy` was in force.
     pub(super) fn nameless(&mut self, ino: u64, policy: Policy, spoken_for: bool) {
-        if self.see(ino).kind != FileKind::File || !spoken_for || !self.may_be_open(ino) {
+        let is_file = self.see(ino).kind == FileKind::File && spoken_for;
+        if !is_file || !self.may_be_open(ino) {
+            let Holding { speakers, met, .. } = &mut self.holding;
+            met.at_once += u64::from(is_file && !speakers.is_empty());
             return self.vanish(ino);
         }
+        self.holding.met.kept += 1;
         let silent = self.holding.speakers.keys().copied().collect();
         let since = self.holding.index;
         self.holding.unlinked.insert(ino, Unlinked { since, silent, holders: BTreeSet::new() });
@@ -68,6 +86,7 @@ impl Model {
             self.holding.unlinked.iter().filter(|(_, f)| free(f)).map(|(ino, _)| *ino).collect();
         for ino in gone {
             self.holding.unlinked.remove(&ino);
+            self.holding.met.gone += 1;
             self.vanish(ino);
         }
     }
@@ -88,6 +107,7 @@ impl Model {
                 && answer.held.iter().any(|held| held.0 == *ino)
             {
                 file.holders.insert(session);
+                self.holding.met.held += 1;
             }
         }
         self.sweep();

@@ -7,6 +7,7 @@ use cairn_types::{FsError, InodeId, LogIndex, SessionId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
+use super::model::Met;
 use super::{Step, Verb, World, dump, invariants, path, ranges, read, replay, run_world, verb};
 use cairn_meta::namespace::{NamespaceError, Target};
 
@@ -22,15 +23,19 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
     let name =
         || prop_oneof![Just("a"), Just("b"), Just("c")].prop_map(|n| (0u64, n.as_bytes().to_vec(), false));
     let verb = prop_oneof![
-        40 => verb(),
-        6 => (name(), ranges()).prop_map(|(p, r)| Verb::Create(p, false, true, r)),
-        12 => name().prop_map(Verb::Unlink),
+        30 => verb(),
+        14 => (name(), ranges()).prop_map(|(p, r)| Verb::Create(p, false, true, r)),
+        4 => Just(Verb::OpenChunk(0)),
+        10 => (1u64..14, ranges()).prop_map(|(ino, r)| Verb::Commit(ino, r, None)),
+        16 => name().prop_map(Verb::Unlink),
         8 => removal(),
-        8 => (any::<u64>(), few(0.8), removal()).prop_map(|(m, r, v)| Verb::Holding(m, r, Box::new(v))),
-        2 => (any::<u64>(), name()).prop_map(|(m, p)| Verb::Holding(
-            m, true, Box::new(Verb::Transact(Vec::new(), vec![Verb::Unlink(p)])))),
-        24 => (any::<u64>(), any::<u64>(), few(0.9), 0u8..4).prop_map(|(h, r, f, u)| Verb::Answer(h, r, f, u)),
-        3 => Just(Verb::EndSession),
+        12 => (any::<u64>(), few(0.9), name()).prop_map(|(m, r, p)| Verb::Holding(m, r, Box::new(Verb::Unlink(p)))),
+        6 => (any::<u64>(), few(0.8), removal()).prop_map(|(m, r, v)| Verb::Holding(m, r, Box::new(v))),
+        3 => (any::<u64>(), name()).prop_map(|(m, p)| {
+            Verb::Holding(m, true, Box::new(Verb::Transact(Vec::new(), vec![Verb::Unlink(p)])))
+        }),
+        18 => (any::<u64>(), any::<u64>(), few(0.9), 0u8..4).prop_map(|(h, r, f, u)| Verb::Answer(h, r, f, u)),
+        4 => Just(Verb::EndSession),
         1 => path().prop_map(Verb::RemoveTree),
     ];
     let step =
@@ -90,19 +95,21 @@ proptest! {
     }
 }
 
-/// The histories are worth their name: files are kept, held, let go by an answer, and changed unlinked.
+/// The histories are worth their name: files are kept, held, changed without a name, and go in every way.
 #[test]
 fn histories_keep_files_and_let_them_go() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let (mut kept, mut held, mut grown, mut at_once) = (0, 0, 0, 0);
+    let mut all = Met::default();
     for _ in 0..60 {
         let history = history().new_tree(&mut runner).unwrap().current();
         let (_, _, world) = run_world(&MemoryStore::new(), &history, true);
-        let unlinked = &world.model.holding.unlinked;
-        kept += unlinked.len();
-        held += unlinked.values().filter(|file| !file.holders.is_empty()).count();
-        grown += unlinked.keys().filter(|ino| !world.model.nodes[ino].bytes.is_empty()).count();
-        at_once += usize::from(unlinked.is_empty());
+        let met = world.model.holding.met;
+        all.kept += met.kept;
+        all.at_once += met.at_once;
+        all.held += met.held;
+        all.gone += met.gone;
+        all.changed += met.changed;
     }
-    assert!(kept > 40 && held > 15 && grown > 10 && at_once > 5, "{kept} {held} {grown} {at_once}");
+    let enough = all.kept > 100 && all.held > 40 && all.gone > 50 && all.changed > 20 && all.at_once > 3;
+    assert!(enough, "{all:?}");
 }

@@ -4,6 +4,7 @@
 mod growth;
 #[path = "holding.rs"]
 mod holding;
+pub use holding::Met;
 
 use std::collections::BTreeMap;
 
@@ -143,6 +144,7 @@ impl Model {
     }
 
     pub fn changed(&mut self, ino: u64) {
+        self.holding.met.changed += u64::from(self.see(ino).nlink == 0);
         let now = self.now;
         let inode = self.inode(ino);
         inode.version += 1;
