@@ -186,7 +186,7 @@ impl Metadata {
     /// # Errors
     /// The leader's refusal, or that it could not be reached.
     pub async fn open_session(&self, client: &str) -> Result<v1::OpenSessionReply, WireError> {
-        let message = v1::OpenSessionRequest { client: client.to_owned(), credentials: None };
+        let message = v1::OpenSessionRequest { client: client.to_owned(), ..Default::default() };
         self.call(DEADLINE, ATTEMPT, message, async |m, r| m.meta.open_session(r).await).await
     }
 

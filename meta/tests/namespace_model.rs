@@ -7,6 +7,8 @@
 mod copies;
 #[path = "namespace_model/events.rs"]
 mod events;
+#[path = "namespace_model/holds.rs"]
+mod holds;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 #[path = "namespace_model/marathon.rs"]
@@ -26,6 +28,7 @@ use cairn_meta::keys;
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
 use cairn_meta::keys::counters::{self, ClusterRecord};
 use cairn_meta::keys::mounts::MountSource;
+use cairn_meta::namespace::command::HoldAnswer;
 use cairn_meta::namespace::operation::Target;
 use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
 use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
@@ -66,6 +69,11 @@ enum Verb {
     MountRemove(Path),
     Share(Share),
     Transact(Vec<Demand>, Vec<Verb>),
+    /// Which files the session says that it holds, with the right number or not, and what it asks for.
+    Holding(u64, bool, Box<Verb>),
+    /// Which unlinked files the session says that it holds, and has closed; with a new number or not;
+    /// how far it denies.
+    Answer(u64, u64, bool, u8),
     BeginSeal(u64, u32),
     /// Which undecided chunk, by the right epoch or not, from the right state or not, length, sequence.
     Seal(u64, bool, bool, u64, u64),
@@ -183,6 +191,8 @@ struct World {
     /// Each client's newest session.
     clients: Vec<u64>,
     next_session: u64,
+    /// Sessions say which unlinked files they hold.
+    speaks: bool,
 }
 
 fn writer(session: u64, number: u64) -> WriterId {
@@ -244,7 +254,12 @@ impl World {
                 self.next_session += 1;
                 self.sessions.insert(opened, (1, None));
                 self.clients[step.client as usize] = opened;
-                let command = Command::OpenSession { client: "again".into() };
+                Some((self.open(opened), Expected::Outcome(Ok(Told::default()))))
+            }
+            Verb::Answer(held, released, fresh, upto) => {
+                let answer = self.answer(session, (*held, *released), *fresh, *upto);
+                self.model.deny(&answer);
+                let command = Command::Deny { answers: vec![answer] };
                 Some((command, Expected::Outcome(Ok(Told::default()))))
             }
             Verb::BeginSeal(nth, epoch) => {
@@ -296,6 +311,36 @@ impl World {
                 Some((command, Expected::Outcome(outcome)))
             }
             _ => None,
+        }
+    }
+
+    /// Opens a session of the world's kind.
+    fn open(&mut self, session: u64) -> Command {
+        let client = "test".into();
+        if !self.speaks {
+            return Command::OpenSession { client };
+        }
+        self.model.holding.speakers.insert(session, 0);
+        Command::OpenHolder { client, credentials: None }
+    }
+
+    fn answer(&self, session: u64, (held, released): (u64, u64), fresh: bool, upto: u8) -> HoldAnswer {
+        let holding = &self.model.holding;
+        let chosen = |bits: u64| {
+            let inos = holding.unlinked.keys().enumerate().filter(|(n, _)| bits >> (n % 64) & 1 == 1);
+            inos.map(|(_, ino)| InodeId(*ino)).collect::<Vec<_>>()
+        };
+        let upto = match upto {
+            0 => holding.index + 100,
+            1 => holding.unlinked.values().map(|file| file.since).nth(1).unwrap_or(0),
+            _ => holding.index,
+        };
+        HoldAnswer {
+            session: SessionId(session),
+            number: holding.speakers.get(&session).copied().unwrap_or(0) + u64::from(fresh),
+            upto: LogIndex(upto),
+            held: chosen(held),
+            released: chosen(released),
         }
     }
 
@@ -404,6 +449,17 @@ impl World {
                     .map(|verb| self.operation(&Step { verb: verb.clone(), ..step.clone() }))
                     .collect(),
             },
+            Verb::Holding(bits, right, verb) => {
+                let files = self.model.nodes.iter().filter(|(_, n)| n.inode.is_file()).enumerate();
+                let held =
+                    files.filter(|(n, _)| bits >> (n % 64) & 3 == 3).map(|(_, (ino, _))| InodeId(*ino));
+                let number = self.model.holding.speakers.get(&session).copied().unwrap_or(0);
+                Operation::Holding {
+                    number: number + u64::from(!*right),
+                    inos: held.collect(),
+                    operation: Box::new(self.operation(&Step { verb: (**verb).clone(), ..step.clone() })),
+                }
+            }
             // A repeat with nothing before it.
             _ => Operation::ReleaseChunk { chunk: ChunkId(0) },
         }
@@ -462,6 +518,15 @@ impl World {
             }
             Operation::Transact { preconditions, operations } => {
                 self.ask_all(session, preconditions, operations)
+            }
+            Operation::Holding { number, inos, operation } => {
+                let known = self.model.holding.speakers.get(&session);
+                self.model.holding.claim = known
+                    .filter(|known| *known == number)
+                    .map(|_| (session, inos.iter().map(|ino| ino.0).collect()));
+                let outcome = self.ask(session, operation);
+                self.model.holding.claim = None;
+                outcome
             }
             Operation::RenewGrant { .. }
             | Operation::Mknod { .. }
@@ -581,6 +646,12 @@ fn held_by(rows: &dyn Rows, command: &Command) -> Option<(Dump, ClusterRecord)> 
 
 /// Runs a history on the memory store against the model. Answers the log and the replies.
 fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
+    let (log, replies, _) = run_world(store, history, false);
+    (log, replies)
+}
+
+/// As [`run`], of sessions that say which unlinked files they hold, or do not. Answers the model too.
+fn run_world(store: &dyn Store, history: &[Step], speaks: bool) -> (Vec<Entry>, Vec<Reply>, World) {
     let mut log = Vec::new();
     let mut replies = Vec::new();
     let mut world = World {
@@ -589,6 +660,7 @@ fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
         sessions: (1..=SESSIONS).map(|session| (session, (1, None))).collect(),
         clients: (1..=SESSIONS).collect(),
         next_session: SESSIONS + 1,
+        speaks,
     };
     let cluster = ClusterId([7; 16]);
     let mut setup = vec![Command::InitCluster { cluster, policy: POLICY }];
@@ -600,7 +672,7 @@ fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
         capacity_bytes: 1 << 30,
         version: "1".into(),
     }));
-    setup.extend((0..SESSIONS).map(|_| Command::OpenSession { client: "test".into() }));
+    setup.extend((1..=SESSIONS).map(|session| world.open(session)));
     for command in setup {
         let entry = Entry { time: Timestamp(1000), command };
         replies.push(one(store, log.len() as u64, &entry));
@@ -611,6 +683,7 @@ fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
         let stamped = Timestamp(world.time + step.time);
         world.time = world.time.max(stamped.0);
         world.model.now = Timestamp(world.time);
+        world.model.holding.index = log.len() as u64;
         let (command, expected) = world.step(step);
         let entry = Entry { time: stamped, command };
         let before = held_by(store, &entry.command);
@@ -629,7 +702,7 @@ fn run(store: &dyn Store, history: &[Step]) -> (Vec<Entry>, Vec<Reply>) {
     }
     same_tree(store, &world.model);
     invariants::check(store);
-    (log, replies)
+    (log, replies, world)
 }
 
 /// Applies a log in batches of the given sizes, over and over.

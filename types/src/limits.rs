@@ -69,6 +69,13 @@ pub const LINKS_MAX: u32 = 65_000;
 pub const EVENTS_KEPT: u64 = 1 << 18;
 /// Directories above a change's own that its event names, at most.
 pub const EVENT_ANCESTORS_MAX: usize = 64;
+/// Unlinked files that one session holds, at most; with as many it denies nothing further until it has
+/// closed some.
+pub const HELD_UNLINKED_MAX: u32 = 4096;
+/// Files that one answer about unlinked files names as held, and as closed, at most.
+pub const HOLDS_PER_ANSWER_MAX: usize = 256;
+/// Open files that a request for a removal names, at most: with more it says nothing of them.
+pub const CLAIMED_FILES_MAX: usize = 256;
 /// The protocol version spoken by this build: a new one when a peer of the one before would misread a
 /// message. What servers may be asked to apply is another matter: [`FEATURE_LEVEL`](crate::FEATURE_LEVEL).
 pub const PROTOCOL_VERSION: u32 = 3;

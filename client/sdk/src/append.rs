@@ -9,6 +9,7 @@ use cairn_types::{FsError, Generation, InodeId, Persist};
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Growth, Source, Ticket};
+use crate::open_files::OpenFile;
 use crate::read::View;
 use crate::target::At;
 
@@ -19,12 +20,16 @@ const MODE_NEW: u32 = 0o644;
 ///
 /// Appends are atomic records of 1 byte to 1 MiB. Retries, dead nodes and new chunks are
 /// handled inside: an append answers with its offset, or says that its outcome is unknown.
+///
+/// A file that others unlink stays for as long as this handle is there and the session lives.
 pub struct Appender {
     client: Client,
     ino: InodeId,
     growth: Growth,
     generation: Generation,
     end: Option<u64>,
+    /// Says that the file is open, and when the handle goes that it is not.
+    _open: OpenFile,
 }
 
 /// An append under way.
@@ -48,16 +53,16 @@ impl std::fmt::Debug for Acknowledgement {
 
 impl Appender {
     pub(crate) async fn shared(client: Client, at: At) -> Result<Self> {
-        let inode = client.create_entry(&at, MODE_NEW, false, false).await?;
+        let (inode, open) = client.make_open("open for appending", &at, MODE_NEW, (false, false)).await?;
         if !inode.is_file() {
             let refused = if inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
             return Err(Error::new("open for appending", &at, refused));
         }
-        Self::start(client, inode.ino, inode.generation, None)
+        Self::start(client, open, (inode.ino, inode.generation), None)
     }
 
     pub(crate) async fn exclusive(client: Client, at: At) -> Result<Self> {
-        let inode = client.create_entry(&at, MODE_NEW, false, false).await?;
+        let (inode, open) = client.make_open("open exclusively", &at, MODE_NEW, (false, false)).await?;
         let subject = at.to_string();
         let operation = Operation::OpenExclusive(OpenExclusive { ino: inode.ino.0 });
         let reply = client.reach().session.change("open exclusively", &subject, operation).await?;
@@ -76,12 +81,17 @@ impl Appender {
             };
             return Err(Error::new("open exclusively", &at, fenced));
         }
-        Self::start(client, inode.ino, generation, Some(view.length()))
+        Self::start(client, open, (inode.ino, generation), Some(view.length()))
     }
 
-    fn start(client: Client, ino: InodeId, generation: Generation, end: Option<u64>) -> Result<Self> {
+    fn start(
+        client: Client,
+        open: OpenFile,
+        (ino, generation): (InodeId, Generation),
+        end: Option<u64>,
+    ) -> Result<Self> {
         let growth = Growth::start(client.reach().clone(), Source::Tail { ino, generation }, None)?;
-        Ok(Self { client, ino, growth, generation, end })
+        Ok(Self { client, ino, growth, generation, end, _open: open })
     }
 
     /// The file.

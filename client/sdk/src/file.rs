@@ -9,11 +9,18 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::growth::PolicyAt;
 use crate::lock::Locks;
+use crate::open_files::OpenFile;
 use crate::put::ExtentWriter;
 use crate::read::View;
 use crate::target::At;
 
+/// Looks at a file that is always unlinked when it is looked at, at most.
+pub(crate) const OPEN_TRIES_MAX: usize = 8;
+
 /// An open file.
+///
+/// It stays when others unlink it, for as long as this handle is there and the session lives: reads,
+/// writes and locks go on by it. The bytes go with the last handle of all clients.
 ///
 /// Reads go by the extents known at `open`, `fsync` or [`File::refresh`]; bytes written to the
 /// handle are seen, by it and by others, after `fsync` or `close`. Dropping a handle with
@@ -29,21 +36,52 @@ pub struct File {
     position: u64,
     /// Something is committed that was not loaded, or synced to S3, since.
     unsettled: bool,
+    /// Says that the file is open, and when the handle goes that it is not.
+    _open: OpenFile,
 }
 
 impl File {
     pub(crate) async fn open(client: Client, at: At) -> Result<Self> {
+        let subject = at.to_string();
+        for _ in 0..OPEN_TRIES_MAX {
+            let opening = client.opening().await?;
+            let view = View::load(&client, &at.wire("open", false)?, &subject).await?;
+            if !view.inode.is_file() {
+                let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
+                return Err(Error::new("open", &subject, refused));
+            }
+            if let Some(open) = opening.found(&view.inode, view.seen_at) {
+                return Ok(Self::of(client.clone(), subject, view, open));
+            }
+        }
+        // It was unlinked each time that it was looked at.
+        Err(Error::new("open", &subject, FsError::Stale))
+    }
+
+    /// Makes a file and opens it, or opens and perhaps empties the one there is.
+    pub(crate) async fn made(
+        client: Client,
+        at: At,
+        mode: u32,
+        (exclusive, truncate): (bool, bool),
+    ) -> Result<Self> {
+        let (inode, open) = client.make_open("create", &at, mode, (exclusive, truncate)).await?;
+        let at = At::Inode(inode.ino);
         let subject = at.to_string();
         let view = View::load(&client, &at.wire("open", false)?, &subject).await?;
         if !view.inode.is_file() {
             let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
             return Err(Error::new("open", &subject, refused));
         }
+        Ok(Self::of(client, subject, view, open))
+    }
+
+    fn of(client: Client, subject: String, view: View, open: OpenFile) -> Self {
         let at = PolicyAt { policy: view.policy, ino: view.inode.ino };
         let writer = ExtentWriter::new(at, subject.clone());
         let owner = client.reach().session.new_lock_owner();
         let locks = client.locks_of(view.inode.ino, owner, subject.clone());
-        Ok(Self { client, subject, locks, view, writer, position: 0, unsettled: false })
+        Self { client, subject, locks, view, writer, position: 0, unsettled: false, _open: open }
     }
 
     pub(crate) fn client(&self) -> &Client {

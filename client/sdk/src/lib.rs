@@ -39,6 +39,7 @@ mod meta;
 mod mount;
 mod names;
 mod open;
+mod open_files;
 mod options;
 mod put;
 mod read;

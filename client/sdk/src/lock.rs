@@ -32,7 +32,7 @@ struct Subject {
 /// goes frees them. flock(2)'s locks are of the whole file; the two kinds do not see each other.
 ///
 /// Locks are advisory: they exclude locks, not reads or writes. They last until they are unlocked, the
-/// file is unlinked with its last name, or the session ends: with [`Client::close`], or, when the
+/// file is gone (unlinked, and open nowhere), or the session ends: with [`Client::close`], or, when the
 /// client is gone or cut off, at the end of its lease, never before. What a lock guards outside should
 /// be given its [fencing number](LockGuard::fence).
 ///

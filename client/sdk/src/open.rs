@@ -2,13 +2,15 @@
 
 use cairn_proto::v1;
 use cairn_proto::v1::mutate_request::Operation;
-use cairn_types::{Inode, InodeId};
+use cairn_types::{FsError, Inode, InodeId, LogIndex};
 
 use crate::answer::inode_of;
 use crate::append::Appender;
 use crate::client::Client;
-use crate::error::Result;
-use crate::file::File;
+use crate::error::{Error, Result};
+use crate::file::{File, OPEN_TRIES_MAX};
+use crate::freshness::Freshness;
+use crate::open_files::{OpenFile, Opening};
 use crate::put::{PutWriter, put_bytes};
 use crate::target::At;
 
@@ -28,9 +30,7 @@ impl Client {
     /// # Errors
     /// Those of [`mkdir`](Self::mkdir); `IsDirectory`.
     pub async fn create(&self, at: impl Into<At>, mode: u32) -> Result<File> {
-        let at = at.into();
-        let inode = self.create_entry(&at, mode, false, true).await?;
-        File::open(self.clone(), At::Inode(inode.ino)).await
+        File::made(self.clone(), at.into(), mode, (false, true)).await
     }
 
     /// Makes a file that must not exist. The entry is durable, on a majority of the metadata
@@ -39,9 +39,43 @@ impl Client {
     /// # Errors
     /// `Exists`, and those of [`create`](Self::create).
     pub async fn create_new(&self, at: impl Into<At>, mode: u32) -> Result<File> {
-        let at = at.into();
-        let inode = self.create_entry(&at, mode, true, false).await?;
-        File::open(self.clone(), At::Inode(inode.ino)).await
+        File::made(self.clone(), at.into(), mode, (true, false)).await
+    }
+
+    /// Begins to open a file.
+    pub(crate) async fn opening(&self) -> Result<Opening> {
+        self.reach().session.files().opening(self.reach().options.retry_budget).await
+    }
+
+    /// As [`create_entry`](Self::create_entry), and opens the file: it stays from here on.
+    pub(crate) async fn make_open(
+        &self,
+        action: &'static str,
+        at: &At,
+        mode: u32,
+        (exclusive, truncate): (bool, bool),
+    ) -> Result<(Inode, OpenFile)> {
+        for _ in 0..OPEN_TRIES_MAX {
+            let opening = self.opening().await?;
+            let inode = self.create_entry(at, mode, exclusive, truncate).await?;
+            if let Some(open) = opening.made(&inode) {
+                return Ok((inode, open));
+            }
+            // The servers were answered meanwhile: is it there still?
+            let ino = At::Inode(inode.ino);
+            match self.stat_wire(action, &ino, true, Freshness::Newest).await {
+                Ok(reply) => {
+                    let inode = inode_of(action, &ino.to_string(), reply.inode.as_ref())?;
+                    if let Some(open) = opening.found(&inode, LogIndex(reply.log_index)) {
+                        return Ok((inode, open));
+                    }
+                }
+                Err(error) if error.fs() == Some(&FsError::Stale) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // It was unlinked each time that it was made.
+        Err(Error::new(action, at, FsError::Stale))
     }
 
     /// Makes an empty file where none is; one that exists is answered as it is, or emptied with

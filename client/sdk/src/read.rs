@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cairn_proto::ServiceError;
 use cairn_proto::v1::{self, ChunkRange, ExtentsRequest, ObjectRange, TailLengthRequest, read_request};
-use cairn_types::{ChunkId, Extent, ExtentSource, Inode, TailRef};
+use cairn_types::{ChunkId, Extent, ExtentSource, Inode, LogIndex, TailRef};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tonic::Code;
@@ -27,6 +27,8 @@ const PIECES_AT_ONCE: usize = 4;
 pub(crate) struct View {
     pub(crate) inode: Inode,
     pub(crate) policy: v1::Policy,
+    /// The last entry that the state had applied in which it was so.
+    pub(crate) seen_at: LogIndex,
     extents: Vec<Extent>,
     chunks: HashMap<u64, v1::Chunk>,
     mounts: HashMap<u32, v1::Mount>,
@@ -111,6 +113,7 @@ impl View {
             let view_now = view.get_or_insert_with(|| Self {
                 inode,
                 policy: reply.policy.unwrap_or_default(),
+                seen_at: LogIndex(reply.log_index),
                 extents: Vec::new(),
                 chunks: HashMap::new(),
                 mounts: HashMap::new(),

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::gather::Gather;
 use crate::meta::Leader;
+use crate::open_files::OpenFiles;
 
 /// Changes under way at once, at most: below the 1,024 replies that a server keeps.
 const CHANGES_MAX: usize = 512;
@@ -40,6 +41,7 @@ pub(crate) struct Session {
     // await, since what it guards is that await.
     opening: Arc<AsyncMutex<()>>,
     lock_owners: Arc<AtomicU64>,
+    files: OpenFiles,
     // The last session of this client that is known to have expired.
     expired: Arc<watch::Sender<SessionId>>,
     stop: CancellationToken,
@@ -94,6 +96,7 @@ impl Session {
             numbers: Arc::new(Mutex::new(numbers)),
             opening: Arc::default(),
             lock_owners: Arc::default(),
+            files: OpenFiles::new(id),
             expired: Arc::new(watch::Sender::new(SessionId(0))),
             stop: CancellationToken::new(),
             _handle: None,
@@ -105,6 +108,11 @@ impl Session {
 
     fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client's open files.
+    pub(crate) fn files(&self) -> &OpenFiles {
+        &self.files
     }
 
     /// The session in force.
@@ -135,16 +143,26 @@ impl Session {
         operation: Operation,
     ) -> Result<MutateReply> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
+        let removes =
+            matches!(operation, Operation::Unlink(_) | Operation::Rename(_) | Operation::Transact(_));
+        let claim = if removes { self.files.claim() } else { None };
         loop {
-            let (request, given) = self.number(operation.clone());
+            let (mut request, given) = self.number(operation.clone());
             let session = given.id;
+            request.holding = claim.as_ref().and_then(|claim| claim.wire(session));
             match self.ask(action, subject, request, given).await {
                 Err(error)
                     if error.kind() == ErrorKind::Retry && error.fs() == Some(&FsError::SessionExpired) =>
                 {
                     self.replace(session).await?;
                 }
-                answer => return answer,
+                answer => {
+                    let is_known = |error: &Error| error.fs().is_some() && error.kind() != ErrorKind::Unknown;
+                    if let Some(claim) = claim.filter(|_| answer.as_ref().err().is_none_or(is_known)) {
+                        claim.settle();
+                    }
+                    return answer;
+                }
             }
         }
     }
@@ -238,6 +256,7 @@ impl Session {
             sequence,
             acknowledged_below: numbers.acknowledged_below(),
             operation: Some(operation),
+            holding: None,
         };
         let given = Given { session: self, id: numbers.session, sequence };
         (request, given)
@@ -253,6 +272,7 @@ impl Session {
         let (id, lease) = open_on(&self.leader, &self.name, self.credentials.as_deref()).await?;
         let mut numbers = self.numbers();
         *numbers = Numbers { session: id, lease, next: 1, unanswered: BTreeSet::new(), writers: 0 };
+        self.files.begin_session(id);
         Ok(())
     }
 
@@ -299,7 +319,8 @@ async fn open_on(
     credentials: Option<&Credentials>,
 ) -> Result<(SessionId, Duration)> {
     let wire = |c: &Credentials| v1::Credentials { uid: c.uid, gid: c.gid, groups: c.groups.clone() };
-    let request = OpenSessionRequest { client: name.to_owned(), credentials: credentials.map(wire) };
+    let credentials = credentials.map(wire);
+    let request = OpenSessionRequest { client: name.to_owned(), credentials, holds_files: true };
     let reply = leader
         .call("open a session", "", request, |mut client, request| async move {
             client.open_session(request).await
@@ -316,8 +337,15 @@ fn lease_of(ms: u64) -> Duration {
 /// left, when the others go, finds nobody.
 const MEMBERS_EVERY: Duration = Duration::from_secs(2);
 
-/// Renews the lease three times in its length. What fails here shows at the next change.
+/// How long what is to be told waits for company: files are often closed one after another.
+const TELL_AFTER: Duration = Duration::from_millis(20);
+/// Files that are asked about at once, from which on the rest is asked for without a pause.
+const ASKED_MANY: usize = 1024;
+
+/// Renews the lease three times in its length, and says which unlinked files are open when that is asked
+/// or has changed. What fails here shows at the next change.
 async fn keep_alive(session: Session) {
+    let mut at_once = false;
     loop {
         let pause = session.numbers().lease / 3;
         let rest = async {
@@ -328,14 +356,19 @@ async fn keep_alive(session: Session) {
             }
         };
         tokio::select! {
+            biased;
             () = session.stop.cancelled() => return,
+            () = std::future::ready(()), if at_once => {}
+            () = session.files.woken() => tokio::time::sleep(TELL_AFTER).await,
             () = rest => {}
         }
-        let (id, request) = {
+        let (id, acknowledged_below) = {
             let numbers = session.numbers();
-            let (id, acknowledged_below) = (numbers.session, numbers.acknowledged_below());
-            (id, KeepAliveRequest { session: id.0, acknowledged_below })
+            (numbers.session, numbers.acknowledged_below())
         };
+        let told = session.files.to_tell(id);
+        let follows = std::mem::take(&mut at_once);
+        let request = KeepAliveRequest { session: id.0, acknowledged_below, holds: told.clone() };
         let renewed = session
             .leader
             .call_within(pause, "renew the session", "", request, |mut client, request| async move {
@@ -344,10 +377,21 @@ async fn keep_alive(session: Session) {
             .await;
         match renewed {
             // A new leader may promise another time.
-            Ok(reply) => session.numbers().lease = lease_of(reply.lease_ms),
+            Ok(reply) => {
+                session.numbers().lease = lease_of(reply.lease_ms);
+                if let Some(answer) = &told {
+                    session.files.told(id, answer);
+                }
+                // What is asked is answered at once. What was unlinked meanwhile has time until the next
+                // sign of life, unless that is a lot: others may unlink without a pause.
+                let asked = reply.unlinked_upto > 0;
+                let answered = asked && session.files.answer(id, &reply.unlinked, reply.unlinked_upto);
+                at_once = answered && (!follows || reply.unlinked.len() >= ASKED_MANY);
+            }
             Err(error) => {
                 if error.fs() == Some(&FsError::SessionExpired) {
                     session.has_expired(id);
+                    session.files.has_expired(id);
                 }
                 tracing::warn!(%error, "the session was not renewed");
             }

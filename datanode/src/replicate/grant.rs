@@ -105,6 +105,7 @@ impl GrantTask {
             sequence: session.sequence,
             acknowledged_below: session.sequence,
             operation: Some(operation),
+            holding: None,
         };
         let reply = self.metadata.mutate(request).await?;
         let granted = reply.chunk.and_then(|chunk| chunk.activation).map(|a| a.grant_bytes);

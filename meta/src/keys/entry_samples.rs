@@ -13,7 +13,7 @@ use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
-use crate::namespace::command::{ImportedEntry, PersistedChunk};
+use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
 fn request(operation: Operation) -> Command {
@@ -104,6 +104,17 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         },
         Command::RaiseLevel { to: FeatureLevel(300) },
         Command::Probe,
+        Command::OpenHolder { client: "c".into(), credentials: Some(samples::credentials()) },
+        Command::Deny {
+            answers: vec![HoldAnswer {
+                session,
+                number: 2,
+                upto: LogIndex(300),
+                held: vec![InodeId(7)],
+                released: vec![InodeId(8), InodeId(9)],
+            }],
+        },
+        Command::DecideUnlinked {},
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -145,6 +156,9 @@ fn command_name(command: &Command) -> &'static str {
         Command::RaiseLevel { .. } => "raise_level",
         Command::Probe => "probe",
         Command::Repair { .. } => "repair",
+        Command::OpenHolder { .. } => "open_holder",
+        Command::Deny { .. } => "deny",
+        Command::DecideUnlinked {} => "decide_unlinked",
     }
 }
 
@@ -216,6 +230,11 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::Unlock { ino, kind: LockKind::Flock, owner: 300, range: LockRange::WHOLE },
         Operation::CancelLock { ino, kind: LockKind::Range, owner: 300, wait: LogIndex(33) },
         Operation::RemoveTree { target: target.clone() },
+        Operation::Holding {
+            number: 2,
+            inos: vec![InodeId(7), InodeId(300)],
+            operation: Box::new(Operation::Unlink { target: target.clone() }),
+        },
     ];
     let all = [all, of_attributes(), shares(&target), last].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
@@ -314,5 +333,6 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::Unlock { .. } => "unlock",
         Operation::CancelLock { .. } => "cancel_lock",
         Operation::RemoveTree { .. } => "remove_tree",
+        Operation::Holding { .. } => "holding",
     }
 }

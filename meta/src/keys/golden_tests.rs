@@ -69,7 +69,12 @@ golden! {
     xattrs_totals: xattrs::totals_key(InodeId(7)), xattrs::XattrTotals { count: 1, bytes: 300 }.to_bytes();
     places: places::key(InodeId(7)), places::Place { parent: InodeId(1), name: b"name".to_vec() }.to_bytes();
     links: links::key(InodeId(7), InodeId(1), b"l"), PRESENT.to_vec();
-    orphans: orphans::key(InodeId(7)), orphans::Orphan { inode: inode() }.to_bytes();
+    orphans: orphans::key(InodeId(7)), orphans::Orphan { inode: inode(), since: Some(LogIndex(300)) }.to_bytes();
+    denials: holds::denial_key(SessionId(1)), holds::Denial { number: 2, upto: LogIndex(300), held: 1 }.to_bytes();
+    holds_denied: holds::Hold::Denied(LogIndex(300), SessionId(1)).key(), PRESENT.to_vec();
+    holds_undecided: holds::Hold::Undecided(LogIndex(300), InodeId(7)).key(), PRESENT.to_vec();
+    holds_holder: holds::Hold::Holder(InodeId(7), SessionId(1)).key(), PRESENT.to_vec();
+    holds_holding: holds::Hold::Holding(SessionId(1), InodeId(7)).key(), PRESENT.to_vec();
     extents: extents::key(InodeId(7), 4096), extents::ExtentRow {
         length: 512, source: ExtentSource::Chunk { chunk: ChunkId(9), offset: 64 } }.to_bytes();
     extents_object: extents::key(InodeId(7), 0), extents::ExtentRow { length: 1, source: object() }.to_bytes();

@@ -7,7 +7,9 @@
 //! nodes     parent, name            → inode (primary link) | reference (further hard link)
 //! places    ino                     → parent, name of the primary link
 //! links     ino, parent, name       → (further hard link)
-//! orphans   ino                     → inode, unlinked, whose rows are not all gone
+//! orphans   ino                     → inode, unlinked: held, or its rows not all gone
+//! denials   session                 → up to where it has denied to hold unlinked files
+//! holds     part, number, number    → (who has denied what, what is undecided, who holds what)
 //! xattrs    ino, name               → value of an extended attribute
 //! xattrs    ino, ""                 → how many they are, their bytes
 //! extents   content, file offset    → length, source
@@ -58,6 +60,7 @@ pub mod extents;
 #[cfg(test)]
 mod golden_tests;
 pub mod held;
+pub mod holds;
 pub mod imports;
 pub mod intents;
 pub mod levels;

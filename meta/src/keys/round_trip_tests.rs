@@ -36,7 +36,8 @@ proptest! {
         inode.tail = inode.tail.filter(|_| flags[0]);
         inode.policy = inode.policy.filter(|_| flags[1]);
         inode.mount = inode.mount.filter(|_| flags[2]);
-        back(&orphans::Orphan { inode: inode.clone() });
+        back(&orphans::Orphan { inode: inode.clone(), since: flags[0].then_some(LogIndex(numbers[3])) });
+        back(&holds::Denial { number: numbers[3], upto: LogIndex(numbers[4]), held: mode });
         back(&NodeRow::Link { ino: inode.ino, kind: inode.kind });
         let device = cairn_types::DeviceNumber { major: mode, minor: mode };
         for kind in [FileKind::Fifo, FileKind::Socket, FileKind::CharacterDevice(device), samples::device()] {

@@ -12,6 +12,7 @@ pub mod first_seen;
 pub mod group;
 #[cfg(test)]
 pub mod hand_clock;
+pub mod holds;
 pub mod intents;
 pub mod lag;
 pub mod leases;
@@ -120,6 +121,7 @@ async fn lead(
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));
+    jobs.spawn(holds::run(tenure.clone()));
     current.send_replace(Some(tenure));
     let broke = tokio::select! {
         () = over => false,

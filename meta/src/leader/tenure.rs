@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::data::DataNodes;
+use super::holds::HoldAnswers;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry};
 use super::removal::Losses;
@@ -103,6 +104,8 @@ pub struct Tenure {
     pub registry: Registry,
     /// The sessions' leases.
     pub leases: Leases,
+    /// What sessions say of unlinked files.
+    pub answers: HoldAnswers,
     /// The data nodes' work.
     pub board: Board,
     /// Connections to data nodes.
@@ -157,6 +160,7 @@ impl Tenure {
             term,
             registry,
             leases,
+            answers: HoldAnswers::default(),
             board: Board::new(clock.clone()),
             data: DataNodes::new(cluster),
             seals,

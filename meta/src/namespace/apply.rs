@@ -10,7 +10,7 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, import, intent, level, link, lock, mkdir, mknod,
+    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, lock, mkdir, mknod,
     mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server,
     session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
@@ -142,6 +142,11 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::CloseSession { session } | Command::ExpireSession { session } => {
             session::end(state, *session)
         }
+        Command::OpenHolder { client, credentials } => {
+            session::open_holder(state, client, credentials.as_ref())
+        }
+        Command::Deny { answers } => deny::deny(state, answers),
+        Command::DecideUnlinked {} => deny::decide(state),
         Command::Acknowledge { session, below } => session::acknowledge(state, *session, *below),
         Command::Request { .. } => refuse(FsError::InvalidRequest),
         Command::RegisterNode { disk, address, incarnation, boot_id, capacity_bytes, version } => {
@@ -268,6 +273,13 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         Operation::SetPolicy { target, policy } => set_policy::set_policy(state, target, *policy),
         Operation::MountAdd { target, source } => mount::add(state, target, source),
         Operation::MountRemove { target } => mount::remove(state, target),
+        Operation::Holding { number, inos, operation } => {
+            if matches!(**operation, Operation::Holding { .. }) {
+                return refuse(FsError::InvalidRequest);
+            }
+            state.claim = deny::claim(state, id, *number, inos)?;
+            operate(state, id, operation)
+        }
         _ => operate_bytes(state, id, operation),
     }
 }

@@ -338,6 +338,42 @@ pub enum Command {
     },
     /// Changes nothing: that it is answered shows that a majority writes.
     Probe,
+    /// As `OpenSession`, or with credentials `OpenSessionAs`, of a client that says which unlinked files
+    /// it has open: those stay until it has denied them, or is over. Answers `session`.
+    OpenHolder {
+        /// What the client calls itself.
+        client: String,
+        /// Who it is.
+        credentials: Option<Credentials>,
+    },
+    /// What sessions say of unlinked files. Those that nobody holds go, a bounded number of them.
+    Deny {
+        /// As many as [`ANSWERS_MAX`] at most.
+        answers: Vec<HoldAnswer>,
+    },
+    /// Removes a bounded number of the unlinked files that all sessions have denied (see
+    /// `holds::decidable`). Propose it until there are none.
+    DecideUnlinked {},
+}
+
+/// Answers of one [`Command::Deny`], at most.
+pub const ANSWERS_MAX: usize = 64;
+/// Files that the answers of one [`Command::Deny`] name, at most, unless it has one answer.
+pub const ANSWERED_FILES_MAX: usize = 256;
+
+/// What a session says of unlinked files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct HoldAnswer {
+    /// The session.
+    pub session: SessionId,
+    /// Counts its answers: one that is not greater than all before it is not heard.
+    pub number: u64,
+    /// It holds nothing that was unlinked up to this entry, but `held` and what it named before.
+    pub upto: LogIndex,
+    /// It holds these.
+    pub held: Vec<InodeId>,
+    /// It held these, and has closed them.
+    pub released: Vec<InodeId>,
 }
 
 /// Where a chunk is in its pack.

@@ -56,8 +56,11 @@ impl State<'_, '_> {
         self.events.push(event);
     }
 
-    /// Tells what happened to an inode, at its primary name.
+    /// Tells what happened to an inode, at its primary name. Of an unlinked file there is nobody to tell.
     pub fn tell_of(&mut self, inode: &Inode, what: EventKind) -> Outcome<()> {
+        if inode.nlink == 0 {
+            return Ok(());
+        }
         let place: Option<Place> = self.get(&places::key(inode.ino))?;
         let Some(place) = place else { return refuse(FsError::Stale) };
         self.tell(place.parent, &place.name, inode, what)

@@ -21,6 +21,9 @@ use crate::store::{KeyRange, Rows, Table};
 /// Data nodes in one answer, at most.
 const NODES_MAX: usize = 10_000;
 
+/// Unlinked inodes read at once.
+const ORPHANS_AT_ONCE: usize = 256;
+
 /// A chunk or pack that waits in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Waiting {
@@ -126,17 +129,26 @@ pub fn level(rows: &dyn Rows) -> Result<FeatureLevel, RowFault> {
     Ok(known.level)
 }
 
-/// Unlinked inodes to be purged after `after`, `limit` at most.
+/// Unlinked inodes to be purged after `after`, `limit` at most: those that nobody holds.
 ///
 /// # Errors
 /// A fault of the store.
 pub fn orphans(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<Vec<InodeId>, RowFault> {
-    let range = match after {
+    let mut range = match after {
         Some(ino) => KeyRange::prefix_after(&[], &keys::orphans::key(ino)),
         None => KeyRange::default(),
     };
-    let found = keys::scan::<Orphan>(rows, &range, limit)?;
-    Ok(found.into_iter().map(|(_, orphan)| orphan.inode.ino).collect())
+    let mut found = Vec::new();
+    loop {
+        let page = keys::scan::<Orphan>(rows, &range, ORPHANS_AT_ONCE)?;
+        let last = page.last().map(|(key, _)| key.clone()).filter(|_| page.len() == ORPHANS_AT_ONCE);
+        let free = page.into_iter().filter(|(_, orphan)| orphan.since.is_none());
+        found.extend(free.map(|(_, orphan)| orphan.inode.ino).take(limit - found.len()));
+        match last {
+            Some(key) if found.len() < limit => range.from = [key.as_slice(), &[0]].concat(),
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// Contents with extents that no file names any more, after `after`, `limit` at most.

@@ -27,7 +27,10 @@ impl Command {
             // Proposed when every member has told that it applies that level: an older server, which does
             // not know the command, tells none.
             Command::RaiseLevel { .. } => FIRST,
-            Command::Probe => SECOND,
+            Command::Probe
+            | Command::OpenHolder { .. }
+            | Command::Deny { .. }
+            | Command::DecideUnlinked {} => SECOND,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }
@@ -72,6 +75,7 @@ impl Operation {
                 let demands = preconditions.iter().map(Precondition::needs);
                 highest(demands.chain(operations.iter().map(Operation::needs)))
             }
+            Operation::Holding { operation, .. } => operation.needs().max(SECOND),
             Operation::Mkdir { .. }
             | Operation::Create { .. }
             | Operation::Symlink { .. }

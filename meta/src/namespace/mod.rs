@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, events → state → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events → state → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -19,6 +19,7 @@ mod detach;
 mod disks;
 pub mod error;
 pub mod events;
+pub mod holds;
 pub mod jobs;
 mod level;
 pub mod locks;

@@ -393,4 +393,14 @@ pub enum Operation {
         /// The directory. `IsMountRoot` when it is a mount's root or has one below it.
         target: Target,
     },
+    /// Another operation, of a session that says which files it holds: what that unlinks need not wait
+    /// for this session's word.
+    Holding {
+        /// The number of the session's last answer; once there is a later one this says nothing.
+        number: u64,
+        /// It holds these files at the most.
+        inos: Vec<InodeId>,
+        /// What to do; no other of this kind.
+        operation: Box<Operation>,
+    },
 }

@@ -8,12 +8,14 @@ use cairn_types::{
 
 use super::bounds::Bounds;
 use super::error::{Outcome, refuse};
+use super::holds::Claim;
 use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
 use crate::keys::events::EventRow;
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::nodes::{self, NodeRow};
+use crate::keys::orphans::{self, Orphan};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, Record, RowFault};
 use crate::store::{Table, Txn};
@@ -40,6 +42,8 @@ pub(super) struct State<'t, 'a> {
     pub bounds: Bounds,
     /// Who asks, where the session said so: what it asks for is checked.
     pub caller: Option<Credentials>,
+    /// What the session that asks says that it holds, where it said so.
+    pub claim: Option<Claim>,
     /// What the entry at work has to tell watchers.
     pub events: Vec<EventRow>,
     /// The way to the directory that was asked for last, while no place is changed.
@@ -66,7 +70,7 @@ impl<'t, 'a> State<'t, 'a> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, bounds, caller: None, events: Vec::new(), last_way: None, stored })
+        Ok(Self { txn, cluster, index, bounds, caller: None, claim: None, events: Vec::new(), last_way: None, stored })
     }
 
     /// Keeps what the entry did.
@@ -155,6 +159,10 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes an inode at a primary link that is known.
     pub fn put_at(&mut self, place: &Place, inode: &Inode) {
+        if let Some(since) = orphans::since(place) {
+            self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone(), since: Some(since) });
+            return;
+        }
         self.put(nodes::key(place.parent, &place.name), &NodeRow::Inode(inode.clone()));
     }
 

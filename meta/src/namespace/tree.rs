@@ -5,6 +5,7 @@ use cairn_types::{FileKind, FsError, Inode, InodeId};
 use super::error::{Outcome, refuse};
 use super::state::State;
 use super::walk::{self, Found};
+use crate::keys::chunks::ChunkState;
 use crate::keys::events::EventKind;
 use crate::keys::links;
 use crate::keys::mounts::{self, MountRecord};
@@ -49,15 +50,20 @@ impl State<'_, '_> {
         Ok(record.filter(|m| m.root == inode.ino))
     }
 
-    /// Takes a name of a file or symlink out; the inode goes with its last name.
+    /// Takes a name of a file or symlink out; the inode goes with its last name, unless it is a file
+    /// that a session may hold.
     pub fn unlink(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
-        self.take_file(parent, name, found)?;
+        if found.inode.nlink <= 1 && self.may_be_held(&found.inode)? {
+            self.keep_unlinked(parent, name, &found.inode)?;
+        } else {
+            self.take_file(parent, name, found)?;
+        }
         let inode = Inode { version: found.inode.version + 1, ..found.inode.clone() };
         self.tell(parent, name, &inode, EventKind::Removed { last: inode.nlink <= 1 })?;
         self.touch_directory(parent, 0)
     }
 
-    /// As [`State::unlink`], the directory's own inode left to the caller.
+    /// As [`State::unlink`], the directory's own inode left to the caller; whoever holds the file.
     pub fn take_file(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
         let mut inode = found.inode.clone();
         self.delete(Table::Nodes, nodes::key(parent, name));
@@ -97,16 +103,27 @@ impl State<'_, '_> {
     pub fn drop_file(&mut self, inode: &Inode) -> Outcome<()> {
         self.seal_tail(inode)?;
         self.delete(Table::Places, places::key(inode.ino));
-        self.drop_xattrs(inode.ino)?;
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
         if inode.kind != FileKind::File {
-            return Ok(());
+            return Ok(self.drop_xattrs(inode.ino)?);
         }
-        self.detach_all(inode.ino)?;
-        if !self.drop_rows(inode.ino)? {
-            self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone() });
+        if !self.drop_remains(inode)? {
+            self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone(), since: None });
         }
         Ok(())
+    }
+
+    /// Removes what is left of a file that nobody can reach, as much as one entry may; true when nothing
+    /// is. Its tail begins its seal.
+    pub fn drop_remains(&mut self, inode: &Inode) -> Outcome<bool> {
+        if let Some(tail) = inode.tail
+            && self.find_chunk(tail.chunk)?.is_some_and(|chunk| chunk.state == ChunkState::Open)
+        {
+            self.begin_seal(tail.chunk)?;
+        }
+        self.drop_xattrs(inode.ino)?;
+        self.detach_all(inode.ino)?;
+        self.drop_rows(inode.ino)
     }
 
     /// Removes an empty directory and its name.

@@ -10,6 +10,7 @@ use super::operation::Target;
 use super::permissions;
 use crate::keys::counters::{self, Trees};
 use crate::keys::nodes::{self, NodeRow};
+use crate::keys::orphans::{self, Orphan};
 use crate::keys::places::{self, Place};
 use crate::keys::{self, RowFault};
 use crate::store::{Rows, Table};
@@ -90,12 +91,13 @@ pub fn place(rows: &dyn Rows, ino: InodeId) -> Result<Option<Place>, RowFault> {
     keys::get(rows, &places::key(ino))
 }
 
-/// The inode with that id and the place of its primary link.
+/// The inode with that id and the place of its primary link; of an unlinked file that may be held,
+/// the place that [`orphans::place`] says.
 ///
 /// # Errors
 /// A fault when the store failed or the two rows contradict each other.
 pub fn inode(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, RowFault> {
-    let Some(place) = place(rows, ino)? else { return Ok(None) };
+    let Some(place) = place(rows, ino)? else { return unlinked(rows, ino) };
     let inode = inode_at(rows, ino, &place)?;
     Ok(Some((place, inode)))
 }
@@ -109,6 +111,14 @@ pub fn inode_at(rows: &dyn Rows, ino: InodeId, place: &Place) -> Result<Inode, R
         Some(NodeRow::Inode(inode)) if inode.ino == ino => Ok(inode),
         _ => Err(RowFault::Damaged { table: Table::Places, key: places::key(ino) }),
     }
+}
+
+/// An unlinked file that may be held.
+fn unlinked(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, RowFault> {
+    Ok(match keys::get::<Orphan>(rows, &orphans::key(ino))? {
+        Some(Orphan { inode, since: Some(since) }) => Some((orphans::place(since), inode)),
+        _ => None,
+    })
 }
 
 /// As [`inode`], where it is gone for a caller that named it by its id: so is what lies in a
@@ -126,9 +136,9 @@ pub fn inode_named(rows: &dyn Rows, ino: InodeId) -> Outcome<Inode> {
 }
 
 /// False for what lies in a removed tree. A file with further names counts as within reach: one of
-/// them may be outside, and those inside go one by one.
+/// them may be outside, and those inside go one by one. So does one that has lost its last name.
 fn has_way_to_root(rows: &dyn Rows, parent: InodeId, inode: &Inode) -> Outcome<bool> {
-    if inode.ino == InodeId::ROOT || (!inode.is_dir() && inode.nlink > 1) {
+    if inode.ino == InodeId::ROOT || parent == orphans::NOWHERE || (!inode.is_dir() && inode.nlink > 1) {
         return Ok(true);
     }
     let trees: Option<Trees> = keys::get(rows, counters::TREES_KEY)?;

@@ -4,6 +4,7 @@
 mod attributes;
 
 use cairn_proto::{WireError, v1};
+use cairn_types::limits::CLAIMED_FILES_MAX;
 use cairn_types::{
     ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, WriterId,
 };
@@ -95,7 +96,7 @@ pub fn mutation(request: v1::MutateRequest) -> Result<Mutation, WireError> {
     }
     let mut shunned = Vec::new();
     let wire = request.operation.ok_or_else(|| malformed("operation"))?;
-    let operation = operation(wire, &mut shunned)?;
+    let operation = holding(request.holding, operation(wire, &mut shunned)?)?;
     Ok(Mutation {
         session: SessionId(request.session),
         sequence: Sequence(request.sequence),
@@ -103,6 +104,22 @@ pub fn mutation(request: v1::MutateRequest) -> Result<Mutation, WireError> {
         operation,
         avoid: shunned,
     })
+}
+
+/// The operation, with what its session says that it holds.
+fn holding(wire: Option<v1::Holding>, operation: Operation) -> Result<Operation, WireError> {
+    let Some(v1::Holding { number, inos }) = wire else { return Ok(operation) };
+    if inos.len() > CLAIMED_FILES_MAX {
+        return Err(malformed("holding.inos"));
+    }
+    // Of all others it says nothing, and they are looked at for what they are.
+    let removes =
+        matches!(operation, Operation::Unlink { .. } | Operation::Rename { .. } | Operation::Transact { .. });
+    if !removes {
+        return Err(malformed("holding"));
+    }
+    let inos = inos.into_iter().map(InodeId).collect();
+    Ok(Operation::Holding { number, inos, operation: Box::new(operation) })
 }
 
 fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> Result<Operation, WireError> {
@@ -240,7 +257,14 @@ mod tests {
     use v1::mutate_request::Operation as Wire;
 
     fn request(operation: Option<Wire>) -> v1::MutateRequest {
-        v1::MutateRequest { group: 0, session: 1, sequence: 2, acknowledged_below: 1, operation }
+        v1::MutateRequest {
+            group: 0,
+            session: 1,
+            sequence: 2,
+            acknowledged_below: 1,
+            operation,
+            holding: None,
+        }
     }
 
     fn at(path: &'static str) -> Option<v1::Target> {

@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::limits::PROTOCOL_VERSION;
-use cairn_types::{Credentials, FsError, Sequence, SessionId};
+use cairn_types::limits::{HOLDS_PER_ANSWER_MAX, PROTOCOL_VERSION};
+use cairn_types::{Credentials, FsError, InodeId, LogIndex, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;
 use crate::leader::Tenure;
 use crate::leader::tenure::Refused;
+use crate::namespace::command::HoldAnswer;
+use crate::namespace::holds::{self, Question, Unlinked};
 use crate::namespace::{Command, read};
 
 /// Bytes of a client's name, at most.
 const CLIENT_BYTES_MAX: usize = 256;
+/// Unlinked files that a session is asked about at once, about.
+const ASKED_MAX: usize = 4096;
 /// Entries that closing one session may take.
 const CLOSE_STEPS_MAX: usize = 64;
 /// Sessions of a cluster, at most; beyond that one must end first.
@@ -49,8 +53,11 @@ pub async fn open(
     if read::cluster(&*tenure.local()?.store).map_err(super::fault)?.counts.sessions >= SESSIONS_MAX {
         return Err(ServiceError::Overloaded.into());
     }
+    // A cluster with older servers knows no holders: unlinked files are gone at once there, as ever.
+    let holds = request.holds_files && ctx.node.level() >= FeatureLevel::SECOND;
     let client = request.client;
     let command = match credentials(request.credentials)? {
+        credentials if holds => Command::OpenHolder { client, credentials },
         Some(credentials) => Command::OpenSessionAs { client, credentials },
         None => Command::OpenSession { client },
     };
@@ -74,7 +81,8 @@ fn lease_ms(tenure: &Tenure) -> u64 {
     u64::try_from(tenure.leases.lease().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Renews a lease and drops acknowledged replies.
+/// Renews a lease, takes what the session says of unlinked files, drops acknowledged replies, and asks
+/// about files that were unlinked since.
 pub async fn keep_alive(
     ctx: &Context,
     request: v1::KeepAliveRequest,
@@ -85,13 +93,35 @@ pub async fn keep_alive(
     if !tenure.leases.renew(session) {
         return Err(FsError::SessionExpired.into());
     }
+    if let Some(answer) = request.holds {
+        tenure.answers.hand_in(hold_answer(session, answer)?, deadline).await?;
+    }
     let below = Sequence(request.acknowledged_below);
     if tenure.leases.acknowledges(session, below) {
         let command = Command::Acknowledge { session, below };
         let (_, reply) = ctx.node.propose(command, deadline).await?;
         reply?;
     }
-    Ok(v1::KeepAliveReply { lease_ms: lease_ms(&tenure) })
+    let view = tenure.local()?;
+    let asked = holds::question(&*view.store, session, view.applied, ASKED_MAX).map_err(super::fault)?;
+    let (unlinked, unlinked_upto) = match asked {
+        Some(Question { files, upto }) => (files.into_iter().map(unlinked).collect(), upto.0),
+        None => (Vec::new(), 0),
+    };
+    Ok(v1::KeepAliveReply { lease_ms: lease_ms(&tenure), unlinked, unlinked_upto })
+}
+
+fn unlinked(file: Unlinked) -> v1::UnlinkedFile {
+    v1::UnlinkedFile { ino: file.ino.0, log_index: file.since.0 }
+}
+
+fn hold_answer(session: SessionId, answer: v1::HoldAnswer) -> Result<HoldAnswer, WireError> {
+    if answer.held.len().max(answer.released.len()) > HOLDS_PER_ANSWER_MAX {
+        return Err(malformed("holds"));
+    }
+    let inos = |list: Vec<u64>| list.into_iter().map(InodeId).collect();
+    let (held, released) = (inos(answer.held), inos(answer.released));
+    Ok(HoldAnswer { session, number: answer.number, upto: LogIndex(answer.upto), held, released })
 }
 
 /// Ends a session; its open chunks begin their seal.

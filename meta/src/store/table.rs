@@ -30,7 +30,7 @@ tables! {
     Places => "places",
     /// (ino, parent, name) of further hard links.
     Links => "links",
-    /// ino → an unlinked inode whose rows are not all gone.
+    /// ino → an unlinked inode that is held, or whose rows are not all gone.
     Orphans => "orphans",
     /// (content, file offset) → length and source.
     Extents => "extents",
@@ -86,4 +86,8 @@ tables! {
     Trees => "trees",
     /// (ino, place in the stack) → a directory of a removed tree that is being emptied.
     Branches => "branches",
+    /// session → up to where it has denied to hold unlinked files.
+    Denials => "denials",
+    /// Who has denied up to where, what is undecided, who holds what.
+    Holds => "holds",
 }

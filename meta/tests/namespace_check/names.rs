@@ -283,7 +283,7 @@ fn what_waits_for_its_removal_and_has_a_name_stays() {
         |w, e| {
             let row: NodeRow = e.get(&nodes::key(w.a, b"data"));
             let NodeRow::Inode(data) = row else { panic!("{row:?}") };
-            e.put(orphans::key(w.data), &Orphan { inode: data });
+            e.put(orphans::key(w.data), &Orphan { inode: data, since: None });
         },
         |w| vec![Finding::NamedOrphan { ino: w.data }],
     );

@@ -179,6 +179,7 @@ impl Model {
                 self.seal_tail(ino);
             }
         }
+        self.fall_silent(session);
     }
 
     pub fn mount_add(&mut self, target: (u64, &[u8])) -> Outcome {

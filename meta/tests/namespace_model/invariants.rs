@@ -47,6 +47,7 @@ pub fn check(rows: &dyn Rows) {
     check_holders(rows);
     check_counts(rows, &inodes);
     check_sessions(rows);
+    holders::check(rows);
     check_objects(rows, &inodes);
     locks::check(rows);
     check_finds_nothing(rows);
@@ -59,8 +60,11 @@ fn check_finds_nothing(rows: &dyn Rows) {
     assert_eq!(damage, []);
 }
 
+#[path = "holder_invariants.rs"]
+mod holders;
 #[path = "lock_invariants.rs"]
 mod locks;
+use holders::kept;
 
 /// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root or an orphan.
 /// Directories of removed trees that are being emptied: no name leads to them.
@@ -135,20 +139,25 @@ fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {
             assert_eq!(inode.nlink, links, "nlink of {ino}");
         }
     }
-    // An orphan is as it was when it went: its tail is sealed without it.
-    inodes.extend(orphans.into_iter().map(|(ino, inode)| (ino, Inode { tail: None, ..inode })));
+    // An orphan that goes is as it was when it went: its tail is sealed without it.
+    let held = kept(rows);
+    inodes.extend(orphans.into_iter().map(|(ino, inode)| {
+        let tail = inode.tail.filter(|_| held.contains_key(&ino));
+        (ino, Inode { tail, ..inode })
+    }));
     inodes
 }
 
 /// Attributes are of inodes that have a name, and the totals are what they come to.
 fn check_xattrs(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
-    let places = raw(rows, Table::Places);
+    let (places, held) = (raw(rows, Table::Places), kept(rows));
     let mut found: BTreeMap<Vec<u8>, XattrTotals> = BTreeMap::new();
     let mut told: BTreeMap<Vec<u8>, XattrTotals> = BTreeMap::new();
     for (key, bytes) in rows.scan(Table::Xattrs, &KeyRange::default(), usize::MAX).unwrap() {
         let ino = key[..8].to_vec();
         assert!(
-            places.contains(&ino) && inodes.contains_key(&InodeId(number(&key, 0))),
+            (places.contains(&ino) || held.contains_key(&InodeId(number(&key, 0))))
+                && inodes.contains_key(&InodeId(number(&key, 0))),
             "attributes of {ino:?}"
         );
         if key.len() == 8 {

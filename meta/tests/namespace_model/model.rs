@@ -2,6 +2,9 @@
 
 #[path = "growth.rs"]
 mod growth;
+#[path = "holding.rs"]
+mod holding;
+pub use holding::Met;
 
 use std::collections::BTreeMap;
 
@@ -68,6 +71,7 @@ pub struct Model {
     /// (file, writer) → last sequence and its offset; 0 before the first.
     pub writers: BTreeMap<(u64, u64), (u64, u64)>,
     pub now: Timestamp,
+    pub holding: holding::Holding,
     next: (u64, u64, u32),
 }
 
@@ -95,6 +99,7 @@ impl Model {
             mounts: BTreeMap::new(),
             writers: BTreeMap::new(),
             now,
+            holding: holding::Holding::default(),
             next: (1, 1, 1),
         };
         model.make(FileKind::Directory, 0o755, ROOT);
@@ -139,6 +144,7 @@ impl Model {
     }
 
     pub fn changed(&mut self, ino: u64) {
+        self.holding.met.changed += u64::from(self.see(ino).nlink == 0);
         let now = self.now;
         let inode = self.inode(ino);
         inode.version += 1;
@@ -377,6 +383,9 @@ impl Model {
     pub fn link(&mut self, from: (u64, &[u8], bool), to: (u64, &[u8])) -> Outcome {
         let ino = self.find((from.0, from.1), !from.2)?;
         let (dir, name, found) = self.name(to, FsError::Exists)?;
+        if self.see(ino).nlink == 0 {
+            return Err(FsError::NotFound);
+        }
         if self.see(ino).is_dir() {
             return Err(FsError::LinkDirectory);
         }
@@ -401,18 +410,18 @@ impl Model {
         if self.see(ino).is_dir() {
             return Err(FsError::IsDirectory);
         }
-        self.take(dir, &name);
+        self.take(dir, &name, true);
         Ok(Told::default())
     }
 
-    /// Takes a name out; a file goes with its last one.
-    fn take(&mut self, dir: u64, name: &[u8]) {
-        let ino = self.nodes.get_mut(&dir).unwrap().children.remove(name).unwrap();
+    /// Takes a name out; a file goes with its last one, unless it is `spoken_for`.
+    fn take(&mut self, dir: u64, name: &[u8], spoken_for: bool) {
+        let ino = self.nodes[&dir].children[name];
+        let policy = self.policy(ino);
+        self.nodes.get_mut(&dir).unwrap().children.remove(name);
         let is_dir = self.see(ino).is_dir();
         if is_dir || self.see(ino).nlink == 1 {
-            self.seal_tail(ino);
-            self.writers.retain(|(file, _), _| *file != ino);
-            self.nodes.remove(&ino);
+            self.nameless(ino, policy, spoken_for);
         } else {
             self.inode(ino).nlink -= 1;
             self.changed(ino);
@@ -437,7 +446,7 @@ impl Model {
             () if self.is_mount_root(ino) => Err(FsError::IsMountRoot),
             () if !self.is_empty(ino) => Err(FsError::NotEmpty),
             () => {
-                self.take(dir, &name);
+                self.take(dir, &name, false);
                 Ok(Told::default())
             }
         }
@@ -455,7 +464,7 @@ impl Model {
         }
         let before = self.see(ino).clone();
         self.empty(ino);
-        self.take(dir, &name);
+        self.take(dir, &name, false);
         told(before)
     }
 
@@ -464,7 +473,7 @@ impl Model {
             if self.see(ino).is_dir() {
                 self.empty(ino);
             }
-            self.take(dir, &name);
+            self.take(dir, &name, false);
         }
     }
 
@@ -510,7 +519,7 @@ impl Model {
             Some(o) if dir(self, moved) && !dir(self, o) => return Err(FsError::NotDirectory),
             Some(o) if !dir(self, moved) && dir(self, o) => return Err(FsError::IsDirectory),
             Some(o) if dir(self, o) && !self.is_empty(o) => return Err(FsError::NotEmpty),
-            Some(_) => self.take(d2, &n2),
+            Some(_) => self.take(d2, &n2, true),
             None => {}
         }
         self.nodes.get_mut(&d1).unwrap().children.remove(&n1);

@@ -119,7 +119,7 @@ impl Wire {
     /// # Errors
     /// What the leader answers.
     pub async fn open_session(&self) -> Result<u64, ClusterError> {
-        let request = OpenSessionRequest { client: "test".into(), credentials: None };
+        let request = OpenSessionRequest { client: "test".into(), ..Default::default() };
         Ok(self.leader().await?.open_session(self.request(request)).await?.into_inner().session)
     }
 
@@ -133,8 +133,14 @@ impl Wire {
         sequence: u64,
         operation: mutate_request::Operation,
     ) -> Result<v1::MutateReply, ClusterError> {
-        let message =
-            MutateRequest { group: 0, session, sequence, acknowledged_below: 0, operation: Some(operation) };
+        let message = MutateRequest {
+            group: 0,
+            session,
+            sequence,
+            acknowledged_below: 0,
+            operation: Some(operation),
+            holding: None,
+        };
         eventually("a change to be answered", LEADER_WITHIN, || async {
             let mut leader = self.leader().await.ok()?;
             match leader.mutate(self.request(message.clone())).await {

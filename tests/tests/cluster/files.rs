@@ -66,10 +66,12 @@ async fn an_open_handle_reads_by_what_it_knew_until_it_is_refreshed() {
     assert_eq!(handle.length(), 11);
     assert_eq!(handle.refresh().await.unwrap(), 20);
     assert_eq!(handle.read_at(0, 100).await.unwrap(), &b"NEW content and more"[..]);
-    // Removed: the handle says so when it is refreshed.
+    // Removed: the handle goes on, and nobody opens the file any more.
     other.unlink("/file").await.unwrap();
-    let gone = handle.refresh().await.unwrap_err();
-    assert!(matches!(gone.fs(), Some(FsError::Stale | FsError::NotFound)), "{gone}");
+    assert_eq!(handle.refresh().await.unwrap(), 20);
+    assert_eq!(handle.read_at(0, 100).await.unwrap(), &b"NEW content and more"[..]);
+    let gone = client.open("/file").await.unwrap_err();
+    assert_eq!(gone.fs(), Some(&FsError::NotFound), "{gone}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

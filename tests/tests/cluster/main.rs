@@ -30,6 +30,7 @@ mod restart;
 mod servers;
 mod transactions;
 mod trees;
+mod unlinked;
 mod up;
 mod upgrade;
 mod watches;

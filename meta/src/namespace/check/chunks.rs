@@ -136,9 +136,9 @@ fn owned(look: &mut Look<'_>, record: &ChunkRecord) -> Result<(), StoreFault> {
         }
         ChunkOwner::Session(_) => {}
         ChunkOwner::Tail { ino, .. } => {
-            let inode = look.inode(ino)?;
+            let inode = look.reachable(ino)?;
             let is_tail = |inode: &Inode| inode.tail.is_some_and(|tail| tail.chunk == chunk);
-            let fits = inode.holds_readable(|(_, inode)| is_tail(&inode));
+            let fits = inode.holds_readable(|inode| is_tail(&inode));
             // A tail that is one for its file was looked at there.
             if record.held || record.state == ChunkState::Open && !fits {
                 look.found(Finding::WrongTail { ino, chunk });

@@ -126,4 +126,7 @@ described! {
     mended StrayWriting "stray_writing" (ino, writer);
     mended WrongCount "wrong_count" (counter, recorded, counted);
     mended NextId "next_id" (counter, next, used);
+    mended ForgottenOrphan "forgotten_orphan" (ino);
+    mended WrongDenial "wrong_denial" (session);
+    mended StrayHold "stray_hold" (key);
 }

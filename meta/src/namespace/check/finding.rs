@@ -460,6 +460,24 @@ pub enum Finding {
         /// The greatest in use.
         used: u64,
     },
+    /// An unlinked file that nobody holds, and that is not to be decided on either: it would stay.
+    #[error("{ino} is unlinked, nobody is known to hold it, and it waits for no decision")]
+    ForgottenOrphan {
+        /// The file.
+        ino: InodeId,
+    },
+    /// What a session denied is not what the other rows say, or there is no such session.
+    #[error("what {session} has said of unlinked files does not fit")]
+    WrongDenial {
+        /// The session.
+        session: SessionId,
+    },
+    /// A row about who holds an unlinked file that no other row bears out.
+    #[error("a row of holders says what no other row does (key {})", lossy(.key))]
+    StrayHold {
+        /// The row's key.
+        key: Vec<u8>,
+    },
 }
 
 impl Finding {
@@ -509,11 +527,12 @@ mod tests {
             (held, 33, "stray_held"),
             (Finding::StrayImport { ino }, 42, "stray_import"),
             (next, 51, "next_id"),
+            (Finding::StrayHold { key: vec![1] }, 54, "stray_hold"),
         ] {
             assert_eq!((number(&finding), finding.kind()), (wanted, kind), "{finding:?}");
             assert_eq!(Finding::KINDS.get(wanted), Some(&kind));
         }
-        assert_eq!(Finding::KINDS.len(), 52);
+        assert_eq!(Finding::KINDS.len(), 55);
         assert_eq!(place.to_string(), "the place of ino-7 is 'n\\xff' in ino-1, and it is not there");
         let fields = [("ino", "7"), ("parent", "1"), ("name", "n\\xff")].map(|(n, v)| (n, v.to_owned()));
         assert_eq!(place.fields(), fields);

@@ -128,6 +128,19 @@ impl Look<'_> {
         })
     }
 
+    /// The inode that has a name, or may be held without one.
+    pub fn reachable(&self, ino: InodeId) -> Result<At<Inode>, StoreFault> {
+        Ok(match self.inode(ino)? {
+            At::Record((_, inode)) => At::Record(inode),
+            At::Unreadable => At::Unreadable,
+            At::Nothing => match self.at::<orphans::Orphan>(&orphans::key(ino))? {
+                At::Record(orphan) if orphan.since.is_some() => At::Record(orphan.inode),
+                At::Unreadable => At::Unreadable,
+                _ => At::Nothing,
+            },
+        })
+    }
+
     /// The inode, or the unlinked one.
     pub fn known(&self, ino: InodeId) -> Result<At<Inode>, StoreFault> {
         Ok(match self.inode(ino)? {

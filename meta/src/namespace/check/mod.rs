@@ -13,6 +13,7 @@
 //! chunks     chunks, queues, held; packs      chunks ↔ who waits for them
 //! mounts     keys, imports, mounts
 //! sessions   replies, writers, writing
+//! holds      denials ↔ sessions ↔ who holds which unlinked files
 //! intents    intents ↔ what names them
 //! readable   what is looked at alone: attributes, credentials, locks, removed trees, events
 //! counts     the counters, at the end
@@ -25,6 +26,7 @@ mod counts;
 mod described;
 mod extents;
 mod finding;
+mod holds;
 mod intents;
 mod look;
 mod mounts;
@@ -38,6 +40,7 @@ pub use counter::Counter;
 pub use finding::{Finding, Severity};
 
 pub(super) use counts::recorded;
+pub(super) use holds::held;
 pub(super) use look::{At, at, inode, is_branch, is_orphaned, ring_of};
 
 use crate::store::{Rows, StoreFault};
@@ -88,6 +91,7 @@ impl Check {
         passes.extend(chunks::passes());
         passes.extend(mounts::passes());
         passes.extend(sessions::passes());
+        passes.extend(holds::passes());
         passes.extend(intents::passes());
         passes.extend(readable::passes());
         passes.extend(counts::passes());

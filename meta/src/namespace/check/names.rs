@@ -3,7 +3,7 @@
 use cairn_types::{Inode, InodeId};
 
 use super::look::{At, Cursor, Look, Pass, is_branch, ring_of};
-use super::{Finding, chunks, mounts};
+use super::{Finding, chunks, holds, mounts};
 use crate::keys::counters::{self, ClusterRecord};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::Orphan;
@@ -295,6 +295,8 @@ impl Pass for Orphans {
                 look.unreadable(Table::Orphans, &key);
             } else if look.inode(ino)?.record().is_some() {
                 look.found(Finding::NamedOrphan { ino });
+            } else if let Some(since) = orphan.since {
+                holds::unlinked(look, &orphan.inode, since)?;
             }
         }
         Ok(ended)

@@ -154,7 +154,8 @@ fn make(state: &mut State<'_, '_>, source: &Inode, place: Place, owner: (u32, u3
         birth.mode = set_ids::taken(birth.mode);
     }
     let mut inode = state.new_inode(&birth, None);
-    inode.policy = source.policy;
+    // A file has one of its own once it is unlinked.
+    inode.policy = source.policy.filter(|_| source.is_dir());
     inode.target.clone_from(&source.target);
     inode.size = source.size;
     state.hang(place.parent, &place.name, &inode)?;

@@ -13,6 +13,10 @@ use crate::namespace::state::{State, writable};
 pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<Answer> {
     let mut inode = state.resolve(from)?;
     let dentry = state.dentry(to, FsError::Exists)?;
+    if inode.nlink == 0 {
+        // Nothing gives an unlinked file a name again.
+        return refuse(FsError::NotFound);
+    }
     if inode.is_dir() {
         return refuse(FsError::LinkDirectory);
     }

@@ -94,7 +94,7 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     state.put(places::key(fresh.ino), &place);
     state.move_xattrs(old.ino, fresh.ino)?;
     state.delete(Table::Places, places::key(old.ino));
-    state.put(orphans::key(old.ino), &Orphan { inode: old });
+    state.put(orphans::key(old.ino), &Orphan { inode: old, since: None });
     state.delete(Table::Mounts, mounts::key(record.mount));
     let intents = keys::scan::<IntentRecord>(&*state.txn, &KeyRange::default(), INTENTS_MAX)?;
     for (_, intent) in intents {

@@ -23,7 +23,8 @@ const DEPTH_MAX: usize = 1024;
 
 /// Removes some rows of an orphan; the orphan goes when none are left.
 pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
-    let Some(orphan) = state.get::<Orphan>(&orphans::key(ino))? else {
+    let orphan = state.get::<Orphan>(&orphans::key(ino))?;
+    let Some(orphan) = orphan.filter(|orphan| orphan.since.is_none()) else {
         return refuse(FsError::NotFound);
     };
     let done = match orphan.inode.kind {

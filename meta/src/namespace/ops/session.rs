@@ -5,11 +5,12 @@ use cairn_types::{Credentials, FsError, InodeId, Sequence, SessionId, WriterId};
 
 use crate::keys::credentials;
 use crate::keys::held;
+use crate::keys::holds::Denial;
 use crate::keys::sessions::{self, SessionRecord};
 use crate::keys::writers;
 use crate::keys::{Record, RowFault};
 use crate::namespace::error::{Outcome, refuse};
-use crate::namespace::ops::{lock, open};
+use crate::namespace::ops::{deny, lock, open};
 use crate::namespace::reply::{self, Answer, Reply};
 use crate::namespace::state::State;
 use crate::namespace::walk;
@@ -22,6 +23,20 @@ const CLIENT_BYTES_MAX: usize = 128;
 const GETS_RATHER_THAN_SCAN: u64 = 8;
 /// Chunks, and files, of a session that one entry lets go.
 const ENDED_AT_ONCE: usize = 256;
+
+/// As [`open`], of a client that says which unlinked files it holds: it holds none yet.
+pub fn open_holder(
+    state: &mut State<'_, '_>,
+    client: &str,
+    credentials: Option<&Credentials>,
+) -> Outcome<Answer> {
+    let answer = open(state, client, credentials)?;
+    if let Some(session) = answer.session {
+        let upto = state.index;
+        state.put_denial(session, None, Denial { upto, ..Denial::default() });
+    }
+    Ok(answer)
+}
 
 /// Opens a session, whose requests are checked when the client says who it is.
 pub fn open(state: &mut State<'_, '_>, client: &str, credentials: Option<&Credentials>) -> Outcome<Answer> {
@@ -147,13 +162,13 @@ pub fn keep_reply(
     state.txn.put(Table::Replies, key, reply::to_bytes(answered));
 }
 
-/// Ends a session: its locks are freed, its shared chunks and the tails that it alone wrote begin their seal, its marks
+/// Ends a session: its locks are freed, it holds no unlinked file, its shared chunks and the tails that it alone wrote begin their seal, its marks
 /// and replies go. Answers the session while rows are left.
 pub fn end(state: &mut State<'_, '_>, session: SessionId) -> Outcome<Answer> {
     let Some(mut record) = state.get::<SessionRecord>(&sessions::key(session))? else {
         return Ok(Answer::default());
     };
-    if lock::end_session(state, session)? {
+    if lock::end_session(state, session)? || deny::end_session(state, session)? {
         record.closing = true;
         state.put(sessions::key(session), &record);
         return Ok(Answer { session: Some(session), ..Answer::default() });
@@ -176,6 +191,8 @@ pub fn end(state: &mut State<'_, '_>, session: SessionId) -> Outcome<Answer> {
         state.delete(Table::Credentials, credentials::key(session));
     }
     state.cluster.counts.sessions = state.cluster.counts.sessions.saturating_sub(1);
+    state.drop_denial(session)?;
+    state.decide_unlinked()?;
     Ok(Answer::default())
 }
 

@@ -92,6 +92,7 @@ fn may_be_a_step(operation: &Operation) -> bool {
         | Operation::Lock { .. }
         | Operation::Unlock { .. }
         | Operation::CancelLock { .. }
+        | Operation::Holding { .. }
         | Operation::Transact { .. } => false,
     }
 }

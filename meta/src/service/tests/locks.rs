@@ -40,7 +40,7 @@ impl Session<'_> {
 }
 
 async fn keep(cluster: &Cluster, session: &Session<'_>) {
-    let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: 0 };
+    let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: 0, holds: None };
     cluster.meta.clone().keep_alive(cluster.request(keep)).await.expect("kept");
 }
 

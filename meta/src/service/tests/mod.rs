@@ -5,6 +5,7 @@ mod data_node;
 mod faults;
 mod fsck;
 mod group;
+mod holds;
 mod import;
 mod locks;
 mod loss;
@@ -198,7 +199,8 @@ impl Cluster {
     }
 
     async fn session_as(&self, credentials: Option<v1::Credentials>) -> Session<'_> {
-        let open = self.request(v1::OpenSessionRequest { client: "test".into(), credentials });
+        let open =
+            self.request(v1::OpenSessionRequest { client: "test".into(), credentials, holds_files: false });
         let id = self.meta.clone().open_session(open).await.expect("a session").into_inner().session;
         Session { cluster: self, id, sequence: AtomicU64::new(1) }
     }
@@ -277,6 +279,7 @@ impl Session<'_> {
             sequence,
             acknowledged_below: 1,
             operation: Some(operation),
+            holding: None,
         }
     }
 

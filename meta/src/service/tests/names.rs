@@ -59,7 +59,7 @@ async fn a_long_listing_comes_in_batches_in_order_and_resumes_by_name() {
         assert!(made.iter().all(Result::is_ok));
         // A session keeps 1,024 replies, no more.
         let below = session.sequence.load(std::sync::atomic::Ordering::Relaxed);
-        let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: below };
+        let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: below, holds: None };
         cluster.meta.clone().keep_alive(cluster.request(keep)).await.expect("kept");
     }
     let listed: Vec<String> = cluster.names("/").await.into_iter().map(|n| format!("/{n}")).collect();

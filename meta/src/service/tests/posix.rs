@@ -102,7 +102,7 @@ async fn a_session_with_credentials_is_checked_and_so_are_reads_that_name_it() {
     let refused = cluster.meta.clone().extents(cluster.request(extents)).await.map(drop);
     assert_eq!(refused.map_err(WireError::from), Err(denied()));
     let many = v1::Credentials { uid: 1, gid: 1, groups: vec![1; 1025] };
-    let open = v1::OpenSessionRequest { client: "c".into(), credentials: Some(many) };
+    let open = v1::OpenSessionRequest { client: "c".into(), credentials: Some(many), holds_files: false };
     let refused = cluster.meta.clone().open_session(cluster.request(open)).await.map(drop);
     let malformed = ServiceError::Malformed { field: "credentials.groups".into() };
     assert_eq!(refused.map_err(WireError::from), Err(WireError::Service(malformed)));

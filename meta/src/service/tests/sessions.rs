@@ -15,7 +15,7 @@ async fn a_silent_session_expires_and_a_kept_one_lives() {
     let (silent, kept) = (cluster.session().await, cluster.session().await);
     silent.mutate(mkdir("/a")).await.expect("made");
     cluster.clock.skip(Duration::from_secs(29));
-    let keep = v1::KeepAliveRequest { session: kept.id, acknowledged_below: 0 };
+    let keep = v1::KeepAliveRequest { session: kept.id, acknowledged_below: 0, holds: None };
     let reply = cluster.meta.clone().keep_alive(cluster.request(keep)).await.expect("kept").into_inner();
     assert_eq!(reply.lease_ms, 30_000);
     cluster.clock.skip(Duration::from_secs(10));
@@ -23,7 +23,7 @@ async fn a_silent_session_expires_and_a_kept_one_lives() {
         .await;
     assert_eq!(silent.mutate(mkdir("/b")).await, Err(WireError::Fs(FsError::SessionExpired)));
     kept.mutate(mkdir("/c")).await.expect("the other one lives");
-    let keep = v1::KeepAliveRequest { session: silent.id, acknowledged_below: 0 };
+    let keep = v1::KeepAliveRequest { session: silent.id, acknowledged_below: 0, holds: None };
     let refused = cluster.meta.clone().keep_alive(cluster.request(keep)).await.expect_err("expired");
     assert_eq!(WireError::from(refused), WireError::Fs(FsError::SessionExpired));
     assert_eq!(cluster.names("/").await, ["a", "c"]);

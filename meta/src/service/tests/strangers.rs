@@ -10,7 +10,7 @@ use super::{Cluster, at, mkdir};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_is_refused_and_learns_only_who_this_is() {
     let cluster = Cluster::start().await;
-    let open = || v1::OpenSessionRequest { client: "stranger".into(), credentials: None };
+    let open = || v1::OpenSessionRequest { client: "stranger".into(), credentials: None, holds_files: false };
     let mut foreign = Request::new(open());
     handshake::stamp(&mut foreign, Some(ClusterId([9; 16])));
     let refused = cluster.meta.clone().open_session(foreign).await.expect_err("foreign");

@@ -18,7 +18,7 @@ async fn files(session: &Session<'_>, directory: &str, count: usize) {
         assert!(made.iter().all(Result::is_ok));
         // A session keeps 1,024 replies, no more.
         let below = session.sequence.load(std::sync::atomic::Ordering::Relaxed);
-        let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: below };
+        let keep = v1::KeepAliveRequest { session: session.id, acknowledged_below: below, holds: None };
         session.cluster.meta.clone().keep_alive(session.cluster.request(keep)).await.expect("kept");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cairn_types::{ChunkId, FsError, IntentId, PackId};
 
-use super::{record, sessions, still};
+use super::{holds, record, sessions, still};
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::held;
 use crate::keys::intents::{self, IntentRecord, Work};
@@ -54,6 +54,9 @@ pub fn repair(state: &mut State<'_, '_>, finding: &Finding) -> Outcome<()> {
         Finding::StrayIntent { intent } => {
             still(state, finding)?;
             end(state, *intent)?;
+        }
+        Finding::ForgottenOrphan { .. } | Finding::WrongDenial { .. } | Finding::StrayHold { .. } => {
+            holds::repair(state, finding)?;
         }
         _ => sessions::repair(state, finding)?,
     }

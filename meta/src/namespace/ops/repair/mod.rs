@@ -6,6 +6,7 @@ mod adopt;
 mod chunks;
 mod content;
 mod counts;
+mod holds;
 mod names;
 mod sessions;
 
