@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "namespace_model/driver.rs"]
-#[allow(dead_code, reason = "each test file uses a part of it")]
 mod driver;
 #[path = "namespace_model/dumps.rs"]
 mod dumps;

@@ -246,9 +246,7 @@ pub enum FsError {
     #[error("the file has 1,024 locks or 256 waits for them, or the session 65,536")]
     TooManyLocks,
     /// A dump is being loaded into the namespace.
-    #[error(
-        "a dump is being loaded: nothing else is changed until `cairn admin load` has ended or discarded it"
-    )]
+    #[error("a dump is being loaded: nothing else is changed until that has ended, or is discarded")]
     Loading,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 
-use cairn_types::{FsError, LogIndex, Policy};
+use cairn_types::{FsError, InodeId, LogIndex, Policy};
 
 use super::Header;
 use super::reader::{DumpError, DumpReader, Line};
@@ -93,7 +93,7 @@ pub fn verify(
 ) -> Result<Verified, VerifyError> {
     let mut reader = DumpReader::open(from)?;
     let mut state = Scratch::begin(scratch, reader.header())?;
-    let mut losses = Losses::default();
+    let (mut losses, mut roots) = (Losses::default(), 0);
     let mut lines: Vec<Line> = Vec::new();
     loop {
         let next = reader.next_line()?;
@@ -105,6 +105,7 @@ pub fn verify(
                 losses.growing += u64::from(fate == Fate::Lost && chunk.sealed.is_none());
                 losses.bytes += if fate == Fate::Lost { chunk.live_bytes } else { 0 };
             }
+            roots += u64::from(matches!(&line.fact, Fact::Name { inode, .. } if inode.ino == InodeId::ROOT));
             lines.push(line);
         }
         if lines.len() >= FACTS_PER_ENTRY_MAX || ended {
@@ -114,6 +115,10 @@ pub fn verify(
         if ended {
             break;
         }
+    }
+    if roots != 1 {
+        // The scratch state has one of its own, which a check would be content with.
+        return Err(VerifyError::Damage { count: 1, told: vec![format!("there are {roots} roots")] });
     }
     state.check(progress)?;
     let kinds = reader.counted().kinds.clone();

@@ -214,7 +214,7 @@ async fn a_dump_beside_renames_is_one_point_in_time() {
     storm.await.unwrap();
     let mut seen = 0;
     for directory in ["/a", "/z"] {
-        let mut listing = client.list(directory, ListingOptions::default()).await.unwrap();
+        let mut listing = client.list(directory, ListingOptions::default());
         while listing.next().await.unwrap().is_some() {
             seen += 1;
         }
