@@ -1,6 +1,8 @@
 //! `cairn admin`: what only an operator may decide.
 
+mod dump;
 mod fsck;
+mod load;
 mod raft;
 
 use cairn_sdk::types::{ChunkId, NodeId, ReplicaHealth};
@@ -22,6 +24,8 @@ pub async fn run(at: &Connect, args: AdminArgs) -> Result<(), CliError> {
         AdminCommand::Chunk(ChunkCommand::AcceptLoss(args)) => accept_loss(&client, &args, json).await,
         AdminCommand::Node(NodeCommand::Remove(args)) => remove_node(&client, &args, json).await,
         AdminCommand::Fsck(args) => fsck::run(&client, &args, json).await,
+        AdminCommand::Dump(args) => dump::run(&client, &args, json).await,
+        AdminCommand::Load(args) => load::run(&client, &args, json).await,
         AdminCommand::Raft(command) => raft::run(&client, command, json).await,
     };
     let closed = client.close().await;

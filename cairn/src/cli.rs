@@ -1,6 +1,7 @@
 //! The command line: what `cairn --help` teaches.
 
 mod admin;
+mod dump;
 mod fs;
 mod raft;
 
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use admin::{
     AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, FsckArgs, NodeCommand, RemoveNodeArgs,
 };
+pub use dump::{DumpArgs, LoadArgs};
 pub use fs::{
     AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, RmArgs, TailArgs,
     TransferArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,

@@ -96,6 +96,32 @@ pub enum CliError {
         /// How many.
         left: u64,
     },
+    /// A file is no dump that can be loaded: nothing is changed.
+    #[error("load {file}")]
+    Dump {
+        /// The file.
+        file: String,
+        /// Why, and at which line.
+        source: cairn_meta::dump::VerifyError,
+    },
+    /// A dump is not loaded, and nothing is changed.
+    #[error("load {file}: {why}: nothing is changed")]
+    NotLoaded {
+        /// The file.
+        file: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A load broke off: clients change nothing until it is gone on with, or discarded.
+    #[error(
+        "load {file}: it broke off, and clients change nothing: the same command goes on, and `cairn admin load --discard` takes out what was loaded"
+    )]
+    LoadBroke {
+        /// The file.
+        file: String,
+        /// Why.
+        source: Box<CliError>,
+    },
     /// A task of this process ended as it should not.
     #[error("a task of this process failed: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -125,6 +151,12 @@ impl CliError {
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Damage { .. } => 4,
+            Self::NotLoaded { .. } => 1,
+            Self::Dump { source, .. } => match source {
+                cairn_meta::dump::VerifyError::Scratch(_) => 3,
+                _ => 1,
+            },
+            Self::LoadBroke { source, .. } => source.code(),
             Self::Usage(_) | Self::Config(_) => 2,
             Self::CatchUp { .. } => 3,
             Self::Server { code, .. } | Self::Command { code } => *code,

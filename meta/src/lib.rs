@@ -1,6 +1,7 @@
 //! The CairnFS metadata server: one Raft group over RocksDB.
 
 pub mod config;
+pub mod dump;
 pub mod http;
 pub mod identity;
 pub mod keys;

@@ -5,6 +5,8 @@
 
 #[path = "namespace_model/copies.rs"]
 mod copies;
+#[path = "namespace_model/dumps.rs"]
+mod dumps;
 #[path = "namespace_model/events.rs"]
 mod events;
 #[path = "namespace_model/holds.rs"]
@@ -749,6 +751,36 @@ proptest! {
         prop_assert_eq!(replay(&rocks, &log, &sizes), replies);
         prop_assert_eq!(dump(&*rocks.snapshot()), dump(&memory));
         invariants::check(&rocks);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What any history comes to is the same again after a dump and a load, and the checks find nothing.
+    #[test]
+    fn a_state_that_is_dumped_and_loaded_is_the_same(history in history()) {
+        let store = MemoryStore::new();
+        run(&store, &history);
+        let loaded = MemoryStore::new();
+        dumps::same_after_a_load(&store, &loaded);
+        invariants::check(&loaded);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Both stores load the same bytes.
+    #[test]
+    fn both_stores_load_the_same_bytes(history in history()) {
+        let memory = MemoryStore::new();
+        run(&memory, &history);
+        let dir = tempfile::tempdir().unwrap();
+        let (rocks, again) = (RocksStore::open(dir.path(), 0).unwrap(), MemoryStore::new());
+        dumps::same_after_a_load(&memory, &rocks);
+        dumps::same_after_a_load(&*rocks.snapshot(), &again);
+        prop_assert_eq!(dump(&*rocks.snapshot()), dump(&again));
     }
 }
 

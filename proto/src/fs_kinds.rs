@@ -2,7 +2,7 @@
 
 /// The kinds, in the order of the numbers that they have in stored replies. A refusal that tells of
 /// another one (a part of a transaction) names it by this number.
-const KINDS: [&str; 54] = [
+const KINDS: [&str; 55] = [
     "NotFound",
     "Exists",
     "NotDirectory",
@@ -57,6 +57,7 @@ const KINDS: [&str; 54] = [
     "Locked",
     "Deadlock",
     "TooManyLocks",
+    "Loading",
 ];
 
 /// A kind's number.

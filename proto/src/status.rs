@@ -59,7 +59,7 @@ fn fs_code(error: &FsError) -> Code {
         | FsError::NoSpace
         | FsError::LagBound { .. } => Code::ResourceExhausted,
         FsError::Locked { .. } | FsError::Deadlock => Code::Aborted,
-        FsError::Importing { .. } | FsError::TooFewNodes { .. } => Code::Unavailable,
+        FsError::Importing { .. } | FsError::TooFewNodes { .. } | FsError::Loading => Code::Unavailable,
         FsError::NotSupported => Code::Unimplemented,
         FsError::Compacted { .. } => Code::OutOfRange,
         FsError::Damaged => Code::DataLoss,
@@ -130,6 +130,7 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         E::Locked { session, owner } => ("Locked", vec![session.0, *owner]),
         E::Deadlock => ("Deadlock", vec![]),
         E::TooManyLocks => ("TooManyLocks", vec![]),
+        E::Loading => ("Loading", vec![]),
     }
 }
 
@@ -219,6 +220,7 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "Locked" => E::Locked { session: SessionId(at(0)?), owner: at(1)? },
         "Deadlock" => E::Deadlock,
         "TooManyLocks" => E::TooManyLocks,
+        "Loading" => E::Loading,
         _ => return None,
     })
 }

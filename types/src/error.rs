@@ -245,6 +245,9 @@ pub enum FsError {
     /// The file, or the session, has as many locks as it may.
     #[error("the file has 1,024 locks or 256 waits for them, or the session 65,536")]
     TooManyLocks,
+    /// A dump is being loaded into the namespace.
+    #[error("a dump is being loaded: nothing else is changed until that has ended, or is discarded")]
+    Loading,
 }
 
 impl FsError {
@@ -272,7 +275,7 @@ impl FsError {
             Self::TooManySymlinks => Errno::LOOP,
             Self::CrossMount => Errno::XDEV,
             Self::ReadOnlyMount { .. } => Errno::ROFS,
-            Self::IsMountRoot | Self::IsRoot => Errno::BUSY,
+            Self::IsMountRoot | Self::IsRoot | Self::Loading => Errno::BUSY,
             // POSIX: link() on a directory without the privilege is EPERM.
             Self::LinkDirectory | Self::NotPermitted => Errno::PERM,
             Self::TooManyLinks => Errno::MLINK,

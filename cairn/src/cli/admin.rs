@@ -28,6 +28,10 @@ pub enum AdminCommand {
     Raft(super::raft::RaftCommand),
     /// Check the metadata, and mend what can be mended
     Fsck(FsckArgs),
+    /// Write the whole namespace, at one point in time, as JSON lines
+    Dump(super::dump::DumpArgs),
+    /// Make a dump the namespace of a cluster that has none
+    Load(super::dump::LoadArgs),
 }
 
 /// `cairn admin fsck`.

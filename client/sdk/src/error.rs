@@ -213,9 +213,10 @@ impl Cause {
                 | FsError::ChunkState { .. }
                 | FsError::Locked { .. }
                 | FsError::TooManyReplies => ErrorKind::Retry,
-                FsError::TooFewNodes { .. } | FsError::LagBound { .. } | FsError::NoSpace => {
-                    ErrorKind::Unavailable
-                }
+                FsError::TooFewNodes { .. }
+                | FsError::LagBound { .. }
+                | FsError::NoSpace
+                | FsError::Loading => ErrorKind::Unavailable,
                 FsError::Damaged => ErrorKind::Corrupt,
                 _ => ErrorKind::Invalid,
             },

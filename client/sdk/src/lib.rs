@@ -24,6 +24,7 @@ mod batches;
 mod chunk_writer;
 mod client;
 mod connection;
+mod dump;
 mod error;
 mod fetch;
 mod file;
@@ -32,6 +33,7 @@ mod fsck;
 mod gather;
 mod growth;
 mod listing;
+mod load;
 mod lock;
 mod loss;
 mod members;
@@ -61,11 +63,13 @@ mod xattrs;
 pub use append::{Acknowledgement, Appender};
 pub use attributes::AttrChange;
 pub use client::Client;
+pub use dump::Dump;
 pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
 pub use freshness::Aged;
 pub use fsck::{Fsck, FsckOptions};
 pub use listing::{Listing, ListingEntry, ListingOptions};
+pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
 pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
 pub use mount::{MountOptions, MountStatus};
@@ -81,7 +85,7 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk, MetaServer,
-    ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk,
+    MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -230,6 +230,12 @@ impl View {
                         )
                     })
                     .collect();
+                if nodes.is_empty() && known.place.is_some() {
+                    // It is in S3 alone. One node reads it there, and keeps it for the next reader.
+                    let seed = |address: &str| u64::from(crc32c::crc32c(address.as_bytes()));
+                    let alive = client.alive_nodes(false).await?.into_iter();
+                    nodes = alive.map(|at| (rendezvous(chunk.0, seed(&at)), at)).collect();
+                }
                 nodes.sort();
                 // What an extent names was acknowledged: a secondary may not have heard so yet.
                 let range = ChunkRange {

@@ -14,6 +14,7 @@ use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
 use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk};
+use crate::namespace::facts::{ChunkFact, Fact};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
 fn request(operation: Operation) -> Command {
@@ -115,6 +116,18 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             }],
         },
         Command::DecideUnlinked {},
+        Command::BeginLoad { load: samples::load_id(), next: samples::next(), time: mtime },
+        Command::LoadFacts {
+            load: samples::load_id(),
+            first: 300,
+            facts: vec![
+                None,
+                Some(Fact::Chunk(ChunkFact::of(&samples::chunk()))),
+                Some(Fact::Detached { content: ContentId(7), from: 300 }),
+            ],
+        },
+        Command::EndLoad { load: samples::load_id() },
+        Command::DiscardLoad,
     ];
     all.into_iter().map(|command| (command_name(&command), command)).collect()
 }
@@ -159,6 +172,10 @@ fn command_name(command: &Command) -> &'static str {
         Command::OpenHolder { .. } => "open_holder",
         Command::Deny { .. } => "deny",
         Command::DecideUnlinked {} => "decide_unlinked",
+        Command::BeginLoad { .. } => "begin_load",
+        Command::LoadFacts { .. } => "load_facts",
+        Command::EndLoad { .. } => "end_load",
+        Command::DiscardLoad => "discard_load",
     }
 }
 

@@ -118,6 +118,7 @@ golden! {
     counters_level: levels::KEY.to_vec(),
         levels::ClusterLevel { level: cairn_types::FeatureLevel(300) }.to_bytes();
     counters_repaired: counters::repaired_key("inodes"), counters::Repaired { at: LogIndex(33) }.to_bytes();
+    counters_load: loads::KEY.to_vec(), samples::load().to_bytes();
     contents: contents::key(InodeId(7)), content().to_bytes();
     events_created: events::key(LogIndex(300), 2), samples::events()[0].to_bytes();
     events_removed: events::key(LogIndex(300), 2), samples::events()[1].to_bytes();

@@ -41,6 +41,7 @@
 //! counters  "trees"                 → removed trees that are not all gone
 //! trees     ino                     → directory, removed with all below it
 //! branches  ino, place in its stack → directory of a removed tree that is being emptied
+//! counters  "load"            → the load of a dump that is under way
 //! counters  "servers"               → metadata servers ever added or removed
 //! counters  "level"               → the feature level, once it is above the first
 //! counters  "repaired " what        → the entry that last mended it
@@ -65,6 +66,7 @@ pub mod imports;
 pub mod intents;
 pub mod levels;
 pub mod links;
+pub mod loads;
 pub mod locks;
 pub mod mounts;
 pub mod nodes;

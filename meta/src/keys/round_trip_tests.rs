@@ -100,6 +100,7 @@ proptest! {
         back(&servers::Servers { known: vec![known; usize::try_from(n[1] % 5).unwrap()] });
         back(&levels::ClusterLevel { level: cairn_types::FeatureLevel(n[0] as u32) });
         back(&counters::Repaired { at: LogIndex(n[0]) });
+        back(&loads::LoadRecord { loaded: n[0], discarding: flag, ..samples::load() });
         let part = contents::Part { from: n[1], content: contents::ContentId::later(n[2]) };
         back(&contents::ContentRow { parts: vec![part; usize::try_from(n[3] % 5).unwrap()] });
         back(&contents::DetachedRow { from: n[0] });

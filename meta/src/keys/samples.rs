@@ -12,6 +12,7 @@ use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::DiskRecord;
 use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, UploadChunk, Work};
+use super::loads::{LoadId, LoadRecord};
 use super::places::Place;
 use super::removed::RemovedNode;
 use super::servers::{DirectoryId, KnownServer, Servers};
@@ -21,6 +22,7 @@ pub fn servers() -> Servers {
     Servers { known: vec![server(NodeId(2), 0, true), server(NodeId(4), 0xd4, false)] }
 }
 use super::trees::{Branch, RemovedTree};
+use crate::namespace::facts::Next;
 
 pub fn policy() -> Policy {
     Policy {
@@ -219,4 +221,25 @@ pub fn removed_tree() -> RemovedTree {
 
 pub fn branch() -> Branch {
     Branch { directory: InodeId(6), after: b"last".to_vec() }
+}
+
+pub fn load_id() -> LoadId {
+    LoadId { cluster: ClusterId([0xcc; 16]), log_index: LogIndex(300), facts: 70_000, crc32c: 0xc0ff_ee00 }
+}
+
+pub fn load() -> LoadRecord {
+    let root = Inode { ino: InodeId(1), kind: FileKind::Directory, nlink: 2, tail: None, ..inode() };
+    LoadRecord { load: load_id(), loaded: 400, discarding: true, root, counts: cluster().counts }
+}
+
+pub fn next() -> Next {
+    Next {
+        inode: InodeId(8),
+        chunk: ChunkId(10),
+        session: SessionId(2),
+        pack: PackId(5),
+        mount: MountId(3),
+        intent: IntentId(4),
+        contents: 1,
+    }
 }

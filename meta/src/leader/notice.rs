@@ -1,7 +1,7 @@
 //! The leader's words to data nodes and about them.
 
 use cairn_proto::v1::{self, work};
-use cairn_types::{ChunkId, ClusterId, NodeId};
+use cairn_types::{ChunkId, NodeId};
 
 use super::nodes::{Liveness, View};
 use super::wire;
@@ -28,9 +28,9 @@ pub fn sealed(record: &ChunkRecord, node: NodeId) -> Option<v1::Work> {
 
 /// Tells a holder that its replica may be evicted; `None` unless the chunk is in S3.
 #[must_use]
-pub fn persisted(cluster: ClusterId, record: &ChunkRecord) -> Option<v1::Work> {
-    let place = wire::place(cluster, record.place.as_ref()?);
-    Some(work(work::Work::Persisted(v1::PersistedNotice { chunk: record.chunk.0, place: Some(place) })))
+pub fn persisted(chunk: ChunkId, place: Option<v1::PackPlace>) -> Option<v1::Work> {
+    let place = Some(place?);
+    Some(work(work::Work::Persisted(v1::PersistedNotice { chunk: chunk.0, place })))
 }
 
 /// Tells a node to delete its replica.
@@ -39,13 +39,9 @@ pub fn delete(chunk: ChunkId) -> v1::Work {
     work(work::Work::Delete(v1::DeleteReplica { chunk: chunk.0 }))
 }
 
-/// Tells a node to become a holder; `None` unless the chunk is sealed.
+/// Tells a node to become a holder; `None` unless the chunk is sealed. What is in S3 gets no copies.
 #[must_use]
-pub fn copy(
-    cluster: ClusterId,
-    record: &ChunkRecord,
-    address: &dyn Fn(NodeId) -> Option<String>,
-) -> Option<v1::Work> {
+pub fn copy(record: &ChunkRecord, address: &dyn Fn(NodeId) -> Option<String>) -> Option<v1::Work> {
     let sealed = record.sealed.as_ref()?;
     let holders = record.replicas.iter().filter(|r| sealed.holders.contains(&r.node));
     Some(work(work::Work::Copy(v1::CopyReplica {
@@ -53,7 +49,7 @@ pub fn copy(
         length: sealed.length,
         chain: sealed.chain.0,
         sources: holders.map(|r| wire::replica(r, address(r.node))).collect(),
-        place: record.place.as_ref().map(|p| wire::place(cluster, p)),
+        place: None,
         intent: 0,
     })))
 }

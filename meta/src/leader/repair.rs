@@ -58,7 +58,7 @@ async fn turn(tenure: &Arc<Tenure>, copies: &mut Copies, next: &mut Option<Waiti
     for Queued { place, record } in &found.rows {
         for node in targets(tenure, record, copies) {
             let address = |node| tenure.address(node);
-            let Some(work) = notice::copy(tenure.cluster, record, &address) else { continue };
+            let Some(work) = notice::copy(record, &address) else { continue };
             if tenure.board.offer(node, WorkKey::Copy(record.chunk), work) {
                 metrics::counter!("cairn_meta_copies_offered_total").increment(1);
                 copies.insert((record.chunk, node), Copying { until: now + COPY, place: *place });

@@ -22,7 +22,7 @@ pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "sessions", Duration::from_secs(1));
     // The tenure began with a lease for each.
     let mut adopted = tenure.clock.boottime();
-    while turns.next().await {
+    while turns.next_of_any().await {
         let now = tenure.clock.boottime();
         if now.saturating_sub(adopted) >= ADOPT {
             turns.ended(adopt(&tenure).await);

@@ -250,8 +250,17 @@ impl Tenure {
 
     /// A chunk is in S3: its holders may evict it.
     pub fn announce_persisted(&self, record: &ChunkRecord) {
+        let place = self
+            .local()
+            .map_err(JobFault::from)
+            .and_then(|view| Ok(super::wire::place(&*view.store, self.cluster, record)?));
+        let place = place.unwrap_or_else(|error| {
+            // They hear of it when they next connect.
+            tracing::warn!(chunk = %record.chunk, %error, "its holders cannot be told that it is in S3");
+            None
+        });
         for replica in record.replicas.iter().filter(|r| record.is_holder(r.node)) {
-            if let Some(work) = super::notice::persisted(self.cluster, record) {
+            if let Some(work) = super::notice::persisted(record.chunk, place.clone()) {
                 self.board.notify(replica.node, work);
             }
         }

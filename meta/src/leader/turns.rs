@@ -6,6 +6,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::tenure::{JobFault, Tenure};
+use crate::keys::{self, loads};
+use crate::node::Node;
 
 /// The shortest time between two turns of a job: a busy cluster stirs all the time.
 const PACE: Duration = Duration::from_millis(20);
@@ -13,6 +15,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// A job's turns.
 pub struct Turns {
     job: &'static str,
+    node: Node,
     period: Duration,
     stop: CancellationToken,
     stirred: watch::Receiver<u64>,
@@ -23,11 +26,28 @@ impl Turns {
     /// The turns of `job`: the first at once, then one a `period` at least.
     #[must_use]
     pub fn new(tenure: &Tenure, job: &'static str, period: Duration) -> Self {
-        Self { job, period, stop: tenure.stop.clone(), stirred: tenure.stirred(), first: true }
+        let (node, stop, stirred) = (tenure.node.clone(), tenure.stop.clone(), tenure.stirred());
+        Self { job, node, period, stop, stirred, first: true }
     }
 
-    /// Waits for the next turn; false when the tenure is over.
+    /// Waits for the next turn; false when the tenure is over. While a dump is loaded there is none.
     pub async fn next(&mut self) -> bool {
+        while self.next_of_any().await {
+            if !self.is_loading() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What is loaded is no job's yet. What cannot be read is the turn's to tell.
+    fn is_loading(&self) -> bool {
+        let Ok(view) = self.node.read_local() else { return false };
+        matches!(keys::get::<loads::LoadRecord>(&*view.store, loads::KEY), Ok(Some(_)))
+    }
+
+    /// As [`Turns::next`], also while a dump is loaded: for what has nothing to do with the namespace.
+    pub async fn next_of_any(&mut self) -> bool {
         if std::mem::take(&mut self.first) {
             return !self.stop.is_cancelled();
         }

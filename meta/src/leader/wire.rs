@@ -3,18 +3,25 @@
 use cairn_proto::v1;
 use cairn_types::{ClusterId, NodeId};
 
-use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica};
-use crate::keys::packs;
+use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use crate::keys::packs::{self, PackRecord};
+use crate::keys::{self, RowFault};
+use crate::store::Rows;
 
-/// Where a chunk is in S3.
-#[must_use]
-pub fn place(cluster: ClusterId, place: &PackPlace) -> v1::PackPlace {
-    v1::PackPlace {
-        pack: place.pack.0,
-        key: packs::object_key(cluster, place.pack),
-        offset: place.offset,
-        length: place.length,
-    }
+/// Where a chunk is in S3, when it is there. The key is the pack's own: one that was loaded from a dump
+/// is another cluster's.
+///
+/// # Errors
+/// [`RowFault`] when the pack's row cannot be read.
+pub fn place(
+    rows: &dyn Rows,
+    cluster: ClusterId,
+    record: &ChunkRecord,
+) -> Result<Option<v1::PackPlace>, RowFault> {
+    let Some(place) = record.place else { return Ok(None) };
+    let pack: Option<PackRecord> = keys::get(rows, &packs::key(place.pack))?;
+    let key = pack.map_or_else(|| packs::object_key(cluster, place.pack), |pack| pack.key);
+    Ok(Some(v1::PackPlace { pack: place.pack.0, key, offset: place.offset, length: place.length }))
 }
 
 /// One replica; `address` is empty when the node is unknown.
@@ -29,11 +36,11 @@ pub fn replica(placed: &PlacedReplica, address: Option<String>) -> v1::Replica {
 }
 
 /// A chunk with its replicas' addresses: the set while it is open or sealing, the holders once
-/// it is sealed.
+/// it is sealed; and its [`place`].
 #[must_use]
 pub fn chunk(
-    cluster: ClusterId,
     record: &ChunkRecord,
+    place: Option<v1::PackPlace>,
     address: &dyn Fn(NodeId) -> Option<String>,
 ) -> v1::Chunk {
     let state = match record.state {
@@ -54,7 +61,7 @@ pub fn chunk(
         chain: record.sealed.as_ref().map_or(0, |s| s.chain.0),
         marks: marks.iter().map(v1::WriterMark::from).collect(),
         activation: Some(activation(record)),
-        place: record.place.as_ref().map(|p| place(cluster, p)),
+        place,
     }
 }
 

@@ -10,7 +10,7 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, lock, mkdir, mknod,
+    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir, mknod,
     mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server,
     session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
@@ -41,6 +41,7 @@ pub fn apply_within(
 ) -> Result<Reply, RowFault> {
     let mut state = State::begin(txn, index, entry.time, bounds)?;
     let reply = match &entry.command {
+        command if load::is_in_the_way(&state, command)? => Err(FsError::Loading),
         Command::Request { session, sequence, acknowledged_below, operation } => {
             request(&mut state, (*session, *sequence), *acknowledged_below, operation)?
         }
@@ -184,7 +185,21 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }
         | Command::AcceptLoss { .. } => execute_seal(state, command),
+        Command::BeginLoad { .. }
+        | Command::LoadFacts { .. }
+        | Command::EndLoad { .. }
+        | Command::DiscardLoad => execute_load(state, command),
         _ => execute_intent(state, command),
+    }
+}
+
+fn execute_load(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::BeginLoad { load, next, time } => load::begin(state, *load, next, *time),
+        Command::LoadFacts { load, first, facts } => load::facts(state, *load, *first, facts),
+        Command::EndLoad { load } => load::end(state, *load),
+        Command::DiscardLoad => load::discard(state),
+        _ => refuse(FsError::InvalidRequest),
     }
 }
 

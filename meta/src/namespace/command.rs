@@ -8,8 +8,10 @@ use cairn_types::{
 };
 
 use super::check::Finding;
+use super::facts::{Fact, Next};
 use super::operation::Operation;
 use crate::keys::contents::ContentId;
+use crate::keys::loads::LoadId;
 use crate::keys::servers::DirectoryId;
 
 /// Format byte of an encoded [`Entry`].
@@ -354,6 +356,35 @@ pub enum Command {
     /// Removes a bounded number of the unlinked files that all sessions have denied (see
     /// `holds::decidable`). Propose it until there are none.
     DecideUnlinked {},
+    /// Begins to load a dump into a namespace that holds nothing but its root. From here on clients
+    /// change nothing, until all of it is loaded or what was loaded is taken out again. Repeated for
+    /// the same dump it changes nothing. `NotEmpty`; `Loading` while another one is loaded.
+    BeginLoad {
+        /// Which dump.
+        load: LoadId,
+        /// The ids that the dumped state gave next: this one goes on beyond them.
+        next: Next,
+        /// The dumped state's time: this one's is no smaller from here on.
+        time: Timestamp,
+    },
+    /// The next facts of a dump that is being loaded. Those that are loaded already change nothing.
+    LoadFacts {
+        /// Which dump.
+        load: LoadId,
+        /// How many facts of it come before these.
+        first: u64,
+        /// In the order of the dump, [`FACTS_PER_ENTRY_MAX`](super::facts::FACTS_PER_ENTRY_MAX) at most;
+        /// `None` for a chunk that is left out.
+        facts: Vec<Option<Fact>>,
+    },
+    /// All facts of a dump are loaded: clients may change the namespace again.
+    EndLoad {
+        /// Which dump.
+        load: LoadId,
+    },
+    /// Takes a bounded number of rows out of what was loaded so far. Propose it until no load is
+    /// under way: `NotFound` says so.
+    DiscardLoad,
 }
 
 /// Answers of one [`Command::Deny`], at most.

@@ -30,7 +30,11 @@ impl Command {
             Command::Probe
             | Command::OpenHolder { .. }
             | Command::Deny { .. }
-            | Command::DecideUnlinked {} => SECOND,
+            | Command::DecideUnlinked {}
+            | Command::BeginLoad { .. }
+            | Command::LoadFacts { .. }
+            | Command::EndLoad { .. }
+            | Command::DiscardLoad => SECOND,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }

@@ -19,6 +19,7 @@ mod detach;
 mod disks;
 pub mod error;
 pub mod events;
+pub mod facts;
 pub mod holds;
 pub mod jobs;
 mod level;

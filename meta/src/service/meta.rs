@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, extents, fsck, list, lock, loss, members, mutate, nodes, pull, removal, report, seal, session,
-    split, stat, statfs, status, wait, watch, xattrs,
+    Context, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal, report,
+    seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 
@@ -76,6 +76,7 @@ impl Meta for MetaService {
     type ListStream = list::ListStream;
     type WatchStream = watch::WatchStream;
     type FsckStream = fsck::FsckStream;
+    type DumpStream = dump::DumpStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -195,6 +196,14 @@ impl Meta for MetaService {
 
     async fn fsck(&self, r: Request<v1::FsckRequest>) -> Answered<Self::FsckStream> {
         self.0.call("Fsck", r, async |ctx, m, _| fsck::fsck(&ctx, m).await).await
+    }
+
+    async fn dump(&self, r: Request<v1::DumpRequest>) -> Answered<Self::DumpStream> {
+        self.0.call("Dump", r, async |ctx, _, _| dump::dump(&ctx).await).await
+    }
+
+    async fn load(&self, r: Request<v1::LoadRequest>) -> Answered<v1::LoadReply> {
+        self.0.call("Load", r, async |ctx, m, d| load::load(&ctx, m, d).await).await
     }
 }
 

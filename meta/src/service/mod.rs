@@ -2,9 +2,11 @@
 
 pub mod call;
 mod decode;
+mod dump;
 mod extents;
 mod fsck;
 mod list;
+mod load;
 mod lock;
 mod loss;
 mod members;
@@ -100,7 +102,11 @@ impl Context {
         let cluster = self.cluster()?;
         let known = crate::leader::rows::nodes(rows).map_err(fault)?;
         let address = |node: NodeId| known.iter().find(|n| n.node == node).map(|n| n.address.clone());
-        Ok(records.map(|record| wire::chunk(cluster, record, &address)).collect())
+        let chunk = |record| {
+            let place = wire::place(rows, cluster, record).map_err(fault)?;
+            Ok(wire::chunk(record, place, &address))
+        };
+        records.map(chunk).collect()
     }
 }
 

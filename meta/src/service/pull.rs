@@ -13,7 +13,7 @@ use tonic::Status;
 use super::Context;
 use crate::keys::RowFault;
 use crate::leader::board::Next;
-use crate::leader::{Tenure, notice, rows};
+use crate::leader::{Tenure, notice, rows, wire};
 
 /// Pieces of work that wait in one stream, at most; the node's own pace does the rest.
 const STREAM_MAX: usize = 16;
@@ -90,7 +90,16 @@ async fn tell_all(tenure: &Arc<Tenure>, node: NodeId, sink: &Sink) -> Result<(),
     let mut after = ChunkId(0);
     loop {
         let Ok(view) = tenure.local() else { return Err(Ended) };
-        let read = move || rows::chunks_after(&*view.store, after, PAGE);
+        let cluster = tenure.cluster;
+        let read = move || {
+            let page = rows::chunks_after(&*view.store, after, PAGE)?;
+            let placed = page.into_iter().map(|record| {
+                let place =
+                    if record.is_holder(node) { wire::place(&*view.store, cluster, &record)? } else { None };
+                Ok((record, place))
+            });
+            placed.collect()
+        };
         let page: Result<Vec<_>, RowFault> = match tokio::task::spawn_blocking(read).await {
             Ok(page) => page,
             Err(_) => return Err(Ended),
@@ -103,9 +112,9 @@ async fn tell_all(tenure: &Arc<Tenure>, node: NodeId, sink: &Sink) -> Result<(),
             }
         };
         let Some(last) = page.last() else { return Ok(()) };
-        after = last.chunk;
-        for record in page.iter().filter(|r| r.is_holder(node)) {
-            let notices = [notice::sealed(record, node), notice::persisted(tenure.cluster, record)];
+        after = last.0.chunk;
+        for (record, place) in page.into_iter().filter(|(record, _)| record.is_holder(node)) {
+            let notices = [notice::sealed(&record, node), notice::persisted(record.chunk, place)];
             for work in notices.into_iter().flatten() {
                 send(tenure, sink, work).await?;
             }

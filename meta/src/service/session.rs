@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{HOLDS_PER_ANSWER_MAX, PROTOCOL_VERSION};
-use cairn_types::{Credentials, FsError, InodeId, LogIndex, Sequence, SessionId};
+use cairn_types::{Credentials, FeatureLevel, FsError, InodeId, LogIndex, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;

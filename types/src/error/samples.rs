@@ -73,7 +73,8 @@ impl FsError {
             E::Compacted { .. } => E::Locked { session: SessionId(1), owner: 300 },
             E::Locked { .. } => E::Deadlock,
             E::Deadlock => E::TooManyLocks,
-            E::TooManyLocks => return None,
+            E::TooManyLocks => E::Loading,
+            E::Loading => return None,
         })
     }
 }

@@ -166,6 +166,13 @@ impl Meta for FakeMeta {
     async fn fsck(&self, _: Request<v1::FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
         unserved()
     }
+    type DumpStream = Pin<Box<dyn Stream<Item = Result<v1::DumpBatch, Status>> + Send>>;
+    async fn dump(&self, _: Request<v1::DumpRequest>) -> Result<Response<Self::DumpStream>, Status> {
+        unserved()
+    }
+    async fn load(&self, _: Request<v1::LoadRequest>) -> Result<Response<v1::LoadReply>, Status> {
+        unserved()
+    }
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchBatch, Status>> + Send>>;
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         unserved()

@@ -66,7 +66,7 @@ pub async fn seal(tenure: &Tenure, chunk: ChunkId) -> Outcome {
 /// Fences every replica that can be reached; returns soon after the answers suffice.
 pub(super) async fn fence(tenure: &Tenure, record: &ChunkRecord) -> Vec<Answer> {
     let address = |node| tenure.address(node);
-    let wire_record = wire::chunk(tenure.cluster, record, &address);
+    let wire_record = wire::chunk(record, None, &address);
     let mut fences = FuturesUnordered::new();
     for replica in &record.replicas {
         let Some(address) = tenure.address(replica.node) else { continue };
@@ -156,7 +156,7 @@ async fn extend(
         length: end.length,
         chain: end.chain.0,
         sources,
-        record: Some(wire::chunk(tenure.cluster, record, &address)),
+        record: Some(wire::chunk(record, None, &address)),
     };
     let extends = nodes.iter().filter_map(|node| tenure.address(*node).map(|a| (*node, a)));
     let mut running: FuturesUnordered<_> = extends

@@ -11,6 +11,7 @@ pub(super) mod import;
 pub(super) mod intent;
 pub(super) mod level;
 pub(super) mod link;
+pub(super) mod load;
 pub(super) mod lock;
 pub(super) mod mkdir;
 pub(super) mod mknod;

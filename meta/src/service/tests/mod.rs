@@ -2,6 +2,7 @@
 
 mod cut;
 mod data_node;
+mod dump;
 mod faults;
 mod fsck;
 mod group;

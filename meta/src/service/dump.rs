@@ -1,0 +1,151 @@
+//! `Dump`: the namespace at one point in time, streamed as it is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::{FsError, LogIndex};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::Context;
+use crate::dump::{DumpLines, Header};
+use crate::keys::{self, RowFault, loads};
+use crate::namespace::facts::Facts;
+use crate::node::{Consistency, ReadView};
+use crate::store::Rows;
+
+/// How long a client may leave lines waiting: it may write them to a slow place.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Messages that wait for a slow client, at most.
+const MESSAGES_MAX: usize = 4;
+/// Rows that are read at once: of the longest, a few megabytes.
+const ROWS_AT_ONCE: usize = 64;
+/// Bytes in a message, unless one step brings more.
+const MESSAGE_BYTES: usize = 256 << 10;
+
+/// The stream of a dump.
+pub type DumpStream = ReceiverStream<Result<v1::DumpBatch, Status>>;
+
+/// Begins a dump. There is one, or one check, at a time on a server.
+pub async fn dump(ctx: &Arc<Context>) -> Result<DumpStream, WireError> {
+    let permit = ctx.checking.clone().try_acquire_owned().map_err(|_| ServiceError::Overloaded)?;
+    let view = ctx.node.read(Consistency::Linearizable).await?;
+    let loading: Option<loads::LoadRecord> = keys::get(&*view.store, loads::KEY).map_err(super::fault)?;
+    if loading.is_some() {
+        return Err(FsError::Loading.into());
+    }
+    let (sink, messages) = mpsc::channel(MESSAGES_MAX);
+    let run = Run {
+        context: Arc::clone(ctx),
+        applied: view.applied,
+        work: Some((Work::begin(&view).map_err(super::fault)?, view)),
+        sink,
+        _permit: permit,
+    };
+    tokio::spawn(run.run());
+    Ok(ReceiverStream::new(messages))
+}
+
+/// What is read, and what is written of it.
+struct Work {
+    facts: Facts,
+    lines: Option<DumpLines>,
+    written: Vec<u8>,
+}
+
+impl Work {
+    fn begin(view: &ReadView) -> Result<Self, RowFault> {
+        let header = Header::of(&*view.store, view.applied)?;
+        let (mut lines, mut written) = (DumpLines::new(), Vec::new());
+        lines.header(&header, &mut written);
+        Ok(Self { facts: Facts::new(), lines: Some(lines), written })
+    }
+
+    /// Fills a message; true at the end.
+    fn fill(&mut self, rows: &dyn Rows) -> Result<bool, RowFault> {
+        while self.written.len() < MESSAGE_BYTES {
+            if self.facts.table().is_none() {
+                if let Some(lines) = self.lines.take() {
+                    lines.end(&mut self.written);
+                }
+                return Ok(true);
+            }
+            let facts = self.facts.step(rows, ROWS_AT_ONCE)?;
+            for fact in &facts {
+                if let Some(lines) = &mut self.lines {
+                    lines.fact(fact, &mut self.written);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A dump that is under way.
+struct Run {
+    context: Arc<Context>,
+    applied: LogIndex,
+    /// Away while a step is read on another thread.
+    work: Option<(Work, ReadView)>,
+    sink: mpsc::Sender<Result<v1::DumpBatch, Status>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why a dump ended early.
+enum Ended {
+    /// The client has gone.
+    Alone,
+    /// It cannot go on.
+    Failed(Status),
+}
+
+impl Run {
+    async fn run(mut self) {
+        match self.all().await {
+            Ok(()) | Err(Ended::Alone) => {}
+            Err(Ended::Failed(status)) => drop(self.sink.send_timeout(Err(status), PATIENCE).await),
+        }
+    }
+
+    async fn all(&mut self) -> Result<(), Ended> {
+        loop {
+            let began = self.context.clock.boottime();
+            let done = self.step().await?;
+            let took = self.context.clock.boottime().saturating_sub(began);
+            self.tell(done).await?;
+            if done {
+                return Ok(());
+            }
+            // As long as the step took: clients get the other half of the time.
+            tokio::time::sleep(took).await;
+        }
+    }
+
+    /// Reads some rows, on a thread that may block.
+    async fn step(&mut self) -> Result<bool, Ended> {
+        let internal = || Ended::Failed(ServiceError::Internal.into());
+        let (mut work, view) = self.work.take().ok_or_else(internal)?;
+        let read = tokio::task::spawn_blocking(move || {
+            let done = work.fill(&*view.store);
+            (work, view, done)
+        });
+        let (work, view, done) = read.await.map_err(|_| internal())?;
+        self.work = Some((work, view));
+        done.map_err(|fault| Ended::Failed(super::fault(fault).into()))
+    }
+
+    async fn tell(&mut self, done: bool) -> Result<(), Ended> {
+        let Some((work, _)) = self.work.as_mut() else { return Err(Ended::Alone) };
+        let message = v1::DumpBatch {
+            lines: std::mem::take(&mut work.written).into(),
+            rows: work.facts.rows(),
+            phase: work.facts.table().map_or("done", |table| table.name()).to_owned(),
+            log_index: self.applied.0,
+            done,
+        };
+        // Who takes nothing is as good as gone: the state is not kept for it.
+        self.sink.send_timeout(Ok(message), PATIENCE).await.map_err(|_| Ended::Alone)
+    }
+}
