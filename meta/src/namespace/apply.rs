@@ -10,9 +10,9 @@ use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir, mknod,
-    mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal, server,
-    session, set_attr, set_policy, symlink, transact, unlink, xattr,
+    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir,
+    mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal,
+    server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};

@@ -125,6 +125,9 @@ impl Precondition {
 impl Finding {
     fn needs(&self) -> FeatureLevel {
         match self {
+            Finding::ForgottenOrphan { .. } | Finding::WrongDenial { .. } | Finding::StrayHold { .. } => {
+                SECOND
+            }
             Finding::Undecodable { .. }
             | Finding::NoRoot { .. }
             | Finding::NoPlace { .. }

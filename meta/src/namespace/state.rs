@@ -70,7 +70,17 @@ impl<'t, 'a> State<'t, 'a> {
         let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
-        Ok(Self { txn, cluster, index, bounds, caller: None, claim: None, events: Vec::new(), last_way: None, stored })
+        Ok(Self {
+            txn,
+            cluster,
+            index,
+            bounds,
+            caller: None,
+            claim: None,
+            events: Vec::new(),
+            last_way: None,
+            stored,
+        })
     }
 
     /// Keeps what the entry did.

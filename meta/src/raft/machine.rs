@@ -219,7 +219,9 @@ impl StateMachine {
         let begun = self.clock.boottime();
         let entries = batch.len();
         let state = self.state();
-        let rows = Remembered::new(state.store(), &mut self.recent);
+        // An error on the way stops the server: then it need not come back.
+        let mut recent = self.recent.take();
+        let rows = Remembered::new(state.store(), &mut recent);
         let mut txn = Txn::continuing(&rows, self.digest.digest);
         let mut marks = Vec::new();
         let mut raised = false;
@@ -256,7 +258,8 @@ impl StateMachine {
         state::write_applied(&mut rows, &AppliedRecord::new(self.applied.as_ref(), &self.members));
         digest::write(&mut rows, &self.digest);
         let changes = rows.changes().len();
-        rows.changes().iter().for_each(|change| self.recent.note(change));
+        rows.changes().iter().for_each(|change| recent.note(change));
+        self.recent = recent;
         state.store().write(rows)?;
         if !marks.is_empty() {
             self.marks.send_modify(|known| marks.into_iter().for_each(|mark| known.push(mark)));

@@ -7,6 +7,7 @@ use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::contents::{self, ContentRow, DetachedRow};
 use crate::keys::counters::{self, ContentCounter, Counts, Trees};
 use crate::keys::extents::{self, ExtentRow};
+use crate::keys::holds::Hold;
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::loads::{self, LoadId, LoadRecord};
@@ -298,7 +299,13 @@ fn put_mount(state: &mut State<'_, '_>, fact: &Fact) {
 
 fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault> {
     match fact.clone() {
-        Fact::Orphan { inode } => state.put(orphans::key(inode.ino), &Orphan { inode }),
+        Fact::Orphan { inode } if inode.is_file() => {
+            // Some session may have had it open where it was dumped; here nobody has, which decides on it.
+            state.mark(Table::Holds, Hold::Undecided(state.index, inode.ino).key());
+            let since = Some(state.index);
+            state.put(orphans::key(inode.ino), &Orphan { inode, since });
+        }
+        Fact::Orphan { inode } => state.put(orphans::key(inode.ino), &Orphan { inode, since: None }),
         Fact::Tree { parent, name, inode, removed_ns, purged, height } => {
             let place = Place { parent, name };
             let tree = RemovedTree { place, removed: removed_ns, purged, height, inode };
