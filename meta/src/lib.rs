@@ -1,5 +1,10 @@
 //! The CairnFS metadata server: one Raft group over RocksDB.
 
+// The reference model is the tests' in meta/tests, which name this crate from outside; simulations within
+// it use the same.
+#[cfg(test)]
+extern crate self as cairn_meta;
+
 pub mod config;
 pub mod dump;
 pub mod http;

@@ -15,7 +15,9 @@ use cairn_meta::namespace::operation::XattrMode;
 use cairn_meta::namespace::{Command, Operation, Target};
 use cairn_meta::node::{Node, Settings, Started};
 use cairn_meta::raft::machine::Pace;
-use cairn_types::{LogIndex, NodeId, Policy, Random, Sequence, SessionId, SystemClock, SystemRandom};
+use cairn_types::{
+    FeatureLevels, LogIndex, NodeId, Policy, Random, Sequence, SessionId, SystemClock, SystemRandom,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -52,6 +54,7 @@ async fn start(root: &Path, id: u64, addresses: &BTreeMap<u64, SocketAddr>, list
         heartbeat_ms: 250,
         election_ms: (1500, 3000),
         memory_bytes: MEMORY_BYTES,
+        levels: FeatureLevels::default(),
         compare_every: Duration::from_secs(1),
         pace: Pace { flush_entries: 200_000, flush_bytes: 32 << 20, keep_entries: 10 },
     };

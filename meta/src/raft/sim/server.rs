@@ -40,7 +40,7 @@ pub async fn run(hub: &Arc<Hub>, life: &Arc<Life>, slot: Slot) -> io::Result<()>
         Ok(Box::new(Shared(store)) as Box<dyn crate::store::DurableStore>)
     };
     let state = StateDir::of(slot.dir.join("state"), Arc::new(open));
-    let machine = StateMachine::open(state, snapshots, mark.clone(), clock, PACE)?;
+    let machine = StateMachine::open(state, snapshots, mark.clone(), clock, PACE, FeatureLevels::default())?;
     let view = machine.view();
     let applied = view.current.get().map(|state| state.applied()).transpose().map_err(in_state)?;
     let applied = applied.and_then(|record| record.applied);

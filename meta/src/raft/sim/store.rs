@@ -9,7 +9,7 @@ use super::lie::Lie;
 use super::life::{Dead, Forgets, Life, Point};
 use crate::raft::record;
 use crate::store::{
-    Change, DurableStore, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault, Table, Visitor,
+    Change, DurableStore, Figures, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault, Table, Visitor,
     WriteBatch,
 };
 
@@ -153,6 +153,10 @@ impl DurableStore for ForgetfulStore {
         });
         done.map_err(gone)?
     }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
 }
 
 /// [`StateDir`](crate::raft::state::StateDir) owns its stores; a life knows them as well.
@@ -193,5 +197,9 @@ impl DurableStore for Shared {
 
     fn checkpoint(&self, dir: &Path) -> Result<(), StoreFault> {
         self.0.checkpoint(dir)
+    }
+
+    fn figures(&self) -> Figures {
+        self.0.figures()
     }
 }
