@@ -1,8 +1,7 @@
 //! A hundred thousand random operations a run, each history from a seed of its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use cairn_meta::store::MemoryStore;
+use cairn_types::{Clock, SystemClock};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -37,9 +36,7 @@ fn history_of(seed: u64) -> Vec<Step> {
 /// The first seed: CAIRN_SEED, else one from the time.
 fn first_seed() -> u64 {
     let named = std::env::var("CAIRN_SEED").ok().and_then(|text| text.parse().ok());
-    #[allow(clippy::disallowed_methods, reason = "a seed that no run has had; it is printed")]
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    named.unwrap_or_else(now)
+    named.unwrap_or_else(|| SystemClock.wall().0.unsigned_abs())
 }
 
 /// Replies, the tree, the content and the invariants are the model's; entries in batches give the same.

@@ -140,7 +140,7 @@ impl Client {
     /// After a word that was no answer.
     async fn elsewhere(&mut self, leader: Option<u64>) {
         let servers = self.hub.all_running();
-        let (pause, nth) = self.hub.world.roll(|dice| (dice.micros(5_000, 150_000), dice.next() as usize));
+        let (pause, nth) = self.hub.world.roll(|dice| (dice.micros(5_000, 150_000), dice.word() as usize));
         let any = (!servers.is_empty()).then(|| servers[nth % servers.len()].0);
         self.leader = leader.or(any).unwrap_or(self.leader);
         sleep(pause).await;

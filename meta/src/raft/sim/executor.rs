@@ -5,7 +5,7 @@
 //! group at once, wherever they are, as the end of a process does.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -53,9 +53,10 @@ struct Inside {
     story: Vec<String>,
 }
 
-/// Tasks that can go on.
+/// Tasks that can go on. A set, since the order in which tokio's channels wake those who wait is not the
+/// same each time.
 #[derive(Default)]
-struct Ready(Mutex<Vec<u64>>);
+struct Ready(Mutex<BTreeSet<u64>>);
 
 struct Awake {
     task: u64,
@@ -64,10 +65,7 @@ struct Awake {
 
 impl Wake for Awake {
     fn wake(self: Arc<Self>) {
-        let mut ready = self.ready.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !ready.contains(&self.task) {
-            ready.push(self.task);
-        }
+        self.ready.0.lock().unwrap_or_else(PoisonError::into_inner).insert(self.task);
     }
 }
 
@@ -124,10 +122,9 @@ impl World {
         inside.story.push(line);
     }
 
-    /// What happened, the last `lines` of it.
-    pub fn story(&self, lines: usize) -> String {
-        let inside = self.inside();
-        inside.story[inside.story.len().saturating_sub(lines)..].join("\n")
+    /// What happened.
+    pub fn story(&self) -> Vec<String> {
+        self.inside().story.clone()
     }
 
     /// A hash of which task went on when, and of all that was told.
@@ -217,7 +214,9 @@ impl World {
             return None;
         }
         let nth = self.roll(|dice| dice.below(ready.len() as u64)) as usize;
-        Some(ready.remove(nth))
+        let task = ready.iter().nth(nth).copied()?;
+        ready.remove(&task);
+        Some(task)
     }
 
     fn poll(&self, task: u64) {

@@ -117,7 +117,7 @@ async fn another_leader(hub: Arc<Hub>) {
 pub async fn run(hub: Arc<Hub>, time: Duration, swaps: u64) {
     let (end, mut swaps) = (hub.world.now() + time, swaps);
     while hub.world.now() < end {
-        sleep(hub.world.roll(|dice| dice.micros(20_000, 700_000))).await;
+        sleep(hub.world.roll(|dice| dice.micros(20_000, 1_000_000))).await;
         let next = Arc::clone(&hub);
         match hub.world.roll(|dice| dice.below(100)) {
             0..50 => light(&hub),

@@ -4,6 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Select2;
@@ -24,6 +25,9 @@ use crate::raft::record::{
 use crate::raft::snapshot::{Directory, Snapshot, SnapshotData};
 use crate::raft::snapshot_wire;
 use crate::raft::types::{TypeConfig, Vote};
+
+/// A snapshot may take minutes, but not in silence: the real network probes its connections.
+const SILENT_MAX: Duration = Duration::from_secs(4);
 
 /// The network as one server sees it.
 pub struct Network {
@@ -72,7 +76,8 @@ impl Peer {
         A: Send + 'static,
         F: Future<Output = Option<A>> + Send + 'static,
     {
-        match self.hub.ask((self.from, self.to), option.soft_ttl(), serve).await {
+        let limit = option.soft_ttl().min(SILENT_MAX);
+        match self.hub.ask((self.from, self.to), limit, serve).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(RPCError::Network(NetworkError::new(&Stopped))),
             Err(silence) => Err(self.silent(action, option, silence)),

@@ -24,21 +24,22 @@ const CLIENTS: u64 = 3;
 const REST: Duration = Duration::from_secs(120);
 
 /// What a run was.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Report {
     /// A hash of all that happened, in its order.
     pub trace: u64,
+    pub story: Vec<String>,
     pub entries: u64,
     pub acknowledged: u64,
     pub reads: u64,
     pub counts: Counts,
 }
 
-/// What a run found, and its last moments.
+/// What a run found, and how it came to it.
 #[derive(Debug)]
 pub struct Found {
     pub faults: Vec<String>,
-    pub story: String,
+    pub story: Vec<String>,
 }
 
 /// The servers come to hold the same, all that the leader has.
@@ -115,7 +116,7 @@ async fn live(hub: Arc<Hub>) -> Result<Report, String> {
     let entries = check::replay(&hub.ledger, state.store())?;
     let pages = hub.ledger.pages();
     let (acknowledged, reads) = (pages.acknowledged.len() as u64, pages.seen.len() as u64);
-    Ok(Report { trace: 0, entries, acknowledged, reads, counts: pages.counts })
+    Ok(Report { trace: 0, story: Vec::new(), entries, acknowledged, reads, counts: pages.counts })
 }
 
 /// Runs the seed, with a fault planted if there is a `lie`.
@@ -142,7 +143,9 @@ pub fn run(seed: u64, lie: Option<Lie>) -> Result<Report, Found> {
         }
     };
     match report {
-        Some(report) if faults.is_empty() => Ok(Report { trace: world.trace(), ..report }),
-        _ => Err(Found { faults, story: world.story(60) }),
+        Some(report) if faults.is_empty() => {
+            Ok(Report { trace: world.trace(), story: world.story(), ..report })
+        }
+        _ => Err(Found { faults, story: world.story() }),
     }
 }

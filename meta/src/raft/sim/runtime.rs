@@ -219,7 +219,7 @@ impl AsyncRuntime for Runtime {
 
     fn thread_rng() -> StdRng {
         let seed = executor::current()
-            .map_or_else(|| SystemRandom.next_u64(), |world| world.roll(super::dice::Dice::next));
+            .map_or_else(|| SystemRandom.next_u64(), |world| world.roll(super::dice::Dice::word));
         StdRng::seed_from_u64(seed)
     }
 
