@@ -191,9 +191,7 @@ fn a_session_holds_so_many_and_denies_nothing_beyond_and_its_end_lets_all_go_in_
         d.unlink(&format!("/{n}"));
     }
     let denial = |d: &Driver| keys::get::<Denial>(&d.store, &holds::denial_key(one)).unwrap().unwrap();
-    let mut number = 0;
-    for some in inos[..4096].chunks(256) {
-        number += 1;
+    for (number, some) in (1..).zip(inos[..4096].chunks(256)) {
         let since = keys::get::<Orphan>(&d.store, &orphans::key(some[255])).unwrap().unwrap().since;
         let (held, released, upto) = (some.to_vec(), vec![], since.unwrap());
         d.ok(Command::Deny { answers: vec![HoldAnswer { session: one, number, upto, held, released }] });

@@ -4,8 +4,8 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cairn_sdk::types::{FsError, InodeId};
-use cairn_sdk::{At, Client, LockMode, RenameMode};
+use cairn_sdk::types::{FsError, InodeId, LockMode};
+use cairn_sdk::{At, Client, RenameMode};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually, run};
 
 /// A short lease, so that a dead holder is soon none.
