@@ -236,7 +236,6 @@ impl Opening {
     /// that is open already. `None`: it may be gone; look again.
     pub(crate) fn found(&self, inode: &Inode, known_at: LogIndex) -> Option<OpenFile> {
         let mut table = self.files.table();
-        let known_at = known_at.max(self.known_at);
         let named = inode.nlink > 0 && known_at >= table.denied;
         if !named && !table.open.contains_key(&inode.ino) {
             return None;

@@ -4,8 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cairn_sdk::types::LockMode;
-use cairn_sdk::types::{FsError, InodeId};
+use cairn_sdk::types::{FsError, InodeId, LockMode};
 use cairn_sdk::{At, Client, RenameMode};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually, run};
 
