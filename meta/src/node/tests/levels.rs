@@ -77,6 +77,17 @@ async fn a_new_group_is_at_the_newest_level_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_cluster_has_its_level_before_it_has_a_name() {
+    let mut group = Group::new(1, Pace::default()).await;
+    let node = group.node(NodeId(1));
+    timeout(LONG, node.cluster().wait_for(Option::is_some)).await.unwrap().unwrap();
+    assert_eq!(node.level(), FEATURE_LEVEL);
+    assert_eq!(probe(&group.leader().await).await, Ok(()));
+    drop(node);
+    group.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_old_server_cannot_apply_is_refused_until_all_are_upgraded() {
     let mut group = Group::of_builds(&[1, 2], Pace::default()).await;
     let leader = group.leader().await;
