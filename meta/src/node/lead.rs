@@ -6,7 +6,7 @@ use cairn_types::{ClusterId, NodeId, Policy, Random};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, Node, NodeError, Term};
+use super::{Metrics, Node, NodeError, Term, level};
 use crate::namespace::Command;
 use crate::raft::Raft;
 use crate::raft::engine::{ServerState, WatchReceiver};
@@ -60,6 +60,10 @@ pub async fn name_cluster(node: Node, policy: Policy, random: &dyn Random, stop:
         }
         let leads = leadership.borrow_and_update().is_some();
         if leads {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = level::raise_before_naming(&node) => {}
+            }
             let id = ClusterId(random.next_id());
             let named = node.propose_internal(Command::InitCluster { cluster: id, policy }, NAMING).await;
             match named {

@@ -57,7 +57,24 @@ pub async fn raise_levels(node: Node, told: watch::Sender<Told>, stop: Cancellat
     }
 }
 
+/// As the leader of a group that has no name yet, raises the level as far as all members go: who meets a
+/// new cluster, all of whose servers are of one build, meets it at the level of that build.
+pub async fn raise_before_naming(node: &Node) {
+    let (asked, answers) = ask(node).await;
+    raise(node, &asked, &answers).await;
+}
+
 async fn round(node: &Node, told: &watch::Sender<Told>) {
+    let (asked, answers) = ask(node).await;
+    told.send_modify(|known| {
+        known.retain(|id, _| asked.contains_key(id));
+        known.extend(asked.keys().copied().zip(&answers).filter_map(|(id, answer)| Some((id, (*answer)?))));
+    });
+    raise(node, &asked, &answers).await;
+}
+
+/// All members, and what each of them told, in the same order.
+async fn ask(node: &Node) -> (Members, Vec<Option<FeatureLevels>>) {
     let asked = members(&node.metrics());
     let answers = asked.iter().map(|(id, address)| async move {
         match *id == node.id().0 {
@@ -66,16 +83,17 @@ async fn round(node: &Node, told: &watch::Sender<Told>) {
         }
     });
     let answers = futures::future::join_all(answers).await;
-    told.send_modify(|known| {
-        known.retain(|id, _| asked.contains_key(id));
-        known.extend(asked.keys().copied().zip(&answers).filter_map(|(id, answer)| Some((id, (*answer)?))));
-    });
-    let Some(to) = common(&answers).filter(|to| *to > node.level()) else { return };
-    // Whoever is being added was told the level that there is: it is raised in the next round.
-    let Ok(_leveling) = node.shared.leveling.try_acquire() else { return };
-    if members(&node.metrics()) != asked {
+    (asked, answers)
+}
+
+async fn raise(node: &Node, asked: &Members, answers: &[Option<FeatureLevels>]) {
+    let reaches = || common(answers).filter(|to| *to > node.level());
+    if reaches().is_none() {
         return;
     }
+    // Whoever is being added meanwhile was told the level that there is.
+    let Ok(_leveling) = node.shared.leveling.acquire().await else { return };
+    let Some(to) = reaches().filter(|_| members(&node.metrics()) == *asked) else { return };
     match node.propose_internal(Command::RaiseLevel { to }, ENTRY).await {
         Ok((index, Ok(_))) => tracing::info!(level = to.0, index = index.0, "the feature level is raised"),
         other => tracing::info!(?other, level = to.0, "the feature level was not raised yet"),

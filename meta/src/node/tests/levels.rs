@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cairn_types::{FEATURE_LEVEL, FeatureLevel, FeatureLevels, LogIndex, NodeId, SystemClock, SystemRandom};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::{DEADLINE, Group, LONG, open_session, propose};
@@ -73,6 +72,17 @@ async fn a_new_group_is_at_the_newest_level_soon() {
     assert_eq!(status.level, FEATURE_LEVEL);
     assert!(status.members.iter().all(|m| m.levels == Some(FeatureLevels::default())), "{status:?}");
     drop(leader);
+    group.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_cluster_has_its_level_before_it_has_a_name() {
+    let mut group = Group::new(1, Pace::default()).await;
+    let node = group.node(NodeId(1));
+    timeout(LONG, node.cluster().wait_for(Option::is_some)).await.unwrap().unwrap();
+    assert_eq!(node.level(), FEATURE_LEVEL);
+    assert_eq!(probe(&group.leader().await).await, Ok(()));
+    drop(node);
     group.stop_all().await;
 }
 
@@ -189,28 +199,23 @@ async fn a_member_that_comes_back_older_stops_at_the_entry_that_raised_the_level
     let (index, _) = propose(&leader, "a").await;
     group.applied_everywhere(index).await;
     drop(leader);
-    // Upgraded, it tells the next level, and is an older build again before it has heard of the raise.
-    group.upgrade(NodeId(1)).await;
-    at(&group.leader().await, SECOND).await;
-    let away = group.addresses.keys().copied().find(|id| *id != NodeId(1)).unwrap();
-    at(&group.node(away), SECOND).await;
     group.stop(NodeId(1)).await;
-    group.old.insert(NodeId(1));
-    let listener = TcpListener::bind(group.addresses[&NodeId(1)]).await.unwrap();
-    // It is refused at its start, or when it comes to the entry: which one depends on how far it was.
-    let settings = group.settings(NodeId(1));
-    match Started::start(settings, Arc::new(SystemClock), Arc::new(SystemRandom)).await {
-        Err(error) => assert!(matches!(error, StartError::Level(_)), "{error:?}"),
-        Ok(mut started) => {
-            let fault = timeout(LONG, started.fault()).await.expect("it finds out");
-            assert!(matches!(fault, StartError::Level(_)), "{fault:?}");
-            timeout(LONG, started.node.failed()).await.expect("it applies nothing any more");
-            started.stop().await;
-        }
-    }
+    // As if the raise had been decided by what a newer build told in its place.
     let leader = group.leader().await;
+    leader.propose(Command::RaiseLevel { to: SECOND }, DEADLINE).await.unwrap().1.unwrap();
+    group.restart(NodeId(1)).await;
+    let member = group.running.get_mut(&NodeId(1)).unwrap();
+    let fault = timeout(LONG, member.started.fault()).await.expect("it comes to the entry");
+    assert!(matches!(fault, StartError::Level(f) if f.level == SECOND && f.levels == old()), "{fault:?}");
+    timeout(LONG, member.started.node.failed()).await.expect("it applies nothing any more");
     propose(&leader, "b").await;
-    drop((leader, listener));
+    group.stop(NodeId(1)).await;
+    // The right build goes on from there.
+    group.upgrade_stopped(NodeId(1)).await;
+    let (index, _) = propose(&leader, "c").await;
+    group.applied_everywhere(index).await;
+    assert_eq!(group.node(NodeId(1)).level(), SECOND);
+    drop(leader);
     group.stop_all().await;
 }
 
