@@ -82,7 +82,7 @@ pub fn begin(state: &mut State<'_, '_>, load: LoadId, next: &Next, time: Timesta
     let counts = state.cluster.counts;
     go_beyond(state, next)?;
     state.cluster.time = state.cluster.time.max(time);
-    put_record(state, &LoadRecord { load, loaded: 0, discarding: false, root, counts });
+    put_record(state, &LoadRecord { load, loaded: 0, discarding: false, root, counts, last: Vec::new() });
     Ok(Answer::default())
 }
 
@@ -139,24 +139,30 @@ pub fn discard(state: &mut State<'_, '_>) -> Outcome<Answer> {
     let Some(mut record) = under_way(state)? else { return refuse(FsError::NotFound) };
     record.discarding = true;
     let roots = [(Table::Nodes, nodes::key(InodeId(0), b"")), (Table::Places, places::key(InodeId::ROOT))];
+    let (first, after) = match record.last.split_first() {
+        Some((table, key)) => (usize::from(*table), [key, &[0]].concat()),
+        None => (0, Vec::new()),
+    };
     let mut left = DISCARDED_AT_ONCE;
-    for table in LOADED {
+    for (at, table) in (0u8..).zip(LOADED).skip(first) {
+        let from = if usize::from(at) == first { after.clone() } else { Vec::new() };
+        for (key, value) in state.txn.scan(table, &KeyRange { from, until: None }, left)? {
+            left -= 1;
+            record.last = [&[at], key.as_slice()].concat();
+            if roots.iter().any(|(of, root)| *of == table && *root == key) {
+                continue;
+            }
+            if table == Table::Trees {
+                let tree = RemovedTree::from_bytes(&key, &value)?;
+                count_tree(state, |trees| Trees {
+                    pending: trees.pending.saturating_sub(1),
+                    purged: trees.purged.saturating_sub(tree.purged),
+                })?;
+            }
+            state.delete(table, key);
+        }
         if left == 0 {
             break;
-        }
-        for (key, value) in state.txn.scan(table, &KeyRange::default(), left + 1)? {
-            let is_root = roots.iter().any(|(of, root)| *of == table && *root == key);
-            if !is_root && left > 0 {
-                if table == Table::Trees {
-                    let tree = RemovedTree::from_bytes(&key, &value)?;
-                    count_tree(state, |trees| Trees {
-                        pending: trees.pending.saturating_sub(1),
-                        purged: trees.purged.saturating_sub(tree.purged),
-                    })?;
-                }
-                state.delete(table, key);
-                left -= 1;
-            }
         }
     }
     if left == 0 {
