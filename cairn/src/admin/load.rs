@@ -278,3 +278,26 @@ async fn discard(client: &Client, json: bool) -> Result<(), CliError> {
     }
     line(format!("{} facts are taken out again: the namespace is empty", state.loaded))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_refused_before_the_dump_is_read() {
+        let id = LoadId { cluster: Default::default(), log_index: Default::default(), facts: 1, crc32c: 2 };
+        let state = LoadState { load: None, loaded: 0, discarding: false, empty: true };
+        let refused =
+            |state| refuse_what_is_there("f", state).map_err(|error| (error.code(), error.to_string()));
+        assert_eq!(refused(state), Ok(()));
+        assert_eq!(
+            refused(LoadState { load: Some(id), empty: false, ..state }),
+            Ok(()),
+            "it is gone on with"
+        );
+        let (code, text) = refused(LoadState { empty: false, ..state }).unwrap_err();
+        assert!(code == 1 && text.contains("not empty") && text.ends_with("nothing is changed"), "{text}");
+        let (code, text) = refused(LoadState { load: Some(id), discarding: true, ..state }).unwrap_err();
+        assert!(code == 1 && text.contains("--discard"), "{text}");
+    }
+}

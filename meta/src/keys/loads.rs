@@ -36,6 +36,9 @@ pub struct LoadRecord {
     pub root: Inode,
     /// The counts as they were before.
     pub counts: Counts,
+    /// The row that was taken out last: its table's place among those of a load, a byte, and its key.
+    /// The next step need not pass what is gone.
+    pub last: Vec<u8>,
 }
 
 impl Record for LoadRecord {

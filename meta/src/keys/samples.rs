@@ -229,7 +229,14 @@ pub fn load_id() -> LoadId {
 
 pub fn load() -> LoadRecord {
     let root = Inode { ino: InodeId(1), kind: FileKind::Directory, nlink: 2, tail: None, ..inode() };
-    LoadRecord { load: load_id(), loaded: 400, discarding: true, root, counts: cluster().counts }
+    LoadRecord {
+        load: load_id(),
+        loaded: 400,
+        discarding: true,
+        root,
+        counts: cluster().counts,
+        last: vec![19, 7],
+    }
 }
 
 pub fn next() -> Next {

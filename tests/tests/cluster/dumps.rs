@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_sdk::types::{DeviceNumber, FileKind, FsError, Policy};
-use cairn_sdk::{Client, ListingOptions, RenameMode, XattrMode};
+use cairn_sdk::{Client, ListingOptions, LoadId, RenameMode, XattrMode};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, UnderStore, eventually, run};
 use cairn_tests::s3_server::Bucket;
 use serde_json::Value;
@@ -162,6 +162,60 @@ async fn what_was_never_persisted_is_told_and_refused_unless_its_loss_is_accepte
     assert!(content(&client, "/kept-nowhere").await.is_err(), "no zeros in place of what is lost");
     let checked = cairn(&second, &["admin", "fsck"]).await;
     assert_eq!(checked.code, 0, "an accepted loss is no damage: {}", checked.text());
+    client.close().await.unwrap();
+}
+
+/// Which dump it is, as its first and last line say.
+fn id_of(dump: &str) -> LoadId {
+    let line = |text: Option<&str>| serde_json::from_str::<Value>(text.unwrap()).unwrap();
+    let (header, end) = (line(dump.lines().next()), line(dump.lines().last()));
+    LoadId {
+        cluster: header["cluster"].as_str().unwrap().parse().unwrap(),
+        log_index: header["log_index"].as_u64().unwrap().into(),
+        facts: end["facts"].as_u64().unwrap(),
+        crc32c: u32::try_from(end["crc32c"].as_u64().unwrap()).unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_broke_off_keeps_clients_out_until_it_is_discarded_or_gone_on_with() {
+    let first = Cluster::start(ClusterOptions::single()).await.unwrap();
+    let client = first.client().await.unwrap();
+    for n in 0..1_000 {
+        client.mkdir(format!("/{n}"), 0o755).await.unwrap();
+    }
+    client.close().await.unwrap();
+    let dump = done(&first, &["admin", "dump"]).await.text().to_owned();
+    let (id, lines) = (id_of(&dump), dump.lines().collect::<Vec<_>>());
+
+    let mut second = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let client = second.client().await.unwrap();
+    let nothing = cairn(&second, &["admin", "load", "--discard"]).await;
+    assert_eq!(nothing.code, 2, "{}", nothing.stderr);
+    for discard in [true, false] {
+        client.begin_load(id, lines[0].to_owned().into()).await.unwrap();
+        let some = lines[1..=500].join("\n").into();
+        assert_eq!(client.load_lines(id, 0, some, false).await.unwrap().loaded, 500);
+        let refused = client.mkdir("/mine", 0o755).await.unwrap_err();
+        assert_eq!(refused.fs(), Some(&FsError::Loading), "{refused}");
+        if discard {
+            done(&second, &["admin", "load", "--discard"]).await;
+            client.mkdir("/mine", 0o755).await.unwrap();
+            client.rmdir("/mine").await.unwrap();
+        }
+    }
+    // Another server leads, and knows how far it came.
+    let leader = second.leader(&client).await.unwrap();
+    second.metas[leader].kill();
+    let mut command = second.cli();
+    command.args(["admin", "load", "-"]);
+    let loaded = run(command, dump.as_bytes(), SOON).await.unwrap();
+    assert_eq!(loaded.code, 0, "{}{}", loaded.text(), loaded.stderr);
+    client.mkdir("/mine", 0o755).await.unwrap();
+    client.rmdir("/mine").await.unwrap();
+    assert_eq!(client.stat("/").await.unwrap().nlink, 1_002);
+    done(&second, &["admin", "fsck"]).await;
+    second.metas[leader].start().unwrap();
     client.close().await.unwrap();
 }
 

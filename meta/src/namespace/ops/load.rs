@@ -19,7 +19,7 @@ use crate::keys::packs::PackRecord;
 use crate::keys::places::{self, Place};
 use crate::keys::trees::{self, Branch, RemovedTree};
 use crate::keys::xattrs::{self, XattrRow, XattrTotals};
-use crate::keys::{RowFault, links};
+use crate::keys::{Record, RowFault, links};
 use crate::namespace::Command;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::facts::{ChunkFact, FACTS_PER_ENTRY_MAX, Fact, LOADED, Next, PartFact, holds_nothing};
@@ -83,7 +83,7 @@ pub fn begin(state: &mut State<'_, '_>, load: LoadId, next: &Next, time: Timesta
     let counts = state.cluster.counts;
     go_beyond(state, next)?;
     state.cluster.time = state.cluster.time.max(time);
-    put_record(state, &LoadRecord { load, loaded: 0, discarding: false, root, counts });
+    put_record(state, &LoadRecord { load, loaded: 0, discarding: false, root, counts, last: Vec::new() });
     Ok(Answer::default())
 }
 
@@ -140,17 +140,30 @@ pub fn discard(state: &mut State<'_, '_>) -> Outcome<Answer> {
     let Some(mut record) = under_way(state)? else { return refuse(FsError::NotFound) };
     record.discarding = true;
     let roots = [(Table::Nodes, nodes::key(InodeId(0), b"")), (Table::Places, places::key(InodeId::ROOT))];
+    let (first, after) = match record.last.split_first() {
+        Some((table, key)) => (usize::from(*table), [key, &[0]].concat()),
+        None => (0, Vec::new()),
+    };
     let mut left = DISCARDED_AT_ONCE;
-    for table in LOADED {
+    for (at, table) in (0u8..).zip(LOADED).skip(first) {
+        let from = if usize::from(at) == first { after.clone() } else { Vec::new() };
+        for (key, value) in state.txn.scan(table, &KeyRange { from, until: None }, left)? {
+            left -= 1;
+            record.last = [&[at], key.as_slice()].concat();
+            if roots.iter().any(|(of, root)| *of == table && *root == key) {
+                continue;
+            }
+            if table == Table::Trees {
+                let tree = RemovedTree::from_bytes(&key, &value)?;
+                count_tree(state, |trees| Trees {
+                    pending: trees.pending.saturating_sub(1),
+                    purged: trees.purged.saturating_sub(tree.purged),
+                })?;
+            }
+            state.delete(table, key);
+        }
         if left == 0 {
             break;
-        }
-        for (key, _) in state.txn.scan(table, &KeyRange::default(), left + 1)? {
-            let is_root = roots.iter().any(|(of, root)| *of == table && *root == key);
-            if !is_root && left > 0 {
-                state.delete(table, key);
-                left -= 1;
-            }
         }
     }
     if left == 0 {
@@ -160,9 +173,6 @@ pub fn discard(state: &mut State<'_, '_>) -> Outcome<Answer> {
     let place = Place { parent: InodeId(0), name: Vec::new() };
     state.put_at(&place, &record.root);
     state.cluster.counts = Counts { sessions: state.cluster.counts.sessions, ..record.counts };
-    if let Some(trees) = state.get::<Trees>(counters::TREES_KEY)? {
-        state.put(counters::TREES_KEY.to_vec(), &Trees { pending: 0, ..trees });
-    }
     state.delete(Table::Counters, loads::KEY.to_vec());
     Ok(Answer::default())
 }
@@ -297,6 +307,13 @@ fn put_mount(state: &mut State<'_, '_>, fact: &Fact) {
     }
 }
 
+/// Counts a removed tree, and the names that went with it.
+fn count_tree(state: &mut State<'_, '_>, change: impl FnOnce(Trees) -> Trees) -> Result<(), RowFault> {
+    let known: Trees = state.get(counters::TREES_KEY)?.unwrap_or_default();
+    state.put(counters::TREES_KEY.to_vec(), &change(known));
+    Ok(())
+}
+
 fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault> {
     match fact.clone() {
         Fact::Orphan { inode } if inode.is_file() => {
@@ -310,9 +327,10 @@ fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault
             let place = Place { parent, name };
             let tree = RemovedTree { place, removed: removed_ns, purged, height, inode };
             state.put(trees::key(tree.inode.ino), &tree);
-            let known: Trees = state.get(counters::TREES_KEY)?.unwrap_or_default();
-            let counted = Trees { pending: known.pending.saturating_add(1), ..known };
-            state.put(counters::TREES_KEY.to_vec(), &counted);
+            count_tree(state, |trees| Trees {
+                pending: trees.pending.saturating_add(1),
+                purged: trees.purged.saturating_add(purged),
+            })?;
         }
         Fact::Branch { tree, place, directory, after } => {
             state.put(trees::branch_key(tree, place), &Branch { directory, after });

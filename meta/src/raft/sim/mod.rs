@@ -19,7 +19,7 @@ mod ledger;
 mod lie;
 mod life;
 mod log;
-#[allow(dead_code, reason = "the namespace's tests use the rest")]
+#[allow(dead_code, unused_imports, reason = "the namespace's tests use the rest")]
 #[path = "../../../tests/namespace_model/model.rs"]
 mod model;
 mod nemesis;

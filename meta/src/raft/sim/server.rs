@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use cairn_types::FeatureLevels;
 use openraft::AsyncRuntime;
 
 use super::hub::{Hub, Running, SimClock, SimRaft, Slot};

@@ -9,8 +9,8 @@ use super::lie::Lie;
 use super::life::{Dead, Forgets, Life, Point};
 use crate::raft::record;
 use crate::store::{
-    Change, DurableStore, Figures, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault, Table, Visitor,
-    WriteBatch,
+    Change, DurableStore, Figures, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault, Table,
+    Visitor, WriteBatch,
 };
 
 const ROWS: &str = "ROWS";
