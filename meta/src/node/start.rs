@@ -284,12 +284,53 @@ impl Beginning {
         }
     }
 
-    fn standing(self) -> Standing {
+    /// How a server stands at first; with one member, itself, it makes a cluster of its own until that has a
+    /// name.
+    fn standing(self, members: usize, empty: bool, cluster: Option<ClusterId>) -> Standing {
         match self {
+            Self::First if members == 1 && cluster.is_none() => {
+                if empty {
+                    tracing::warn!(
+                        "this server makes a new cluster, alone: nobody is named who could say whether it was \
+                         in one before. If it was, and lost its directory, stop it: `join` in its \
+                         configuration says so"
+                    );
+                }
+                Standing::Alone
+            }
             Self::First | Self::Added => Standing::Sure,
             Self::Newcomer => Standing::Asking,
             Self::Joiner => Standing::Waiting,
         }
+    }
+
+    /// Forms the group, or has a task find out whether this server may take part in one; it is told by
+    /// `standing`, and by `faults` when it may not.
+    async fn begin(
+        self,
+        raft: &Raft,
+        settings: &Settings,
+        directory: DirectoryId,
+        clock: Arc<dyn Clock>,
+        (standing, faults): (watch::Sender<Standing>, mpsc::Sender<StartError>),
+        (tasks, stop): (&TaskTracker, &CancellationToken),
+    ) -> Result<(), StartError> {
+        let (id, levels) = (settings.id, settings.levels);
+        match self {
+            Self::Newcomer => {
+                let (raft, members) = (raft.clone(), settings.members.clone());
+                let newcomer = Newcomer { raft, id, members, clock, levels, standing, faults };
+                tasks.spawn(newcomer.run(stop.clone()));
+            }
+            Self::Joiner => {
+                let servers = settings.join.clone();
+                let joiner = Joiner { id, directory, servers, levels, standing, faults };
+                tasks.spawn(joiner.run(stop.clone()));
+            }
+            Self::First => form::form(raft, &settings.members).await?,
+            Self::Added => {}
+        }
+        Ok(())
     }
 }
 
@@ -320,15 +361,8 @@ impl Started {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (fault, faults) = mpsc::channel(FAULTS);
         let beginning = Beginning::of(empty, directory, &settings);
-        let alone = beginning == Beginning::First && settings.members.len() == 1;
-        let unnamed = alone && identity.cluster().is_none();
-        if unnamed && empty {
-            tracing::warn!(
-                "this server makes a new cluster, alone: nobody is named who could say whether it was in one \
-                 before. If it was, and lost its directory, stop it: `join` in its configuration says so"
-            );
-        }
-        let standing = watch::Sender::new(if unnamed { Standing::Alone } else { beginning.standing() });
+        let standing = beginning.standing(settings.members.len(), empty, identity.cluster());
+        let standing = watch::Sender::new(standing);
         let own = Own {
             raft: raft.clone(),
             node: settings.id.0,
@@ -355,23 +389,8 @@ impl Started {
             faults: fault.clone(),
         };
         tasks.spawn(comparison.run(stop.clone()));
-        let (id, unfit, told) = (settings.id, fault.clone(), standing.clone());
-        match beginning {
-            Beginning::Newcomer => {
-                let members = settings.members;
-                let (raft, clock) = (raft.clone(), Arc::clone(&clock));
-                let levels = settings.levels;
-                let newcomer = Newcomer { raft, id, members, clock, levels, standing: told, faults: unfit };
-                tasks.spawn(newcomer.run(stop.clone()));
-            }
-            Beginning::Joiner => {
-                let (servers, levels) = (settings.join, settings.levels);
-                let joiner = Joiner { id, directory, servers, levels, standing: told, faults: unfit };
-                tasks.spawn(joiner.run(stop.clone()));
-            }
-            Beginning::First => form::form(&raft, &settings.members).await?,
-            Beginning::Added => {}
-        }
+        let voices = (standing.clone(), fault.clone());
+        beginning.begin(&raft, &settings, directory, Arc::clone(&clock), voices, (&tasks, &stop)).await?;
         let (reader, rounds) = Reader::new();
         let leadership = watch::Sender::new(None);
         let told = watch::Sender::new(level::Told::default());
