@@ -452,18 +452,13 @@ impl Node {
 
     /// Waits until the Raft core has stopped by itself, as after a failed fsync.
     pub async fn failed(&self) {
-        let mut metrics = self.shared.raft.metrics();
-        loop {
-            let running = metrics.borrow_watched().running_state.clone();
-            if let Err(reason) = running {
-                if !matches!(reason, Fatal::Stopped) {
-                    tracing::error!(%reason, "Raft has stopped");
-                }
-                return;
-            }
-            if metrics.changed().await.is_err() {
-                return;
-            }
+        // It ends with the core, and does not change with every entry, as those that tell the reason do.
+        let mut standing = self.shared.raft.server_metrics();
+        while standing.changed().await.is_ok() {}
+        if let Err(reason) = self.metrics().running_state
+            && !matches!(reason, Fatal::Stopped)
+        {
+            tracing::error!(%reason, "Raft has stopped");
         }
     }
 

@@ -23,13 +23,24 @@ fn led(metrics: &Metrics) -> Option<Term> {
 
 /// Publishes leadership as it changes, until `stop`.
 pub async fn watch_leadership(raft: Raft, published: watch::Sender<Option<Term>>, stop: CancellationToken) {
+    // Changes with who leads; the other with every entry, and is waited for by a new leader alone, until
+    // it has applied an entry of its own.
+    let mut standing = raft.server_metrics();
     let mut metrics = raft.metrics();
     let mut known = None;
     loop {
-        // Looked at where they lie: they change with every entry, and a copy is not small.
-        let now = {
+        // Looked at where they lie: a copy is not small.
+        let (state, vote, leader) = {
+            let standing = standing.borrow_watched();
+            (standing.state, standing.vote, standing.current_leader)
+        };
+        let (now, is_settled) = {
             let metrics = metrics.borrow_watched();
-            (metrics.current_leader, metrics.current_term, led(&metrics))
+            let term = led(&metrics);
+            // They are told a moment later.
+            let is_told = (metrics.state, metrics.vote, metrics.current_leader) == (state, vote, leader);
+            let is_settled = is_told && (term.is_some() || state != ServerState::Leader);
+            ((metrics.current_leader, metrics.current_term, term), is_settled)
         };
         if known != Some(now) {
             let (leader, current, term) = now;
@@ -44,7 +55,8 @@ pub async fn watch_leadership(raft: Raft, published: watch::Sender<Option<Term>>
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = metrics.changed() => if changed.is_err() { break },
+            changed = standing.changed() => if changed.is_err() { break },
+            changed = metrics.changed(), if !is_settled => if changed.is_err() { break },
         }
     }
     published.send_replace(None);

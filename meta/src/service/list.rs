@@ -18,8 +18,7 @@ use crate::namespace::read::{self, ImportNeeded, Listed, Names};
 use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
 use crate::node::ReadView;
 
-/// Entries in the first batch of a subtree, at most: they shall be there at once, though each may
-/// lie in a directory of its own.
+/// Entries in the first batch, at most: they shall be there at once.
 const ENTRIES_FIRST: usize = 128;
 /// Entries in one batch, at most.
 const ENTRIES_MAX: usize = 1024;
@@ -61,9 +60,8 @@ pub async fn list(
     let time = read::cluster(&*view.store).map_err(super::fault)?.time;
     let left = if request.limit == 0 { u64::MAX } else { request.limit };
     let now = time.max(ctx.clock.wall());
-    let entries = if request.recursive { ENTRIES_FIRST } else { ENTRIES_MAX };
-    let cursor =
-        Cursor { view, now, place: Place::begin(&directory, request, caller), left, entries, age_ms };
+    let place = Place::begin(&directory, request, caller);
+    let cursor = Cursor { view, now, place, left, entries: ENTRIES_FIRST, age_ms };
     let (tx, rx) = mpsc::channel(BATCHES_MAX);
     tokio::spawn(async move {
         let stream = send(&ctx, cursor, &tx);
