@@ -103,6 +103,13 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             seen: LogIndex(33),
             finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
         },
+    ];
+    let all = all.into_iter().chain(of_the_second_level(session, mtime));
+    all.map(|command| (command_name(&command), command)).collect()
+}
+
+fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
+    vec![
         Command::RaiseLevel { to: FeatureLevel(300) },
         Command::Probe,
         Command::OpenHolder { client: "c".into(), credentials: Some(samples::credentials()) },
@@ -128,8 +135,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         },
         Command::EndLoad { load: samples::load_id() },
         Command::DiscardLoad,
-    ];
-    all.into_iter().map(|command| (command_name(&command), command)).collect()
+    ]
 }
 
 fn command_name(command: &Command) -> &'static str {

@@ -175,11 +175,11 @@ mod tests {
     fn what_was_read_is_not_asked_for_again_until_there_is_no_room() {
         let (store, other) = (MemoryStore::default(), MemoryStore::default());
         let mut batch = WriteBatch::default();
-        batch.put(Table::Nodes, b"k".as_slice(), b"v".as_slice());
+        batch.put(Table::Xattrs, b"k".as_slice(), b"v".as_slice());
         store.write(batch).unwrap();
         let mut recent = Recent::new(BYTES_MAX);
         let read = |base: &MemoryStore, recent: &mut Recent, key: &[u8]| {
-            Remembered::new(base, recent).get(Table::Nodes, key).unwrap()
+            Remembered::new(base, recent).get(Table::Xattrs, key).unwrap()
         };
         assert_eq!(read(&store, &mut recent, b"k"), Some(b"v".to_vec()));
         assert_eq!(read(&store, &mut recent, b"none"), None);

@@ -1,23 +1,28 @@
 //! A server whose state is not the majority's ends; the others go on.
 
-use cairn_types::NodeId;
+use cairn_types::{NodeId, Sequence, SessionId};
 use tokio::time::timeout;
 
 use super::{Group, LONG, propose};
 use crate::keys::Record;
-use crate::keys::counters::{self, ClusterRecord};
+use crate::keys::sessions::{self, SessionRecord};
+use crate::namespace::Command;
 use crate::node::{Node, StartError};
 use crate::raft::digest::MARK_EVERY;
 use crate::raft::machine::Pace;
 use crate::store::Table;
 
-/// Changes a row behind the state machine's back, as a bug or a bad disk would.
-fn plant(node: &Node) {
+/// Changes a row behind a state machine's back, as a bug or a bad disk would, and has the leader propose
+/// what reads it.
+async fn plant(node: &Node, session: SessionId, leader: &Node) {
     let state = node.shared.view.current.get().unwrap();
-    let bytes = state.store().get(Table::Counters, counters::KEY).unwrap().unwrap();
-    let mut record = ClusterRecord::from_bytes(counters::KEY, &bytes).unwrap();
-    record.counts.inodes += 1;
-    node.overwrite(Table::Counters, counters::KEY.to_vec(), record.to_bytes());
+    let key = sessions::key(session);
+    let bytes = state.store().get(Table::Sessions, &key).unwrap().unwrap();
+    let mut record = SessionRecord::from_bytes(&key, &bytes).unwrap();
+    record.client.push('!');
+    node.overwrite(Table::Sessions, key, record.to_bytes());
+    let read = Command::Acknowledge { session, below: Sequence(2) };
+    leader.propose(read, LONG).await.unwrap().1.unwrap();
 }
 
 async fn fault_of(group: &mut Group, id: NodeId) -> StartError {
@@ -37,9 +42,9 @@ async fn a_follower_with_another_state_ends_and_the_others_go_on() {
     let leader = group.leader().await;
     fill(&leader).await;
     let bad = group.addresses.keys().copied().find(|id| *id != leader.id()).unwrap();
-    let (index, _) = propose(&leader, "before").await;
+    let (index, session) = propose(&leader, "before").await;
     group.applied_everywhere(index).await;
-    plant(&group.node(bad));
+    plant(&group.node(bad), session, &leader).await;
     fill(&leader).await;
     let fault = fault_of(&mut group, bad).await;
     assert!(
@@ -61,9 +66,9 @@ async fn a_follower_with_another_state_ends_and_the_others_go_on() {
 async fn a_leader_with_another_state_ends_too() {
     let mut group = Group::new(3, Pace::default()).await;
     let leader = group.leader().await;
-    let (index, _) = propose(&leader, "before").await;
+    let (index, session) = propose(&leader, "before").await;
     group.applied_everywhere(index).await;
-    plant(&leader);
+    plant(&leader, session, &leader).await;
     fill(&leader).await;
     let bad = leader.id();
     drop(leader);

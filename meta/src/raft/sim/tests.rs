@@ -4,7 +4,7 @@ use super::lie::Lie;
 use super::run::{Found, Report, run};
 
 /// Seeds in an ordinary run, and in a long one.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 30;
 const SEEDS_LONG: u64 = 2000;
 /// In so many seeds each planted fault is found.
 const CAUGHT_WITHIN: u64 = 40;
