@@ -1,18 +1,22 @@
 //! Mounts, sessions, writers, counters.
 
 use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Granted};
+use cairn_meta::keys::holds::{self, Denial, Hold};
 use cairn_meta::keys::imports::{self, ImportRecord};
 use cairn_meta::keys::mounts::{self, MountRecord};
 use cairn_meta::keys::objects::{self, ObjectRow};
+use cairn_meta::keys::orphans::{self, Orphan};
 use cairn_meta::keys::sessions::{self, SessionRecord};
 use cairn_meta::keys::writers::{self, WriterRow};
 use cairn_meta::namespace::check::{Counter, Finding};
 use cairn_meta::namespace::{Answer, read, reply};
 use cairn_meta::store::Table;
-use cairn_types::{ChunkId, InodeId, IntentId, MountId, NodeId, PackId, Sequence, SessionId, Timestamp};
+use cairn_types::{
+    ChunkId, InodeId, IntentId, LogIndex, MountId, NodeId, PackId, Sequence, SessionId, Timestamp,
+};
 
 use crate::world::World;
-use crate::{left, mended};
+use crate::{left, mended, mended_of};
 
 const MOUNT: MountId = MountId(1);
 
@@ -236,4 +240,32 @@ fn a_number_far_off_is_no_id() {
     let mut w = World::new();
     let finding = Finding::NextId { counter: Counter::Chunks, next: 9, used: 1 << 60 };
     assert_eq!(w.repair(&finding), Err(cairn_types::FsError::InvalidRequest));
+}
+
+#[test]
+fn what_is_said_of_unlinked_files_fits_together() {
+    let (world, holder) = World::holding();
+    assert_eq!(world.found(), []);
+    world.d.check();
+    mended_of(
+        world,
+        |_, e| {
+            let since = e.get::<Orphan>(&orphans::key(holder.undecided)).since.unwrap();
+            e.delete(Table::Holds, Hold::Undecided(since, holder.undecided).key());
+        },
+        |_| vec![Finding::ForgottenOrphan { ino: holder.undecided }],
+    );
+    let (world, holder) = World::holding();
+    mended_of(
+        world,
+        |_, e| e.change(holds::denial_key(holder.session), |denial: &mut Denial| denial.held += 1),
+        |_| vec![Finding::WrongDenial { session: holder.session }],
+    );
+    let (world, _) = World::holding();
+    let key = Hold::Undecided(LogIndex(1), InodeId(9_999)).key();
+    mended_of(
+        world,
+        |_, e| e.mark(Table::Holds, key.clone()),
+        |_| vec![Finding::StrayHold { key: key.clone() }],
+    );
 }

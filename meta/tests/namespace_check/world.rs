@@ -3,10 +3,10 @@
 use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::keys::{self, Record};
 use cairn_meta::namespace::check::{Check, CheckBounds, Finding};
-use cairn_meta::namespace::command::{ImportedEntry, PersistedChunk};
+use cairn_meta::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk};
 use cairn_meta::namespace::{Bounds, Command, Operation, Reply, Target};
 use cairn_meta::store::{Rows, Store, Table, WriteBatch};
-use cairn_types::{ChunkId, InodeId, IntentId, LogIndex, PackId, Timestamp};
+use cairn_types::{ChunkId, InodeId, IntentId, LogIndex, PackId, SessionId, Timestamp};
 
 use crate::driver::{Driver, FIRST, SECOND, extent};
 
@@ -47,6 +47,13 @@ pub struct World {
     pub deletion: IntentId,
     /// The import under way of `mount_dir`.
     pub import: IntentId,
+}
+
+/// A session that says what it holds; it has not been asked of `undecided`, which is unlinked.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    pub session: SessionId,
+    pub undecided: InodeId,
 }
 
 impl World {
@@ -109,6 +116,20 @@ impl World {
             deletion,
             import,
         }
+    }
+
+    /// With a session that holds an unlinked file, and another unlinked file.
+    pub fn holding() -> (Self, Holder) {
+        let mut world = Self::new();
+        let d = &mut world.d;
+        let opened = d.ok(Command::OpenHolder { client: "holder".into(), credentials: None });
+        let (session, kept) = (opened.session.unwrap(), d.file("/a/kept"));
+        d.unlink("/a/kept");
+        let (held, released, upto) = (vec![kept], vec![], LogIndex(d.index));
+        d.ok(Command::Deny { answers: vec![HoldAnswer { session, number: 1, upto, held, released }] });
+        let undecided = d.file("/a/undecided");
+        d.unlink("/a/undecided");
+        (world, Holder { session, undecided })
     }
 
     /// What a check finds, whatever it reads and holds at once.

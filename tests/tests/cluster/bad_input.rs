@@ -345,6 +345,7 @@ async fn a_peer_of_another_cluster_or_protocol() {
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
     let mut newer = wire.request(request());
     newer.metadata_mut().insert("cairn-protocol", 999.into());
+    newer.metadata_mut().insert("cairn-protocol-min", 999.into());
     let refused = meta.stat(newer).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains("999"), "{refused}");

@@ -37,6 +37,10 @@ pub fn is_in_the_way(state: &State<'_, '_>, command: &Command) -> Result<bool, R
         Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::OpenSessionAs { .. }
+            | Command::OpenHolder { .. }
+            | Command::Deny { .. }
+            | Command::RaiseLevel { .. }
+            | Command::Probe
             | Command::CloseSession { .. }
             | Command::ExpireSession { .. }
             | Command::Acknowledge { .. }
@@ -53,7 +57,8 @@ pub fn is_in_the_way(state: &State<'_, '_>, command: &Command) -> Result<bool, R
     Ok(!beside && under_way(state)?.is_some())
 }
 
-fn under_way(state: &State<'_, '_>) -> Result<Option<LoadRecord>, RowFault> {
+/// The load that is under way.
+pub fn under_way(state: &State<'_, '_>) -> Result<Option<LoadRecord>, RowFault> {
     state.get(loads::KEY)
 }
 
@@ -316,8 +321,8 @@ fn count_tree(state: &mut State<'_, '_>, change: impl FnOnce(Trees) -> Trees) ->
 
 fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault> {
     match fact.clone() {
-        Fact::Orphan { inode } if inode.is_file() => {
-            // Some session may have had it open where it was dumped; here nobody has, which decides on it.
+        Fact::Orphan { inode } if inode.is_file() && inode.nlink == 0 => {
+            // Some session had it open where it was dumped; here nobody has, which decides on it.
             state.mark(Table::Holds, Hold::Undecided(state.index, inode.ino).key());
             let since = Some(state.index);
             state.put(orphans::key(inode.ino), &Orphan { inode, since });
