@@ -106,3 +106,61 @@ async fn many_are_looked_up_in_one_call_each_with_its_own_outcome() {
     assert!(client.stat_all(Vec::<String>::new()).await.unwrap().is_empty());
     client.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_by_the_leaders_lease_see_what_was_acknowledged_and_follow_the_lead() {
+    let mut cluster = Cluster::start(metas_only()).await.unwrap();
+    let options = ConnectOptions { lease_reads: true, ..ConnectOptions::new(cluster.meta_addresses()) };
+    let client = Client::connect(options).await.unwrap();
+    let other = cluster.client().await.unwrap();
+    for n in 0..40 {
+        let path = format!("/d{n}");
+        if n == 20 {
+            let leader = cluster.leader(&client).await.unwrap();
+            cluster.metas[leader].kill();
+        }
+        let made = other.mkdir(&path, 0o755).await.unwrap();
+        assert_eq!(client.stat(&path).await.unwrap().ino, made.ino, "{path} is seen at once");
+    }
+    client.close().await.unwrap();
+    other.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stats_that_are_asked_for_at_once_share_calls_and_each_has_its_own_outcome() {
+    let cluster = Cluster::start(ClusterOptions { metas: 1, ..metas_only() }).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let mut inos = Vec::new();
+    for n in 0..20 {
+        inos.push(client.mkdir(format!("/d{n}"), 0o755).await.unwrap().ino);
+    }
+    let before = answered(&cluster).await;
+    let asked = (0..400).map(|n| {
+        let client = client.clone();
+        async move { client.stat(format!("/d{}", n % 25)).await }
+    });
+    let outcomes = futures::future::join_all(asked).await;
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        match inos.get(n % 25) {
+            Some(ino) => assert_eq!(outcome.unwrap().ino, *ino),
+            None => assert_eq!(outcome.unwrap_err().fs(), Some(&FsError::NotFound)),
+        }
+    }
+    let alone = answered(&cluster).await[0] - before[0];
+    assert!(alone < 200, "{alone} of 400 went alone");
+    // What is asked for after a change is acknowledged sees it, whatever is under way.
+    let busy = tokio::spawn({
+        let client = client.clone();
+        async move {
+            for _ in 0..200 {
+                client.stat("/d0").await.unwrap();
+            }
+        }
+    });
+    for n in 0..50 {
+        let made = client.mkdir(format!("/new{n}"), 0o755).await.unwrap();
+        assert_eq!(client.stat(format!("/new{n}")).await.unwrap().ino, made.ino);
+    }
+    busy.await.unwrap();
+    client.close().await.unwrap();
+}
