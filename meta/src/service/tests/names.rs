@@ -65,9 +65,10 @@ async fn a_long_listing_comes_in_batches_in_order_and_resumes_by_name() {
     let listed: Vec<String> = cluster.names("/").await.into_iter().map(|n| format!("/{n}")).collect();
     assert_eq!(listed, names);
     let batches = cluster.list("/", "", 0).await.expect("a listing");
+    assert!(batches[0].entries.len() <= 128, "the first ones come at once");
     assert!(batches.iter().all(|b| b.entries.len() <= 1024));
     assert!(batches.iter().all(|b| b.snapshot_index == batches[0].snapshot_index));
-    assert_eq!(batches.iter().map(|b| b.last).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(batches.iter().map(|b| b.last).collect::<Vec<_>>(), [false, false, false, true]);
     let tail = cluster.list("/", "02497", 0).await.expect("a listing");
     let tail: Vec<_> = tail.into_iter().flat_map(|b| b.entries).map(|e| e.name).collect();
     assert_eq!(tail, ["02498", "02499"]);
