@@ -2,8 +2,16 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line that says what is going on, for what has no end that is known; `None` where nobody sees it.
+pub fn spinner() -> Option<ProgressBar> {
+    let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner)?;
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Some(bar)
+}
 
 /// Counts files and bytes, and shows them.
 #[derive(Debug)]

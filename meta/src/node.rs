@@ -252,7 +252,8 @@ impl Node {
         commands: Vec<Command>,
         deadline: Duration,
     ) -> Result<Vec<Outcome>, NodeError> {
-        let time = self.shared.clock.wall();
+        let (time, level) = (self.shared.clock.wall(), self.level());
+        let commands: Vec<Command> = commands.into_iter().map(|command| command.at(level)).collect();
         let allowed: Vec<Result<(), NodeError>> = commands.iter().map(|c| self.check_level(c)).collect();
         let commands = commands.into_iter().zip(&allowed).filter(|(_, allowed)| allowed.is_ok());
         let proposals: Vec<Proposal> =

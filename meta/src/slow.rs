@@ -17,7 +17,7 @@ const LINES_MAX: u32 = 5;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The lines of one kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
     // Guards: that the counts belong to the second that began then. Never held across an await.
     window: Mutex<Window>,
@@ -30,21 +30,11 @@ struct Window {
     left_out: u64,
 }
 
-impl Default for Window {
-    fn default() -> Self {
-        Self::NEW
-    }
-}
-
-impl Window {
-    const NEW: Self = Self { began: None, lines: 0, left_out: 0 };
-}
-
 impl Lines {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { window: Mutex::new(Window::NEW) }
+        Self { window: Mutex::new(Window { began: None, lines: 0, left_out: 0 }) }
     }
 
     /// Whether there may be a line at `now` by the boot clock: as many as were left out before it.

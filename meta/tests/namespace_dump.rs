@@ -193,6 +193,29 @@ fn facts_come_once_and_in_their_order() {
 }
 
 #[test]
+fn unlinked_files_of_a_load_are_decided_on_when_all_of_it_is_there() {
+    let (source, _) = World::holding();
+    let store = MemoryStore::new();
+    let mut loader = Loader::new(&dump(&source.d.store, 100));
+    loader.found(&store);
+    loader.propose(&store, loader.begin.clone()).unwrap();
+    loader.load(&store, 0, 5);
+    let (orphans, holds) = (rows_of(&store, Table::Orphans), rows_of(&store, Table::Holds));
+    assert_eq!(holds.len(), 2, "two of them were held, or not asked about yet");
+    let open = Command::OpenHolder { client: "c".into(), credentials: None };
+    let session = loader.propose(&store, open).unwrap().session.unwrap();
+    loader.propose(&store, Command::Deny { answers: Vec::new() }).unwrap();
+    loader.propose(&store, Command::ExpireSession { session }).unwrap();
+    assert_eq!(loader.propose(&store, Command::DecideUnlinked {}), Err(FsError::Loading));
+    assert_eq!((rows_of(&store, Table::Orphans), rows_of(&store, Table::Holds)), (orphans.clone(), holds));
+    loader.propose(&store, Command::EndLoad { load: loader.load }).unwrap();
+    loader.propose(&store, Command::DecideUnlinked {}).unwrap();
+    assert_eq!(rows_of(&store, Table::Orphans).len(), orphans.len() - 2);
+    assert!(rows_of(&store, Table::Holds).is_empty());
+    invariants::check(&store);
+}
+
+#[test]
 fn an_entry_of_the_largest_load_fits() {
     let chunk = Loader::new(&dump(&world().d.store, 100)).facts.into_iter().find(|f| f.kind() == "chunk");
     let Some(Fact::Chunk(chunk)) = chunk else { panic!("there are chunks") };

@@ -20,7 +20,7 @@ pub struct FeatureLevel(pub u32);
 impl FeatureLevel {
     /// What was there before there were levels. A state that names no level has this one.
     pub const FIRST: Self = Self(1);
-    /// Beyond the first: `Probe`.
+    /// Beyond the first: `Probe`; who holds unlinked files; the load of a dump.
     pub const SECOND: Self = Self(2);
 }
 

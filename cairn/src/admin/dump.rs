@@ -1,18 +1,17 @@
 //! `cairn admin dump`: the namespace as JSON lines, to a file or to standard output.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use cairn_sdk::Client;
-use indicatif::ProgressBar;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::cli::DumpArgs;
 use crate::exit::CliError;
 use crate::output::{bytes, flush, object};
+use crate::progress::spinner;
 
 /// What a dump came to.
 struct Written {
@@ -65,10 +64,7 @@ async fn write(
     client: &Client,
     out: &mut (dyn FnMut(&[u8]) -> Result<(), CliError> + Send),
 ) -> Result<Written, CliError> {
-    let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
-    if let Some(bar) = &bar {
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
+    let bar = spinner();
     let mut written = Written { rows: 0, bytes: 0, log_index: 0 };
     let mut dump = client.dump().await?;
     while let Some(batch) = dump.next().await? {

@@ -1,17 +1,14 @@
 //! `cairn admin fsck`: a check of the metadata, shown as a table or as JSON lines.
 
-use std::io::IsTerminal;
-use std::time::Duration;
-
 use cairn_sdk::types::NodeId;
 use cairn_sdk::{Client, FsckFinding, FsckOptions, FsckOutcome, FsckProgress};
 use comfy_table::{Table, presets};
-use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::cli::FsckArgs;
 use crate::exit::CliError;
 use crate::output::{line, object};
+use crate::progress::spinner;
 
 /// Findings that a table shows, at most; all are counted, and JSON has all.
 const SHOWN_MAX: usize = 1000;
@@ -65,10 +62,7 @@ pub async fn run(client: &Client, args: &FsckArgs, json: bool) -> Result<(), Cli
 }
 
 async fn check(client: &Client, options: FsckOptions, number: u32, json: bool) -> Result<Round, CliError> {
-    let bar = (!json && std::io::stderr().is_terminal()).then(ProgressBar::new_spinner);
-    if let Some(bar) = &bar {
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
+    let bar = if json { None } else { spinner() };
     let mut check = client.fsck(options).await?;
     let mut round = Round::default();
     while let Some(progress) = check.next().await? {

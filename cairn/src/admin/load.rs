@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, IsTerminal, Seek};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_meta::dump::{self, DumpReader, Losses, Verified, VerifyError};
@@ -16,6 +15,7 @@ use serde_json::json;
 use crate::cli::LoadArgs;
 use crate::exit::CliError;
 use crate::output::{line, object};
+use crate::progress::spinner;
 
 /// Bytes of lines in one step: an entry of the log has a few hundred facts.
 const STEP_BYTES: usize = 256 << 10;
@@ -120,12 +120,6 @@ async fn verify(client: &Client, file: &Arc<File>, shown: &str) -> Result<Verifi
         verified.map_err(|source: VerifyError| CliError::Dump { file: shown, source })
     });
     verified.await?
-}
-
-fn spinner() -> Option<ProgressBar> {
-    let bar = io::stderr().is_terminal().then(ProgressBar::new_spinner)?;
-    bar.enable_steady_tick(Duration::from_millis(200));
-    Some(bar)
 }
 
 fn id_of(verified: &Verified) -> LoadId {

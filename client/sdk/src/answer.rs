@@ -1,7 +1,7 @@
 //! What the SDK takes out of answers: what is missing there, or out of its range, is named.
 
 use cairn_proto::v1;
-use cairn_types::{Extent, Inode};
+use cairn_types::{Extent, FsError, Inode};
 
 use crate::error::{Cause, Error, Result};
 
@@ -9,6 +9,15 @@ use crate::error::{Cause, Error, Result};
 pub(crate) fn inode_of(action: &'static str, subject: &str, inode: Option<&v1::Inode>) -> Result<Inode> {
     let inode = inode.ok_or_else(|| Error::new(action, subject, Cause::MalformedAnswer("inode")))?;
     Inode::try_from(inode).map_err(|e| Error::new(action, subject, e))
+}
+
+/// Refuses what is no regular file.
+pub(crate) fn regular(action: &'static str, subject: &str, inode: &Inode) -> Result<()> {
+    if inode.is_file() {
+        return Ok(());
+    }
+    let refused = if inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
+    Err(Error::new(action, subject, refused))
 }
 
 /// The extents of an answer.

@@ -6,6 +6,7 @@ use cairn_proto::v1::mutate_request::Operation;
 use cairn_types::limits::APPEND_BYTES_MAX;
 use cairn_types::{FsError, Generation, InodeId, Persist};
 
+use crate::answer::regular;
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Growth, Source, Ticket};
@@ -54,10 +55,7 @@ impl std::fmt::Debug for Acknowledgement {
 impl Appender {
     pub(crate) async fn shared(client: Client, at: At) -> Result<Self> {
         let (inode, open) = client.make_open("open for appending", &at, MODE_NEW, (false, false)).await?;
-        if !inode.is_file() {
-            let refused = if inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
-            return Err(Error::new("open for appending", &at, refused));
-        }
+        regular("open for appending", &at.to_string(), &inode)?;
         Self::start(client, open, (inode.ino, inode.generation), None)
     }
 

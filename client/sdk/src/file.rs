@@ -4,6 +4,7 @@ use bytes::Bytes;
 use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FsError, Inode, InodeId};
 
+use crate::answer::regular;
 use crate::attributes::AttrChange;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -46,10 +47,7 @@ impl File {
         for _ in 0..OPEN_TRIES_MAX {
             let opening = client.opening().await?;
             let view = View::load(&client, &at.wire("open", false)?, &subject).await?;
-            if !view.inode.is_file() {
-                let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
-                return Err(Error::new("open", &subject, refused));
-            }
+            regular("open", &subject, &view.inode)?;
             if let Some(open) = opening.found(&view.inode, view.seen_at) {
                 return Ok(Self::of(client.clone(), subject, view, open));
             }
@@ -69,10 +67,7 @@ impl File {
         let at = At::Inode(inode.ino);
         let subject = at.to_string();
         let view = View::load(&client, &at.wire("open", false)?, &subject).await?;
-        if !view.inode.is_file() {
-            let refused = if view.inode.is_dir() { FsError::IsDirectory } else { FsError::NotFile };
-            return Err(Error::new("open", &subject, refused));
-        }
+        regular("open", &subject, &view.inode)?;
         Ok(Self::of(client, subject, view, open))
     }
 

@@ -271,18 +271,22 @@ impl Leader {
         F: Fn(String, Duration) -> Fut,
         Fut: Future<Output = Result<R, Cause>>,
     {
-        let address = self.next_reader();
-        let limit = self.options.rpc_deadline.min(READER_DEADLINE);
-        let cause = match attempt(address.clone(), limit).await {
-            Ok(answer) => return Ok(answer),
-            Err(cause) => cause,
+        let asked = async {
+            let address = self.next_reader();
+            let limit = self.options.rpc_deadline.min(READER_DEADLINE);
+            let cause = match attempt(address.clone(), limit).await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            if matches!(next_step(&cause), Next::Stop) {
+                return Err(stopped(action, subject, cause, false));
+            }
+            tracing::debug!(action, subject, address, %cause, "a server did not answer a read: asking the leader");
+            self.rest(address);
+            self.retry(self.options.retry_budget, action, subject, attempt).await
         };
-        if matches!(next_step(&cause), Next::Stop) {
-            return Err(stopped(action, subject, cause, false));
-        }
-        tracing::debug!(action, subject, address, %cause, "a server did not answer a read: asking the leader");
-        self.rest(address);
-        self.retry(self.options.retry_budget, action, subject, attempt).await
+        // The attempt here and those that follow are one operation.
+        trace::operation(asked).await
     }
 
     /// The server whose turn it is to answer a read.

@@ -27,6 +27,23 @@ pub struct IntentRecord {
     pub failed: bool,
 }
 
+impl IntentRecord {
+    /// Work that is new, at the state's time `now`.
+    #[must_use]
+    pub fn new(intent: IntentId, assignee: NodeId, work: Work, now: Timestamp) -> Self {
+        Self {
+            intent,
+            assignee,
+            work,
+            created: now,
+            assigned: now,
+            failures: 0,
+            message: String::new(),
+            failed: false,
+        }
+    }
+}
+
 /// What an intent asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Work {

@@ -15,6 +15,14 @@ pub struct Place {
     pub name: Vec<u8>,
 }
 
+impl Place {
+    /// Where the root is, which never moves.
+    #[must_use]
+    pub fn of_root() -> Self {
+        Self { parent: InodeId(0), name: Vec::new() }
+    }
+}
+
 impl Record for Place {
     const TABLE: Table = Table::Places;
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::tenure::{JobFault, Tenure};
-use crate::keys::{self, loads};
+use crate::namespace::read;
 use crate::node::Node;
 
 /// The shortest time between two turns of a job: a busy cluster stirs all the time.
@@ -43,7 +43,7 @@ impl Turns {
     /// What is loaded is no job's yet. What cannot be read is the turn's to tell.
     fn is_loading(&self) -> bool {
         let Ok(view) = self.node.read_local() else { return false };
-        matches!(keys::get::<loads::LoadRecord>(&*view.store, loads::KEY), Ok(Some(_)))
+        matches!(read::load(&*view.store), Ok(Some(_)))
     }
 
     /// As [`Turns::next`], also while a dump is loaded: for what has nothing to do with the namespace.

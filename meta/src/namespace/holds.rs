@@ -9,6 +9,7 @@ use cairn_types::limits::ROWS_PER_ENTRY_MAX;
 use cairn_types::{Inode, InodeId, LogIndex, SessionId};
 
 use super::error::{NamespaceError, Outcome};
+use super::read;
 use super::state::State;
 use super::walk;
 use crate::keys::holds::{self, Denial, Hold};
@@ -94,8 +95,12 @@ impl State<'_, '_> {
         Ok(())
     }
 
-    /// Decides on what can be decided on, as much as one entry may.
+    /// Decides on what can be decided on, as much as one entry may. What a load brings is decided on when
+    /// all of it is there.
     pub fn decide_unlinked(&mut self) -> Outcome<()> {
+        if read::load(&*self.txn)?.is_some() {
+            return Ok(());
+        }
         for _ in 0..self.bounds.rows_at_once.max(1) {
             if self.txn.rows_touched() >= ROWS_PER_STEP {
                 break;

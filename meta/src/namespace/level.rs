@@ -70,6 +70,31 @@ impl Command {
     }
 }
 
+impl Command {
+    /// What a cluster at this feature level is asked in its place, where it has something older for it:
+    /// without holders, unlinked files are gone at once there, as ever.
+    #[must_use]
+    pub fn at(self, level: FeatureLevel) -> Self {
+        if level >= SECOND {
+            return self;
+        }
+        match self {
+            Command::OpenHolder { client, credentials: Some(credentials) } => {
+                Command::OpenSessionAs { client, credentials }
+            }
+            Command::OpenHolder { client, credentials: None } => Command::OpenSession { client },
+            Command::Request { session, sequence, acknowledged_below, operation } => {
+                let operation = match operation {
+                    Operation::Holding { operation, .. } => *operation,
+                    operation => operation,
+                };
+                Command::Request { session, sequence, acknowledged_below, operation }
+            }
+            command => command,
+        }
+    }
+}
+
 impl Operation {
     /// The feature level without which this operation may not be in the log.
     #[must_use]
@@ -193,6 +218,22 @@ mod tests {
     fn request(operation: Operation) -> Command {
         let (session, sequence) = (SessionId(1), Sequence(1));
         Command::Request { session, sequence, acknowledged_below: sequence, operation }
+    }
+
+    #[test]
+    fn a_cluster_of_the_first_level_is_asked_for_what_it_knows() {
+        let client = || "c".to_owned();
+        let holder = |credentials| Command::OpenHolder { client: client(), credentials };
+        let who = cairn_types::Credentials { uid: 7, gid: 8, groups: vec![] };
+        assert_eq!(holder(None).at(FIRST), Command::OpenSession { client: client() });
+        let as_who = Command::OpenSessionAs { client: client(), credentials: who.clone() };
+        assert_eq!(holder(Some(who)).at(FIRST), as_who);
+        let unlink = Operation::Unlink { target: Target::path("/a") };
+        let operation = Box::new(unlink.clone());
+        let holding = Operation::Holding { number: 1, inos: vec![], operation };
+        assert_eq!(request(holding.clone()).at(FIRST), request(unlink));
+        assert_eq!(request(holding.clone()).at(SECOND), request(holding));
+        assert_eq!(holder(None).at(SECOND), holder(None));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::keys::counters::{self, ClusterRecord, Granted};
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{self, IntentRecord};
+use crate::keys::loads::{self, LoadRecord};
 use crate::keys::mounts::{self, MountRecord};
 use crate::keys::places::{self, Place};
 use crate::keys::{Record, RowFault};
@@ -81,6 +82,14 @@ fn last_link(target: &Target) -> LastLink {
 /// A fault of the store.
 pub fn cluster(rows: &dyn Rows) -> Result<ClusterRecord, RowFault> {
     Ok(keys::get(rows, counters::KEY)?.unwrap_or_default())
+}
+
+/// The load of a dump that is under way.
+///
+/// # Errors
+/// A fault of the store.
+pub fn load(rows: &dyn Rows) -> Result<Option<LoadRecord>, RowFault> {
+    keys::get(rows, loads::KEY)
 }
 
 /// Bytes granted to open chunks, as far as they count towards the lag.

@@ -230,17 +230,7 @@ impl<'t, 'a> State<'t, 'a> {
         let intent = self.cluster.next.intent;
         self.cluster.next.intent = intent.next();
         self.cluster.counts.intents += 1;
-        let now = self.now();
-        let record = IntentRecord {
-            intent,
-            assignee,
-            work,
-            created: now,
-            assigned: now,
-            failures: 0,
-            message: String::new(),
-            failed: false,
-        };
+        let record = IntentRecord::new(intent, assignee, work, self.now());
         self.put(intents::key(intent), &record);
         intent
     }

@@ -86,7 +86,7 @@ pub enum LastLink {
 /// A fault when the store failed.
 pub fn place(rows: &dyn Rows, ino: InodeId) -> Result<Option<Place>, RowFault> {
     if ino == InodeId::ROOT {
-        return Ok(Some(Place { parent: InodeId(0), name: Vec::new() }));
+        return Ok(Some(Place::of_root()));
     }
     keys::get(rows, &places::key(ino))
 }

@@ -194,6 +194,18 @@ impl Node {
     }
 }
 
+/// Waits until a server has purged its log up to `index` at least.
+async fn purged_to(node: &Node, index: LogIndex) {
+    use crate::raft::engine::WatchReceiver;
+    let mut metrics = node.shared.raft.metrics();
+    let gone = async {
+        while metrics.borrow_watched().purged.is_none_or(|id| id.index < index.0) {
+            metrics.changed().await.unwrap();
+        }
+    };
+    timeout(LONG, gone).await.expect("the log is purged behind a snapshot");
+}
+
 /// Waits until a server has a snapshot that covers more than `index`: Raft tells of one that is
 /// installed a moment after it is applied.
 async fn snapshot_beyond(node: &Node, index: LogIndex) {

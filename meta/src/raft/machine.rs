@@ -102,9 +102,8 @@ pub struct StateMachine {
     members: Members,
     digest: Mark,
     marks: watch::Sender<Marks>,
-    levels: FeatureLevels,
+    fitness: Fitness,
     level: watch::Sender<FeatureLevel>,
-    unfit: watch::Sender<Option<LevelFault>>,
     state: Arc<State>,
     recent: Recent,
     current: Arc<Current>,
@@ -118,6 +117,36 @@ pub struct StateMachine {
 }
 
 type Item = (Entry, Option<ApplyResponder<TypeConfig>>);
+
+/// What this server applies, and what it met that it does not.
+struct Fitness {
+    levels: FeatureLevels,
+    unfit: watch::Sender<Option<LevelFault>>,
+}
+
+impl Fitness {
+    /// Refuses a level that this server does not apply; whoever ends the server is told.
+    fn check_level(&self, level: FeatureLevel) -> Result<(), StateError> {
+        Ok(LevelFault::check(level, self.levels).inspect_err(|fault| {
+            tracing::error!(%fault, "this server applies nothing any more: it stops");
+            self.unfit.send_replace(Some(*fault));
+        })?)
+    }
+
+    /// Refuses a command of a level that this server does not apply. True when it raises the level.
+    fn check_command(&self, command: &Command) -> Result<bool, StateError> {
+        if let Command::RaiseLevel { to } = command {
+            self.check_level(*to)?;
+            return Ok(true);
+        }
+        // That the log may hold it was said by an entry before: a leader that broke this is not followed.
+        let needs = command.needs();
+        if needs > self.levels.highest {
+            self.check_level(needs)?;
+        }
+        Ok(false)
+    }
+}
 
 impl StateMachine {
     /// Opens the state in `dir`. `durable` is raised as the state becomes durable. Entries of other
@@ -158,9 +187,8 @@ impl StateMachine {
             members,
             digest,
             marks: watch::Sender::default(),
-            levels,
+            fitness: Fitness { levels, unfit: watch::Sender::new(None) },
             level: watch::Sender::new(level),
-            unfit: watch::Sender::new(None),
             state,
             recent: Recent::new(RECENT_BYTES_MAX),
             current,
@@ -184,7 +212,7 @@ impl StateMachine {
             flushed: self.flushed.subscribe(),
             marks: self.marks.subscribe(),
             level: self.level.subscribe(),
-            unfit: self.unfit.subscribe(),
+            unfit: self.fitness.unfit.subscribe(),
         }
     }
 
@@ -192,36 +220,12 @@ impl StateMachine {
         Arc::clone(&self.state)
     }
 
-    /// Refuses a level that this server does not apply; whoever ends the server is told.
-    fn check_level(&self, level: FeatureLevel) -> Result<(), StateError> {
-        Ok(LevelFault::check(level, self.levels).inspect_err(|fault| {
-            tracing::error!(%fault, "this server applies nothing any more: it stops");
-            self.unfit.send_replace(Some(*fault));
-        })?)
-    }
-
-    /// Refuses a command of a level that this server does not apply. True when it raises the level.
-    fn check_command(&self, command: &Command) -> Result<bool, StateError> {
-        if let Command::RaiseLevel { to } = command {
-            self.check_level(*to)?;
-            return Ok(true);
-        }
-        // That the log may hold it was said by an entry before: a leader that broke this is not followed.
-        let needs = command.needs();
-        if needs > self.levels.highest {
-            self.check_level(needs)?;
-        }
-        Ok(false)
-    }
-
     /// Applies one batch, writes it, then answers.
     fn apply_batch(&mut self, batch: Vec<Item>) -> Result<(), StateError> {
         let begun = self.clock.boottime();
         let entries = batch.len();
         let state = self.state();
-        // An error on the way stops the server: then it need not come back.
-        let mut recent = self.recent.take();
-        let rows = Remembered::new(state.store(), &mut recent);
+        let rows = Remembered::new(state.store(), &mut self.recent);
         let mut txn = Txn::continuing(&rows, self.digest.digest);
         let mut marks = Vec::new();
         let mut raised = false;
@@ -238,7 +242,7 @@ impl StateMachine {
                     let index = entry.log_id.index;
                     let command = namespace::Entry::from_bytes(&proposal.0)
                         .map_err(|source| StateError::Entry { index, source })?;
-                    raised |= self.check_command(&command.command)?;
+                    raised |= self.fitness.check_command(&command.command)?;
                     if let Command::Request { session, sequence, .. } = &command.command {
                         first_request.get_or_insert((session.0, sequence.0));
                     }
@@ -258,8 +262,7 @@ impl StateMachine {
         state::write_applied(&mut rows, &AppliedRecord::new(self.applied.as_ref(), &self.members));
         digest::write(&mut rows, &self.digest);
         let changes = rows.changes().len();
-        rows.changes().iter().for_each(|change| recent.note(change));
-        self.recent = recent;
+        rows.changes().iter().for_each(|change| self.recent.note(change));
         state.store().write(rows)?;
         if !marks.is_empty() {
             self.marks.send_modify(|known| marks.into_iter().for_each(|mark| known.push(mark)));
@@ -369,7 +372,7 @@ impl StateMachine {
             return Err(StateError::OtherSnapshot);
         }
         let level = jobs::level(state.store())?;
-        if let Err(error) = self.check_level(level) {
+        if let Err(error) = self.fitness.check_level(level) {
             state.retire();
             return Err(error);
         }

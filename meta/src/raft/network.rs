@@ -115,47 +115,49 @@ impl Network {
     /// # Errors
     /// The leader's refusal, among others that it leads no more; `DEADLINE_EXCEEDED`.
     pub async fn read_index(&self, to: u64, address: &str, limit: Duration) -> Result<u64, Status> {
+        let request = ReadIndexRequest { group: 0, from: self.from, to };
+        let call = async |mut c: RaftClient<Channel>, r| c.read_index(r).await;
+        Ok(self.ask(to, address, limit, request, call).await?.index)
+    }
+
+    /// Asks another server, on the lane of heartbeats.
+    async fn ask<M, R>(
+        &self,
+        to: u64,
+        address: &str,
+        limit: Duration,
+        message: M,
+        call: impl AsyncFnOnce(RaftClient<Channel>, Request<M>) -> Result<tonic::Response<R>, Status>,
+    ) -> Result<R, Status> {
         let node = BasicNode { addr: address.to_owned() };
         let peer = self.peer(to, &node, Lane::Heartbeat);
-        let mut request = peer.stamped(ReadIndexRequest { group: 0, from: self.from, to });
+        let mut request = peer.stamped(message);
         request.set_timeout(limit);
-        let client = peer.client.clone();
-        let mut client = client.map_err(|error| Status::unavailable(error.to_string()))?;
-        match tokio::time::timeout(limit, client.read_index(request)).await {
-            Ok(reply) => Ok(reply?.into_inner().index),
+        let client = peer.client.map_err(|error| Status::unavailable(error.to_string()))?;
+        match tokio::time::timeout(limit, call(client, request)).await {
+            Ok(reply) => Ok(reply?.into_inner()),
             Err(_) => Err(ServiceError::Deadline.into()),
         }
     }
 
     /// The digests that a member remembers, within `limit`; `None` when it does not answer.
     pub async fn digests(&self, to: u64, address: &str, limit: Duration) -> Option<Marks> {
-        let node = BasicNode { addr: address.to_owned() };
-        let peer = self.peer(to, &node, Lane::Heartbeat);
-        let mut request = peer.stamped(DigestsRequest { group: 0, from: self.from, to });
-        request.set_timeout(limit);
-        let mut client = peer.client().ok()?;
-        let answer = tokio::time::timeout(limit, client.digests(request)).await.ok()?;
-        let reply = match answer {
-            Ok(reply) => reply.into_inner(),
-            Err(status) => {
-                tracing::debug!(to, %status, "a member does not tell its digests");
-                return None;
-            }
-        };
-        let marks = reply.marks.into_iter();
+        let request = DigestsRequest { group: 0, from: self.from, to };
+        let call = async |mut c: RaftClient<Channel>, r| c.digests(r).await;
+        let reply = self.ask(to, address, limit, request, call).await;
+        let reply = reply.inspect_err(|status| {
+            tracing::debug!(to, %status, "a member does not tell its digests");
+        });
+        let marks = reply.ok()?.marks.into_iter();
         Some(marks.map(|m| Mark { since: m.since, index: m.index, digest: m.digest }).collect())
     }
 
     /// The feature levels that a member applies, within `limit`; `None` when it does not answer.
     pub async fn levels(&self, to: u64, address: &str, limit: Duration) -> Option<FeatureLevels> {
-        let node = BasicNode { addr: address.to_owned() };
-        let peer = self.peer(to, &node, Lane::Heartbeat);
-        let mut request = peer.stamped(LevelsRequest { group: 0, from: self.from, to });
-        request.set_timeout(limit);
-        let mut client = peer.client().ok()?;
-        let answer = tokio::time::timeout(limit, client.levels(request)).await.ok()?;
-        match answer {
-            Ok(reply) => Some(admission::levels(reply.into_inner().levels)),
+        let request = LevelsRequest { group: 0, from: self.from, to };
+        let call = async |mut c: RaftClient<Channel>, r| c.levels(r).await;
+        match self.ask(to, address, limit, request, call).await {
+            Ok(reply) => Some(admission::levels(reply.levels)),
             Err(status) if status.code() == Code::Unimplemented => Some(FeatureLevels::UNTOLD),
             Err(status) => {
                 tracing::debug!(to, %status, "a member does not tell its feature levels");

@@ -10,9 +10,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Context;
+use super::long_read::{Ended, LongRead, Sink};
 use crate::dump::{DumpLines, Header};
-use crate::keys::{self, RowFault, loads};
+use crate::keys::RowFault;
 use crate::namespace::facts::Facts;
+use crate::namespace::read;
 use crate::node::{Consistency, ReadView};
 use crate::store::Rows;
 
@@ -32,20 +34,19 @@ pub type DumpStream = ReceiverStream<Result<v1::DumpBatch, Status>>;
 pub async fn dump(ctx: &Arc<Context>) -> Result<DumpStream, WireError> {
     let permit = ctx.checking.clone().try_acquire_owned().map_err(|_| ServiceError::Overloaded)?;
     let view = ctx.node.read(Consistency::Linearizable).await?;
-    let loading: Option<loads::LoadRecord> = keys::get(&*view.store, loads::KEY).map_err(super::fault)?;
-    if loading.is_some() {
+    if read::load(&*view.store).map_err(super::fault)?.is_some() {
         return Err(FsError::Loading.into());
     }
-    let (sink, messages) = mpsc::channel(MESSAGES_MAX);
+    let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let run = Run {
         context: Arc::clone(ctx),
         applied: view.applied,
-        work: Some((Work::begin(&view).map_err(super::fault)?, view)),
-        sink,
+        read: LongRead::new(Work::begin(&view).map_err(super::fault)?, view),
+        sink: Sink { messages, patience: PATIENCE },
         _permit: permit,
     };
     tokio::spawn(run.run());
-    Ok(ReceiverStream::new(messages))
+    Ok(ReceiverStream::new(sent))
 }
 
 /// What is read, and what is written of it.
@@ -87,32 +88,22 @@ impl Work {
 struct Run {
     context: Arc<Context>,
     applied: LogIndex,
-    /// Away while a step is read on another thread.
-    work: Option<(Work, ReadView)>,
-    sink: mpsc::Sender<Result<v1::DumpBatch, Status>>,
+    read: LongRead<Work>,
+    sink: Sink<v1::DumpBatch>,
     _permit: OwnedSemaphorePermit,
-}
-
-/// Why a dump ended early.
-enum Ended {
-    /// The client has gone.
-    Alone,
-    /// It cannot go on.
-    Failed(Status),
 }
 
 impl Run {
     async fn run(mut self) {
-        match self.all().await {
-            Ok(()) | Err(Ended::Alone) => {}
-            Err(Ended::Failed(status)) => drop(self.sink.send_timeout(Err(status), PATIENCE).await),
-        }
+        let outcome = self.all().await;
+        self.sink.end(outcome).await;
     }
 
     async fn all(&mut self) -> Result<(), Ended> {
         loop {
             let began = self.context.clock.boottime();
-            let done = self.step().await?;
+            let done = self.read.step(Work::fill).await?;
+            let done = done.map_err(|fault| Ended::Failed(super::fault(fault).into()))?;
             let took = self.context.clock.boottime().saturating_sub(began);
             self.tell(done).await?;
             if done {
@@ -123,21 +114,8 @@ impl Run {
         }
     }
 
-    /// Reads some rows, on a thread that may block.
-    async fn step(&mut self) -> Result<bool, Ended> {
-        let internal = || Ended::Failed(ServiceError::Internal.into());
-        let (mut work, view) = self.work.take().ok_or_else(internal)?;
-        let read = tokio::task::spawn_blocking(move || {
-            let done = work.fill(&*view.store);
-            (work, view, done)
-        });
-        let (work, view, done) = read.await.map_err(|_| internal())?;
-        self.work = Some((work, view));
-        done.map_err(|fault| Ended::Failed(super::fault(fault).into()))
-    }
-
     async fn tell(&mut self, done: bool) -> Result<(), Ended> {
-        let Some((work, _)) = self.work.as_mut() else { return Err(Ended::Alone) };
+        let work = self.read.work().ok_or_else(Ended::internal)?;
         let message = v1::DumpBatch {
             lines: std::mem::take(&mut work.written).into(),
             rows: work.facts.rows(),
@@ -145,7 +123,6 @@ impl Run {
             log_index: self.applied.0,
             done,
         };
-        // Who takes nothing is as good as gone: the state is not kept for it.
-        self.sink.send_timeout(Ok(message), PATIENCE).await.map_err(|_| Ended::Alone)
+        self.sink.send(message).await
     }
 }

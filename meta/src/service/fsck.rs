@@ -11,9 +11,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Context;
+use super::long_read::{Ended, LongRead, Sink};
 use crate::namespace::Command;
 use crate::namespace::check::{Check, CheckBounds, Finding, Severity, Step};
-use crate::node::{Consistency, ReadView};
+use crate::node::Consistency;
 use crate::store::StoreFault;
 
 /// How long a client may leave what is found waiting.
@@ -39,17 +40,17 @@ pub async fn fsck(ctx: &Arc<Context>, request: v1::FsckRequest) -> Result<FsckSt
     } else {
         ctx.node.read(Consistency::Linearizable).await?
     };
-    let (sink, messages) = mpsc::channel(MESSAGES_MAX);
+    let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let run = Run {
         context: Arc::clone(ctx),
         applied: view.applied,
         repair: request.repair,
-        check: Some((Check::new(CheckBounds::default()), view)),
-        sink,
+        check: LongRead::new(Check::new(CheckBounds::default()), view),
+        sink: Sink { messages, patience: PATIENCE },
         _permit: permit,
     };
     tokio::spawn(run.run());
-    Ok(ReceiverStream::new(messages))
+    Ok(ReceiverStream::new(sent))
 }
 
 /// A check that is under way.
@@ -57,26 +58,15 @@ struct Run {
     context: Arc<Context>,
     applied: LogIndex,
     repair: bool,
-    /// Away while a step is read on another thread.
-    check: Option<(Check, ReadView)>,
-    sink: mpsc::Sender<Result<v1::FsckProgress, Status>>,
+    check: LongRead<Check>,
+    sink: Sink<v1::FsckProgress>,
     _permit: OwnedSemaphorePermit,
-}
-
-/// Why a check ended early.
-enum Ended {
-    /// The client has gone.
-    Alone,
-    /// It cannot go on.
-    Failed(Status),
 }
 
 impl Run {
     async fn run(mut self) {
-        match self.all().await {
-            Ok(()) | Err(Ended::Alone) => {}
-            Err(Ended::Failed(status)) => drop(self.sink.send_timeout(Err(status), PATIENCE).await),
-        }
+        let outcome = self.all().await;
+        self.sink.end(outcome).await;
     }
 
     async fn all(&mut self) -> Result<(), Ended> {
@@ -107,19 +97,11 @@ impl Run {
         }
     }
 
-    /// Reads some rows, on a thread that may block.
     async fn step(&mut self) -> Result<Step, Ended> {
-        let internal = || Ended::Failed(ServiceError::Internal.into());
-        let (mut check, view) = self.check.take().ok_or_else(internal)?;
-        let read = tokio::task::spawn_blocking(move || {
-            let step = check.step(&*view.store);
-            (check, view, step)
-        });
-        let (check, view, step) = read.await.map_err(|_| internal())?;
-        self.check = Some((check, view));
+        let step = self.check.step(|check, rows| check.step(rows)).await?;
         step.map_err(|fault: StoreFault| {
             tracing::error!(error = %fault, "a check cannot read the state");
-            internal()
+            Ended::internal()
         })
     }
 
@@ -148,8 +130,8 @@ impl Run {
         Ok(told)
     }
 
-    async fn tell(&self, waiting: &mut Vec<v1::FsckFinding>, done: bool) -> Result<(), Ended> {
-        let (phase, rows) = self.check.as_ref().map_or(("", 0), |(check, _)| (check.phase(), check.rows()));
+    async fn tell(&mut self, waiting: &mut Vec<v1::FsckFinding>, done: bool) -> Result<(), Ended> {
+        let (phase, rows) = self.check.work().map_or(("", 0), |check| (check.phase(), check.rows()));
         let message = v1::FsckProgress {
             node: self.context.node.id().0,
             log_index: self.applied.0,
@@ -158,8 +140,7 @@ impl Run {
             findings: std::mem::take(waiting),
             done,
         };
-        // Who takes nothing is as good as gone: the state is not kept for it.
-        self.sink.send_timeout(Ok(message), PATIENCE).await.map_err(|_| Ended::Alone)
+        self.sink.send(message).await
     }
 }
 

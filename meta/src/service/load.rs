@@ -8,10 +8,9 @@ use cairn_types::{ClusterId, LogIndex};
 use super::Context;
 use super::call::malformed;
 use crate::dump::{self, DumpReader};
-use crate::keys::loads::{self, LoadId, LoadRecord};
-use crate::keys::{self};
+use crate::keys::loads::LoadId;
 use crate::namespace::facts::{Disks, FACTS_PER_ENTRY_MAX, Fact, Fate, holds_nothing};
-use crate::namespace::{Command, jobs};
+use crate::namespace::{Command, jobs, read};
 use crate::node::Consistency;
 
 /// Takes one step, and answers how the load stands after it.
@@ -41,7 +40,7 @@ pub async fn load(
         Step::Discard(_) => propose(ctx, Command::DiscardLoad, deadline).await?,
     }
     let view = ctx.node.read(Consistency::Linearizable).await?;
-    let record: Option<LoadRecord> = keys::get(&*view.store, loads::KEY).map_err(super::fault)?;
+    let record = read::load(&*view.store).map_err(super::fault)?;
     let empty = look && holds_nothing(&*view.store).map_err(super::fault)?;
     Ok(v1::LoadReply {
         load: record.as_ref().map(|record| wire(record.load)),

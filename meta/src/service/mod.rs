@@ -8,6 +8,7 @@ mod fsck;
 mod list;
 mod load;
 mod lock;
+mod long_read;
 mod loss;
 mod members;
 pub mod meta;

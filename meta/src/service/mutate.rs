@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{GRANT_BYTES_FIRST, MUTATIONS_MAX};
-use cairn_types::{ChunkId, FeatureLevel, FsError, InodeId, NodeId, Policy};
+use cairn_types::{ChunkId, FsError, InodeId, NodeId, Policy};
 use tonic::Status;
 
 use super::Context;
@@ -60,7 +60,7 @@ async fn all(
     let mut commands = Vec::with_capacity(requests.len());
     let taken: Vec<Result<(), WireError>> = requests
         .into_iter()
-        .map(|request| command(ctx, &tenure, request).map(|command| commands.push(command)))
+        .map(|request| command(&tenure, request).map(|command| commands.push(command)))
         .collect();
     let proposed = match commands.is_empty() {
         true => Vec::new(),
@@ -83,23 +83,12 @@ async fn all(
 }
 
 /// The entry that a request asks for, decoded and placed.
-fn command(ctx: &Context, tenure: &Tenure, request: v1::MutateRequest) -> Result<Command, WireError> {
+fn command(tenure: &Tenure, request: v1::MutateRequest) -> Result<Command, WireError> {
     let mut mutation = decode::mutation(request)?;
-    if ctx.node.level() < FeatureLevel::SECOND {
-        mutation.operation = without_claim(mutation.operation);
-    }
     tenure.leases.renew(mutation.session);
     place(tenure, &mut mutation)?;
     let Mutation { session, sequence, acknowledged_below, operation, .. } = mutation;
     Ok(Command::Request { session, sequence, acknowledged_below, operation })
-}
-
-/// The operation alone: older servers do not know what a client says of its open files.
-fn without_claim(operation: Operation) -> Operation {
-    match operation {
-        Operation::Holding { operation, .. } => *operation,
-        operation => operation,
-    }
 }
 
 /// What the leader does at once about an answer: a chunk that is to be sealed is sealed.

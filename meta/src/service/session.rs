@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{HOLDS_PER_ANSWER_MAX, PROTOCOL_VERSION};
-use cairn_types::{Credentials, FeatureLevel, FsError, InodeId, LogIndex, Sequence, SessionId};
+use cairn_types::{Credentials, FsError, InodeId, LogIndex, Sequence, SessionId};
 
 use super::Context;
 use super::call::malformed;
@@ -53,9 +53,7 @@ pub async fn open(
     if read::cluster(&*tenure.local()?.store).map_err(super::fault)?.counts.sessions >= SESSIONS_MAX {
         return Err(ServiceError::Overloaded.into());
     }
-    // A cluster with older servers knows no holders: unlinked files are gone at once there, as ever.
-    let holds = request.holds_files && ctx.node.level() >= FeatureLevel::SECOND;
-    let client = request.client;
+    let (client, holds) = (request.client, request.holds_files);
     let command = match credentials(request.credentials)? {
         credentials if holds => Command::OpenHolder { client, credentials },
         Some(credentials) => Command::OpenSessionAs { client, credentials },

@@ -49,13 +49,6 @@ impl Recent {
         Self { young: empty(), old: empty(), young_bytes: 0, bytes_max }
     }
 
-    /// All that it keeps; nothing is left here.
-    #[must_use]
-    pub fn take(&mut self) -> Self {
-        let empty = Self::new(self.bytes_max);
-        std::mem::replace(self, empty)
-    }
-
     /// Forgets all: the store is another one.
     pub fn clear(&mut self) {
         *self = Self::new(self.bytes_max);

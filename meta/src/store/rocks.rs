@@ -142,44 +142,62 @@ fn visit(
     rows.status().map_err(fault)
 }
 
-impl Rows for RocksStore {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        let family = family(&self.db, table)?;
-        slow::store_read("get", table.name(), || self.db.get_cf(family, key)).map_err(fault)
-    }
+/// The rows of a database, or of a snapshot of one, which have the same calls without a trait for them.
+macro_rules! rows_of {
+    ($type:ty, $source:ident) => {
+        impl Rows for $type {
+            fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
+                let family = family(&self.db, table)?;
+                slow::store_read("get", table.name(), || self.$source.get_cf(family, key)).map_err(fault)
+            }
 
-    fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
-        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
-            return Ok(Vec::new());
-        }
-        let mode = IteratorMode::From(&range.from, Direction::Forward);
-        let family = family(&self.db, table)?;
-        slow::store_read("scan", table.name(), || {
-            collect(self.db.iterator_cf_opt(family, until(range), mode), limit)
-        })
-    }
+            fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
+                if range.until.as_ref().is_some_and(|until| *until <= range.from) {
+                    return Ok(Vec::new());
+                }
+                let mode = IteratorMode::From(&range.from, Direction::Forward);
+                let family = family(&self.db, table)?;
+                slow::store_read("scan", table.name(), || {
+                    collect(self.$source.iterator_cf_opt(family, until(range), mode), limit)
+                })
+            }
 
-    fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
-        if before <= from {
-            return Ok(None);
-        }
-        let family = family(&self.db, table)?;
-        let rows = slow::store_read("last_before", table.name(), || {
-            collect(self.db.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
-        });
-        Ok(rows?.pop())
-    }
+            fn last_before(
+                &self,
+                table: Table,
+                from: &[u8],
+                before: &[u8],
+            ) -> Result<Option<Row>, StoreFault> {
+                if before <= from {
+                    return Ok(None);
+                }
+                let (family, options) = (family(&self.db, table)?, not_below(from, before));
+                let rows = slow::store_read("last_before", table.name(), || {
+                    collect(self.$source.iterator_cf_opt(family, options, IteratorMode::End), 1)
+                });
+                Ok(rows?.pop())
+            }
 
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
-        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
-            return Ok(());
+            fn visit(
+                &self,
+                table: Table,
+                range: &KeyRange,
+                each: &mut Visitor<'_>,
+            ) -> Result<(), StoreFault> {
+                if range.until.as_ref().is_some_and(|until| *until <= range.from) {
+                    return Ok(());
+                }
+                let family = family(&self.db, table)?;
+                slow::store_read("visit", table.name(), || {
+                    visit(self.$source.raw_iterator_cf_opt(family, until(range)), range, each)
+                })
+            }
         }
-        let family = family(&self.db, table)?;
-        slow::store_read("visit", table.name(), || {
-            visit(self.db.raw_iterator_cf_opt(family, until(range)), range, each)
-        })
-    }
+    };
 }
+
+rows_of!(RocksStore, db);
+rows_of!(RocksSnapshot, snapshot);
 
 impl Store for RocksStore {
     fn write(&self, batch: WriteBatch) -> Result<(), StoreFault> {
@@ -250,45 +268,6 @@ impl Drop for RocksSnapshot {
     fn drop(&mut self) {
         // SAFETY: dropped once, here, while `db` is still held; never used after.
         unsafe { ManuallyDrop::drop(&mut self.snapshot) };
-    }
-}
-
-impl Rows for RocksSnapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        let family = family(&self.db, table)?;
-        slow::store_read("get", table.name(), || self.snapshot.get_cf(family, key)).map_err(fault)
-    }
-
-    fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
-        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
-            return Ok(Vec::new());
-        }
-        let mode = IteratorMode::From(&range.from, Direction::Forward);
-        let family = family(&self.db, table)?;
-        slow::store_read("scan", table.name(), || {
-            collect(self.snapshot.iterator_cf_opt(family, until(range), mode), limit)
-        })
-    }
-
-    fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault> {
-        if before <= from {
-            return Ok(None);
-        }
-        let family = family(&self.db, table)?;
-        let rows = slow::store_read("last_before", table.name(), || {
-            collect(self.snapshot.iterator_cf_opt(family, not_below(from, before), IteratorMode::End), 1)
-        });
-        Ok(rows?.pop())
-    }
-
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
-        if range.until.as_ref().is_some_and(|until| *until <= range.from) {
-            return Ok(());
-        }
-        let family = family(&self.db, table)?;
-        slow::store_read("visit", table.name(), || {
-            visit(self.snapshot.raw_iterator_cf_opt(family, until(range)), range, each)
-        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Pump`]: a writer that appends numbered records until it is told to stop.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_sdk::{Acknowledgement, Appender, ErrorKind};
 use tokio::sync::watch;
@@ -48,6 +48,16 @@ impl Pump {
         let wanted = self.count() + more;
         // It fails when the writer has ended: then there is nothing more to wait for.
         let _ = self.acknowledged.wait_for(|count| *count >= wanted).await;
+    }
+
+    /// Waits until the writer ended by itself: an append failed in a way that no later one can heal.
+    ///
+    /// # Panics
+    /// When it still goes on after 30 s.
+    #[allow(clippy::expect_used, reason = "a test's writer that should have ended fails its test")]
+    pub async fn ended(&mut self) {
+        let ended = async { while self.acknowledged.changed().await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the writer goes on");
     }
 
     /// Stops submitting, waits until everything under way is answered, and hands back the appender.

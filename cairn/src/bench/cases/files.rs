@@ -1,11 +1,11 @@
 //! Data cases.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use cairn_sdk::Client;
 
-use super::metadata::loops;
+use super::metadata::{loops, one_loop};
 use crate::bench::measure::{Recorder, Run};
 use crate::exit::CliError;
 
@@ -20,14 +20,7 @@ pub async fn append(client: &Client, root: &str, seconds: f64) -> Result<Run, Cl
     for _ in 0..50 {
         log.append(record.clone()).await?;
     }
-    let mut recorder = Recorder::start();
-    let until = Instant::now() + Duration::from_secs_f64(seconds);
-    while Instant::now() < until {
-        let started = Instant::now();
-        log.append(record.clone()).await?;
-        recorder.record(started.elapsed(), 1.0);
-    }
-    let run = recorder.finish();
+    let run = one_loop(seconds, async |_| log.append(record.clone()).await.map(|_| ())).await?;
     log.close().await?;
     Ok(run)
 }
@@ -58,17 +51,12 @@ fn pattern() -> Vec<u8> {
 pub async fn read_random(client: &Client, path: &str, seconds: f64) -> Result<Run, CliError> {
     let file = client.open(path).await?;
     let blocks = file.length() / 4096;
-    let mut recorder = Recorder::start();
-    let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut at = 1u64;
-    while Instant::now() < until {
+    one_loop(seconds, async |_| {
         at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let offset = (at >> 33) % blocks * 4096;
-        let started = Instant::now();
-        file.read_at(offset, 4096).await?;
-        recorder.record(started.elapsed(), 1.0);
-    }
-    Ok(recorder.finish())
+        file.read_at((at >> 33) % blocks * 4096, 4096).await.map(|_| ())
+    })
+    .await
 }
 
 /// The whole file, several pieces ahead.

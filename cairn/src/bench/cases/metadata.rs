@@ -62,11 +62,10 @@ const STATS_AT_ONCE: usize = 512;
 const RENAMES: usize = 100;
 
 /// Runs one loop of `call(n)` until the time is over.
-pub async fn one_loop<F, Fut>(seconds: f64, call: F) -> Result<Run, CliError>
-where
-    F: Fn(u64) -> Fut,
-    Fut: Future<Output = Result<(), Error>>,
-{
+pub async fn one_loop(
+    seconds: f64,
+    mut call: impl AsyncFnMut(u64) -> Result<(), Error>,
+) -> Result<Run, CliError> {
     let mut recorder = Recorder::start();
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut n = 0;
@@ -81,7 +80,7 @@ where
 
 /// Empty files, each new, one after the other.
 pub async fn create_alone(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
-    one_loop(seconds, |n| async move {
+    one_loop(seconds, async |n| {
         client.create_entry(&format!("{root}/f{n:09}").into(), 0o644, true, false).await.map(|_| ())
     })
     .await
@@ -183,7 +182,7 @@ pub async fn stat(client: &Client, path: &str, seconds: f64) -> Result<Run, CliE
 
 /// As [`stat`], one after the other.
 pub async fn stat_alone(client: &Client, path: &str, seconds: f64) -> Result<Run, CliError> {
-    one_loop(seconds, |_| async move { client.stat(path).await.map(|_| ()) }).await
+    one_loop(seconds, async |_| client.stat(path).await.map(|_| ())).await
 }
 
 /// As [`stat`], 512 to a call, a few calls at once; the rate counts stats.

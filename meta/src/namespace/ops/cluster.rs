@@ -25,7 +25,7 @@ pub fn init(state: &mut State<'_, '_>, cluster: ClusterId, policy: Policy) -> Ou
     let next = state.cluster.next.inode;
     let root = Inode { ino: InodeId::ROOT, policy: Some(policy), ..state.new_inode(&birth, None) };
     state.cluster.next.inode = next;
-    let place = Place { parent: InodeId(0), name: Vec::new() };
+    let place = Place::of_root();
     state.put_at(&place, &root);
     state.put(places::key(root.ino), &place);
     state.cluster.counts.inodes += 1;

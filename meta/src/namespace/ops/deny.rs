@@ -8,7 +8,7 @@ use crate::keys::orphans::{self, Orphan};
 use crate::namespace::command::HoldAnswer;
 use crate::namespace::error::{NamespaceError, Outcome};
 use crate::namespace::holds::Claim;
-use crate::namespace::ops::{load, session};
+use crate::namespace::ops::session;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::{Rows, Table};
@@ -27,11 +27,7 @@ pub fn deny(state: &mut State<'_, '_>, answers: &[HoldAnswer]) -> Outcome<Answer
             Err(fault) => return Err(fault),
         }
     }
-    // What a load brings is decided on when all of it is there.
-    if load::under_way(state)?.is_none() {
-        state.decide_unlinked()?;
-    }
-    Ok(Answer::default())
+    decide(state)
 }
 
 fn take(state: &mut State<'_, '_>, answer: &HoldAnswer) -> Outcome<()> {

@@ -23,6 +23,7 @@ use crate::keys::{Record, RowFault, links};
 use crate::namespace::Command;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::facts::{ChunkFact, FACTS_PER_ENTRY_MAX, Fact, LOADED, Next, PartFact, holds_nothing};
+use crate::namespace::read;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::{KeyRange, Rows, Table};
@@ -58,8 +59,8 @@ pub fn is_in_the_way(state: &State<'_, '_>, command: &Command) -> Result<bool, R
 }
 
 /// The load that is under way.
-pub fn under_way(state: &State<'_, '_>) -> Result<Option<LoadRecord>, RowFault> {
-    state.get(loads::KEY)
+fn under_way(state: &State<'_, '_>) -> Result<Option<LoadRecord>, RowFault> {
+    read::load(&*state.txn)
 }
 
 /// The load that is under way, if it is that one and goes forward.
@@ -175,8 +176,7 @@ pub fn discard(state: &mut State<'_, '_>) -> Outcome<Answer> {
         put_record(state, &record);
         return Ok(Answer::default());
     }
-    let place = Place { parent: InodeId(0), name: Vec::new() };
-    state.put_at(&place, &record.root);
+    state.put_at(&Place::of_root(), &record.root);
     state.cluster.counts = Counts { sessions: state.cluster.counts.sessions, ..record.counts };
     state.delete(Table::Counters, loads::KEY.to_vec());
     Ok(Answer::default())
@@ -271,17 +271,7 @@ fn put_pack(state: &mut State<'_, '_>, fact: &Fact) {
 
 /// Nobody has the work: the leader gives it away.
 fn put_deletion(state: &mut State<'_, '_>, intent: IntentId, work: Work, created: Timestamp) {
-    let record = IntentRecord {
-        intent,
-        assignee: NodeId(0),
-        work,
-        created,
-        assigned: created,
-        failures: 0,
-        message: String::new(),
-        failed: false,
-    };
-    state.put(intents::key(intent), &record);
+    state.put(intents::key(intent), &IntentRecord::new(intent, NodeId(0), work, created));
     state.cluster.counts.intents += 1;
 }
 

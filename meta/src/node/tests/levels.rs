@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cairn_types::{FEATURE_LEVEL, FeatureLevel, FeatureLevels, LogIndex, NodeId, SystemClock, SystemRandom};
 use tokio::time::timeout;
 
-use super::{DEADLINE, Group, LONG, open_session, propose};
+use super::{DEADLINE, Group, LONG, open_session, propose, purged_to};
 use crate::namespace::{Command, Target, jobs, read};
 use crate::node::{MemberError, Node, NodeError, StartError, Started};
 use crate::raft::machine::Pace;
@@ -234,14 +234,7 @@ async fn a_snapshot_above_its_level_stops_an_old_server_and_leaves_its_state() {
     for n in 0..200 {
         propose(&leader, &n.to_string()).await;
     }
-    let mut metrics = leader.shared.raft.metrics();
-    let gone = async {
-        use crate::raft::engine::WatchReceiver;
-        while metrics.borrow_watched().purged.is_none_or(|id| id.index < 100) {
-            metrics.changed().await.unwrap();
-        }
-    };
-    timeout(LONG, gone).await.expect("the log is purged behind a snapshot");
+    purged_to(&leader, LogIndex(100)).await;
     group.restart(NodeId(1)).await;
     let member = group.running.get_mut(&NodeId(1)).unwrap();
     let fault = timeout(LONG, member.started.fault()).await.expect("it meets the snapshot");

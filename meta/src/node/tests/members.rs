@@ -10,9 +10,10 @@ use cairn_types::{LogIndex, NodeId, SystemClock, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::{DEADLINE, Group, LONG, Member, open_session, propose, settings, snapshot_beyond, start};
+use super::{
+    DEADLINE, Group, LONG, Member, open_session, propose, purged_to, settings, snapshot_beyond, start,
+};
 use crate::node::{Changed, MemberError, Node, NodeError, PROMOTE_LAG_MAX, StartError, Started};
-use crate::raft::engine::WatchReceiver;
 use crate::raft::machine::Pace;
 
 impl Group {
@@ -288,13 +289,7 @@ async fn a_server_that_is_added_late_gets_a_snapshot_and_then_the_log() {
     for n in 0..200 {
         propose(&leader, &n.to_string()).await;
     }
-    let mut metrics = leader.shared.raft.metrics();
-    let gone = async {
-        while metrics.borrow_watched().purged.is_none_or(|id| id.index < 100) {
-            metrics.changed().await.unwrap();
-        }
-    };
-    timeout(LONG, gone).await.expect("the log is purged behind a snapshot");
+    purged_to(&leader, LogIndex(100)).await;
     let address = group.joiner(2).await.to_string();
     assert_eq!(leader.add_member(NodeId(2), address).await, Ok(Changed::Now));
     let (index, _) = propose(&leader, "last").await;
