@@ -16,8 +16,9 @@ use super::ops::{
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
+use crate::keys::RowFault;
 use crate::keys::disks::DiskRecord;
-use crate::keys::{RowFault, sessions};
+use crate::keys::sessions::{self, SessionRecord};
 use crate::store::{Rows, Table, Txn};
 
 /// Applies one committed entry and answers what every server answers. The changes are in `txn`,
@@ -77,30 +78,30 @@ fn request(
     acknowledged_below: Sequence,
     operation: &Operation,
 ) -> Result<Reply, RowFault> {
-    let checked = match admit(state, id, sequence, acknowledged_below) {
+    let record = match admit(state, id, sequence, acknowledged_below) {
         Err(NamespaceError::Refused(error)) => return Ok(Err(error)),
         Err(NamespaceError::Fault(fault)) => return Err(fault),
-        Ok(checked) => checked,
+        Ok(record) => record,
     };
     if let Some(reply) = session::kept_reply(state, id, sequence)? {
         return Ok(reply);
     }
-    if checked {
+    if record.checked {
         state.caller = Some(session::credentials(state, id)?);
     }
     let outcome = operate(state, id, operation);
     let reply = settle(state, outcome)?;
-    finish(state, (id, sequence), acknowledged_below, reply)
+    finish(state, record, sequence, acknowledged_below, reply)
 }
 
-/// Checks that the request may run, or that its reply may still be kept. Answers whether what it asks
-/// for is checked by the session's credentials.
+/// Checks that the request may run, or that its reply may still be kept. Answers the session's record,
+/// which no operation changes.
 fn admit(
     state: &State<'_, '_>,
     id: SessionId,
     sequence: Sequence,
     acknowledged_below: Sequence,
-) -> Outcome<bool> {
+) -> Outcome<SessionRecord> {
     let record = session::living(state, id)?;
     if sequence < record.acknowledged_below {
         return refuse(FsError::StaleSequence { sequence });
@@ -110,25 +111,21 @@ fn admit(
     }
     let room = (record.replies as usize) < REPLIES_PER_SESSION_MAX;
     if room || session::kept_reply(state, id, sequence)?.is_some() {
-        return Ok(record.checked);
+        return Ok(record);
     }
     let freed = sessions::replies_between(id, record.acknowledged_below, acknowledged_below);
     let makes_room = !state.txn.scan(Table::Replies, &freed, 1)?.is_empty();
-    if makes_room { Ok(record.checked) } else { refuse(FsError::TooManyReplies) }
+    if makes_room { Ok(record) } else { refuse(FsError::TooManyReplies) }
 }
 
 /// Drops acknowledged replies and keeps this one.
 fn finish(
     state: &mut State<'_, '_>,
-    (id, sequence): (SessionId, Sequence),
+    mut record: SessionRecord,
+    sequence: Sequence,
     acknowledged_below: Sequence,
     reply: Reply,
 ) -> Result<Reply, RowFault> {
-    let mut record = match session::living(state, id) {
-        Ok(record) => record,
-        Err(NamespaceError::Fault(fault)) => return Err(fault),
-        Err(NamespaceError::Refused(error)) => return Ok(Err(error)),
-    };
     session::drop_replies(state, &mut record, acknowledged_below)?;
     session::keep_reply(state, record, sequence, &reply);
     Ok(reply)

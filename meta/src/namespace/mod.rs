@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events → state → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events → state → last_directory → walk → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -22,6 +22,7 @@ pub mod events;
 pub mod facts;
 pub mod holds;
 pub mod jobs;
+mod last_directory;
 mod level;
 pub mod locks;
 mod names;

@@ -9,6 +9,7 @@ use cairn_types::{
 use super::bounds::Bounds;
 use super::error::{Outcome, refuse};
 use super::holds::Claim;
+use super::last_directory::LastDirectory;
 use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
@@ -48,6 +49,8 @@ pub(super) struct State<'t, 'a> {
     pub events: Vec<EventRow>,
     /// The way to the directory that was asked for last, while no place is changed.
     pub last_way: Option<Way>,
+    /// The directory that a path led to last: the next one mostly leads there too.
+    pub last_directory: LastDirectory,
     stored: ClusterRecord,
 }
 
@@ -79,6 +82,7 @@ impl<'t, 'a> State<'t, 'a> {
             claim: None,
             events: Vec::new(),
             last_way: None,
+            last_directory: LastDirectory::default(),
             stored,
         })
     }
@@ -98,6 +102,7 @@ impl<'t, 'a> State<'t, 'a> {
         self.txn.discard();
         self.events.clear();
         self.last_way = None;
+        self.last_directory.forget();
         let time = self.cluster.time;
         self.cluster = self.stored.clone();
         self.cluster.time = time;
@@ -115,9 +120,7 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes a record.
     pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
-        if R::TABLE == Table::Places {
-            self.last_way = None;
-        }
+        self.is_changed(R::TABLE);
         keys::put(self.txn, key, record);
     }
 
@@ -126,11 +129,19 @@ impl<'t, 'a> State<'t, 'a> {
         keys::put(self.txn, places::key(ino), place);
     }
 
-    /// Deletes a row.
-    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+    /// Forgets what was remembered of a table that changes.
+    fn is_changed(&mut self, table: Table) {
         if table == Table::Places {
             self.last_way = None;
         }
+        if LastDirectory::is_of(table) {
+            self.last_directory.forget();
+        }
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.is_changed(table);
         self.txn.delete(table, key);
     }
 
@@ -173,7 +184,12 @@ impl<'t, 'a> State<'t, 'a> {
             self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone(), since: Some(since) });
             return;
         }
-        self.put(nodes::key(place.parent, &place.name), &NodeRow::Inode(inode.clone()));
+        let row = NodeRow::Inode(inode.clone());
+        match inode.kind {
+            // No way leads over it.
+            FileKind::File => keys::put(self.txn, nodes::key(place.parent, &place.name), &row),
+            _ => self.put(nodes::key(place.parent, &place.name), &row),
+        }
     }
 
     /// A new inode, not yet in any table.
@@ -204,7 +220,7 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Resolves a target.
     pub fn walk(&self, target: &Target, last: LastLink) -> Outcome<Walk> {
-        walk::walk(&*self.txn, target, last, self.caller.as_ref(), &mut |_| {})
+        self.last_directory.walk(&*self.txn, target, last, self.caller.as_ref())
     }
 
     /// Resolves a target to its inode, following a last symlink unless it says otherwise.

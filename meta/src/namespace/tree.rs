@@ -29,12 +29,19 @@ impl State<'_, '_> {
     /// Notes that a directory's names changed, and how many subdirectories came or went.
     pub fn touch_directory(&mut self, dir: InodeId, subdirectories: i64) -> Outcome<()> {
         let Some(place) = self.way(dir)?.map(|way| way.place.clone()) else { return refuse(FsError::Stale) };
-        let mut inode = walk::inode_at(&*self.txn, dir, &place)?;
+        let mut inode = match self.last_directory.inode(dir) {
+            Some(inode) => inode,
+            None => walk::inode_at(&*self.txn, dir, &place)?,
+        };
         inode.nlink = inode.nlink.saturating_add_signed(i32::try_from(subdirectories).unwrap_or(0));
         inode.mtime = self.now();
         inode.ctime = self.now();
         inode.version += 1;
-        self.put_at(&place, &inode);
+        let row = NodeRow::Inode(inode);
+        keys::put(self.txn, nodes::key(place.parent, &place.name), &row);
+        if let NodeRow::Inode(inode) = &row {
+            self.last_directory.touched(inode);
+        }
         Ok(())
     }
 

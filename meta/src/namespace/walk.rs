@@ -247,55 +247,84 @@ pub fn walk(
     enter: &mut dyn FnMut(&Inode),
 ) -> Outcome<Walk> {
     let parts = own_components(&target.path)?;
-    let mut at = inode_named(rows, target.ino)?;
-    let mut policy = at.policy;
-    let mut left: VecDeque<Vec<u8>> = parts;
-    let mut links = 0;
+    let inode = inode_named(rows, target.ino)?;
+    let policy = inode.policy;
+    walk_on(rows, Stand { inode, policy, links: 0 }, parts, last, caller, enter, &mut |_| {})
+}
+
+/// How far a walk has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stand {
+    /// The inode there.
+    pub inode: Inode,
+    /// As [`Walk::policy`].
+    pub policy: Option<Policy>,
+    /// Symlinks that were followed.
+    pub links: usize,
+}
+
+/// As [`walk`], from where one stands. `before_last` is told where the last of `parts` is looked up.
+pub(super) fn walk_on(
+    rows: &dyn Rows,
+    from: Stand,
+    parts: VecDeque<Vec<u8>>,
+    last: LastLink,
+    caller: Option<&Credentials>,
+    enter: &mut dyn FnMut(&Inode),
+    before_last: &mut dyn FnMut(&Stand),
+) -> Outcome<Walk> {
+    let mut at = from;
+    let mut left = parts;
+    let mut is_told = false;
     while let Some(part) = left.pop_front() {
-        if !at.is_dir() {
+        if !at.inode.is_dir() {
             return refuse(FsError::NotDirectory);
         }
+        let is_last = left.is_empty();
+        // What a symlink at the end leads to has a last component of its own.
+        if is_last && !std::mem::replace(&mut is_told, true) {
+            before_last(&at);
+        }
         if let Some(caller) = caller {
-            permissions::check(rows, caller, &at, permissions::SEARCH)?;
+            permissions::check(rows, caller, &at.inode, permissions::SEARCH)?;
         }
         if part == b".." {
-            at = parent_of(rows, &at)?;
-            policy = at.policy;
+            let inode = parent_of(rows, &at.inode)?;
+            at = Stand { policy: inode.policy, inode, links: at.links };
             continue;
         }
-        enter(&at);
-        let found = lookup(rows, at.ino, &part)?;
-        let is_last = left.is_empty();
+        enter(&at.inode);
+        let found = lookup(rows, at.inode.ino, &part)?;
         match found {
             Some(found)
                 if found.inode.kind == FileKind::Symlink && (!is_last || last == LastLink::Follow) =>
             {
-                links += 1;
-                if links > SYMLINKS_MAX {
+                at.links += 1;
+                if at.links > SYMLINKS_MAX {
                     return refuse(FsError::TooManySymlinks);
                 }
                 let to = found.inode.target.unwrap_or_default();
                 if to.first() == Some(&b'/') {
-                    at = inode_named(rows, InodeId::ROOT)?;
-                    policy = at.policy;
+                    let inode = inode_named(rows, InodeId::ROOT)?;
+                    at = Stand { policy: inode.policy, inode, links: at.links };
                 }
                 for part in link_components(&to)?.into_iter().rev() {
                     left.push_front(part);
                 }
             }
             found if is_last => {
-                policy = found.as_ref().and_then(|f| f.inode.policy).or(policy);
-                let end = End::Dentry(Dentry { parent: at, name: part, found });
+                let policy = found.as_ref().and_then(|f| f.inode.policy).or(at.policy);
+                let end = End::Dentry(Dentry { parent: at.inode, name: part, found });
                 return Ok(Walk { end, policy });
             }
             Some(found) => {
-                at = found.inode;
-                policy = at.policy.or(policy);
+                let policy = found.inode.policy.or(at.policy);
+                at = Stand { inode: found.inode, policy, links: at.links };
             }
             None => return refuse(FsError::NotFound),
         }
     }
-    Ok(Walk { end: End::Inode(at), policy })
+    Ok(Walk { end: End::Inode(at.inode), policy: at.policy })
 }
 
 /// The components of a target's own path, `.` dropped, each a valid name.

@@ -12,6 +12,12 @@ use super::{Change, KeyRange, Row, Rows, StoreFault, Table};
 /// What a row costs beside its key and value, roughly.
 const ROW_BYTES: usize = 96;
 
+/// A reply of fewer bytes is kept until it is acknowledged, since it mostly is within a moment.
+const SMALL_REPLY: usize = 1024;
+
+/// Sessions whose last reply is known, at most.
+const SESSIONS_MAX: usize = 4096;
+
 type Kept = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Rows as they are in a store, and keys at which it has none, for its only writer: what is written
@@ -22,23 +28,36 @@ pub struct Recent {
     old: Vec<Kept>,
     young_bytes: usize,
     bytes_max: usize,
+    /// Of some sessions a key above which there is no reply: most requests are new, and their replies
+    /// are looked for in vain.
+    last_replies: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Whether a row is likely to be asked for again: replies and events are not, nor what was not there, if
-/// it is about to be made.
+/// Whether a row is likely to be asked for again: events are not, nor what was not there, if it is
+/// about to be made.
 fn is_worth_keeping(table: Table, is_there: bool) -> bool {
     match table {
-        Table::Replies | Table::Events => false,
-        Table::Nodes | Table::Places => is_there,
+        Table::Events => false,
+        Table::Nodes | Table::Places | Table::Replies => is_there,
         _ => true,
     }
+}
+
+/// Whether a row will be read though nobody has yet: a reply, when it is acknowledged.
+fn will_be_read(change: &Change) -> bool {
+    change.table == Table::Replies && change.value.as_ref().is_some_and(|value| value.len() <= SMALL_REPLY)
+}
+
+/// Whose a reply is: where its key begins.
+fn session_of(reply: &[u8]) -> &[u8] {
+    reply.get(..size_of::<u64>()).unwrap_or(reply)
 }
 
 fn empty() -> Vec<Kept> {
     Table::ALL.iter().map(|_| Kept::new()).collect()
 }
 
-fn size_of(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+fn row_bytes(key: &[u8], value: Option<&Vec<u8>>) -> usize {
     ROW_BYTES + key.len() + value.map_or(0, Vec::len)
 }
 
@@ -46,7 +65,7 @@ impl Recent {
     /// Keeps nothing yet, and `bytes_max` of keys and values at most.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        Self { young: empty(), old: empty(), young_bytes: 0, bytes_max }
+        Self { young: empty(), old: empty(), young_bytes: 0, bytes_max, last_replies: HashMap::new() }
     }
 
     /// Forgets all: the store is another one.
@@ -64,7 +83,7 @@ impl Recent {
     }
 
     fn keep(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
-        let size = size_of(&key, value.as_ref());
+        let size = row_bytes(&key, value.as_ref());
         if self.young_bytes + size > self.bytes_max / 2 {
             self.old = std::mem::replace(&mut self.young, empty());
             self.young_bytes = 0;
@@ -84,7 +103,14 @@ impl Recent {
         // The bytes of what it replaces stay counted: the generation ends sooner for it.
         let known = rows.any(|rows| rows.remove(&change.key).is_some());
         drop(rows);
-        if known && is_worth_keeping(change.table, change.value.is_some()) {
+        if change.table == Table::Replies
+            && change.value.is_some()
+            && let Some(last) = self.last_replies.get_mut(session_of(&change.key))
+            && *last < change.key
+        {
+            last.clone_from(&change.key);
+        }
+        if known && is_worth_keeping(change.table, change.value.is_some()) || will_be_read(change) {
             self.keep(change.table, change.key.clone(), change.value.clone());
         }
     }
@@ -102,6 +128,24 @@ impl<'s> Remembered<'s> {
     pub fn new(base: &'s dyn Rows, recent: &'s mut Recent) -> Self {
         Self { base, recent: RefCell::new(recent) }
     }
+
+    /// True when a reply's key is above all that its session has.
+    fn is_new(&self, recent: &mut Recent, key: &[u8]) -> Result<bool, StoreFault> {
+        let session = session_of(key);
+        if let Some(last) = recent.last_replies.get(session) {
+            return Ok(key > last.as_slice());
+        }
+        if recent.last_replies.len() >= SESSIONS_MAX {
+            recent.last_replies.clear();
+        }
+        let all = KeyRange::prefix(session);
+        let end = all.until.unwrap_or_else(|| [session, &[u8::MAX]].concat());
+        let last = self.base.last_before(Table::Replies, &all.from, &end)?;
+        let last = last.map_or_else(|| session.to_vec(), |(key, _)| key);
+        let is_new = key > last.as_slice();
+        recent.last_replies.insert(session.to_vec(), last);
+        Ok(is_new)
+    }
 }
 
 impl Rows for Remembered<'_> {
@@ -109,6 +153,9 @@ impl Rows for Remembered<'_> {
         let mut recent = self.recent.borrow_mut();
         if let Some(value) = recent.get(table, key) {
             return Ok(value);
+        }
+        if table == Table::Replies && self.is_new(&mut recent, key)? {
+            return Ok(None);
         }
         let value = self.base.get(table, key)?;
         if is_worth_keeping(table, value.is_some()) {
@@ -137,18 +184,21 @@ mod tests {
 
     fn bytes_kept(recent: &Recent) -> usize {
         let all = recent.young.iter().chain(&recent.old).flatten();
-        all.map(|(key, value)| size_of(key, value.as_ref())).sum()
+        all.map(|(key, value)| row_bytes(key, value.as_ref())).sum()
     }
 
     proptest! {
         #[test]
         fn what_is_remembered_is_what_the_store_has(
-            turns in prop::collection::vec((any::<bool>(), 0u8..3, 0u8..40, 0usize..600), 1..300)
+            turns in prop::collection::vec((any::<bool>(), 0usize..4, 0u8..40, 0usize..600), 1..300)
         ) {
+            let tables = [Table::Nodes, Table::Places, Table::Links, Table::Replies];
             let store = MemoryStore::default();
             let mut recent = Recent::new(BYTES_MAX);
             for (is_write, table, key, length) in turns {
-                let (table, key) = (Table::ALL[usize::from(table)], vec![key]);
+                // Of three sessions, and of one whose keys are too short to be any's.
+                let key = [vec![key % 4; if key % 4 == 3 { 0 } else { 8 }], vec![key]].concat();
+                let table = tables[table];
                 if is_write {
                     let value = (length > 0).then(|| vec![1; length]);
                     let mut batch = WriteBatch::default();

@@ -1,6 +1,8 @@
 //! [`Txn`]: an overlay over a store, so that consecutive entries share one batch and see their own
 //! writes.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -12,7 +14,62 @@ const MERGE_ROWS: usize = 64;
 /// Bytes that are folded into a digest at once: many small rows cost less together.
 const FOLDED_AT_ONCE: usize = 4096;
 
-type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
+/// Written rows of one table; `None` deletes.
+type Written = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// What a layer says of a key: its value, or that it has none.
+type Known<'t> = (&'t [u8], Option<&'t [u8]>);
+
+/// A row of any table, in the order of tables, then keys: an entry writes a few rows in many tables,
+/// and one small tree costs less than many.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct At {
+    table: Table,
+    key: Vec<u8>,
+}
+
+/// An [`At`] that is looked for, without a key of its own.
+trait Sought {
+    fn at(&self) -> (Table, &[u8]);
+}
+
+impl Sought for At {
+    fn at(&self) -> (Table, &[u8]) {
+        (self.table, &self.key)
+    }
+}
+
+impl Sought for (Table, &[u8]) {
+    fn at(&self) -> (Table, &[u8]) {
+        *self
+    }
+}
+
+impl<'k> Borrow<dyn Sought + 'k> for At {
+    fn borrow(&self) -> &(dyn Sought + 'k) {
+        self
+    }
+}
+
+impl PartialEq for dyn Sought + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.at() == other.at()
+    }
+}
+
+impl Eq for dyn Sought + '_ {}
+
+impl PartialOrd for dyn Sought + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Sought + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at().cmp(&other.at())
+    }
+}
 
 /// Writes that are not yet in the store. Two layers: the entries applied so far, and the entry at
 /// work, which [`Txn::keep`] adds to them and [`Txn::discard`] forgets.
@@ -21,33 +78,36 @@ type Overlay = BTreeMap<Table, BTreeMap<Vec<u8>, Option<Vec<u8>>>>;
 /// from the same digest on have the same one, however the entries were batched.
 pub struct Txn<'a> {
     base: &'a dyn Rows,
-    kept: Overlay,
-    current: Overlay,
-    current_rows: usize,
+    /// One for each table.
+    kept: Vec<Written>,
+    current: BTreeMap<At, Option<Vec<u8>>>,
     current_writes: usize,
     current_bytes: usize,
     digest: u32,
+    /// Its room is used again.
+    folding: Vec<u8>,
 }
 
 /// CRC32C over one entry's writes, in the order of tables and keys, going on from `digest`.
-fn fold(digest: u32, writes: &Overlay) -> u32 {
-    let mut bytes = Vec::with_capacity(FOLDED_AT_ONCE);
-    let mut digest = digest;
-    for (table, rows) in writes {
-        bytes.extend_from_slice(table.name().as_bytes());
-        for (key, value) in rows {
-            let length = value.as_ref().map_or(u64::MAX, |v| v.len() as u64);
-            bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(key);
-            bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(value.as_deref().unwrap_or_default());
-            if bytes.len() > FOLDED_AT_ONCE / 2 {
-                digest = crc32c::crc32c_append(digest, &bytes);
-                bytes.clear();
-            }
+fn fold(digest: u32, writes: &BTreeMap<At, Option<Vec<u8>>>, bytes: &mut Vec<u8>) -> u32 {
+    bytes.clear();
+    let (mut digest, mut last) = (digest, None);
+    for (At { table, key }, value) in writes {
+        if last != Some(*table) {
+            bytes.extend_from_slice(table.name().as_bytes());
+            last = Some(*table);
+        }
+        let length = value.as_ref().map_or(u64::MAX, |v| v.len() as u64);
+        bytes.extend_from_slice(&(key.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(value.as_deref().unwrap_or_default());
+        if bytes.len() > FOLDED_AT_ONCE / 2 {
+            digest = crc32c::crc32c_append(digest, bytes);
+            bytes.clear();
         }
     }
-    crc32c::crc32c_append(digest, &bytes)
+    crc32c::crc32c_append(digest, bytes)
 }
 
 impl<'a> Txn<'a> {
@@ -62,12 +122,12 @@ impl<'a> Txn<'a> {
     pub fn continuing(base: &'a dyn Rows, digest: u32) -> Self {
         Self {
             base,
-            kept: Overlay::new(),
-            current: Overlay::new(),
-            current_rows: 0,
+            kept: Table::ALL.iter().map(|_| Written::new()).collect(),
+            current: BTreeMap::new(),
             current_writes: 0,
             current_bytes: 0,
             digest,
+            folding: Vec::with_capacity(FOLDED_AT_ONCE),
         }
     }
 
@@ -90,15 +150,13 @@ impl<'a> Txn<'a> {
     fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         self.current_writes += 1;
         self.current_bytes += value.as_ref().map_or(0, Vec::len);
-        if self.current.entry(table).or_default().insert(key, value).is_none() {
-            self.current_rows += 1;
-        }
+        self.current.insert(At { table, key }, value);
     }
 
     /// Rows that the entry at work has touched.
     #[must_use]
     pub fn rows_touched(&self) -> usize {
-        self.current_rows
+        self.current.len()
     }
 
     /// Writes of the entry at work, those of the same row again among them.
@@ -115,52 +173,83 @@ impl<'a> Txn<'a> {
 
     /// Keeps what the entry at work wrote.
     pub fn keep(&mut self) {
-        self.digest = fold(self.digest, &self.current);
-        for (table, rows) in std::mem::take(&mut self.current) {
-            let kept = self.kept.entry(table).or_default();
-            if kept.is_empty() {
-                *kept = rows;
-            } else {
-                kept.extend(rows);
+        self.digest = fold(self.digest, &self.current, &mut self.folding);
+        for (At { table, key }, value) in std::mem::take(&mut self.current) {
+            if let Some(kept) = self.kept.get_mut(table as usize) {
+                kept.insert(key, value);
             }
         }
-        (self.current_rows, self.current_writes, self.current_bytes) = (0, 0, 0);
+        (self.current_writes, self.current_bytes) = (0, 0);
     }
 
     /// Forgets what the entry at work wrote.
     pub fn discard(&mut self) {
         self.current.clear();
-        (self.current_rows, self.current_writes, self.current_bytes) = (0, 0, 0);
+        (self.current_writes, self.current_bytes) = (0, 0);
     }
 
     /// All that was kept, in the order of tables and keys.
     #[must_use]
     pub fn into_batch(self) -> WriteBatch {
         let mut batch = WriteBatch::default();
-        for (table, rows) in self.kept {
+        for (table, rows) in Table::ALL.iter().zip(self.kept) {
             for (key, value) in rows {
-                batch.push(Change { table, key, value });
+                batch.push(Change { table: *table, key, value });
             }
         }
         batch
     }
 
-    fn layers(&self, table: Table) -> impl Iterator<Item = &BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
-        [self.kept.get(&table), self.current.get(&table)].into_iter().flatten()
+    /// What was kept about the keys in `[from, until)`.
+    fn kept_in<'t>(
+        &'t self,
+        table: Table,
+        from: &[u8],
+        until: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = Known<'t>> + use<'t> {
+        let rows =
+            self.kept.get(table as usize).map(|rows| rows.range::<[u8], _>((Bound::Included(from), until)));
+        rows.into_iter().flatten().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
-    /// What the layers say about the keys in `[from, until)`, the upper layer's word last. Of each
-    /// layer the first `limit` only, and the key up to which that is everything.
-    fn overlaid(&self, table: Table, from: &[u8], until: Bound<&[u8]>, limit: usize) -> Overlaid<'_> {
-        let mut rows = BTreeMap::new();
-        let mut complete_to: Option<&[u8]> = None;
-        for layer in self.layers(table) {
+    /// What the entry at work says about the keys in `[from, until)`.
+    fn current_in<'t>(
+        &'t self,
+        table: Table,
+        from: &[u8],
+        until: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = Known<'t>> + use<'t> {
+        let from = (table, from);
+        let until = match until {
+            Bound::Included(until) | Bound::Excluded(until) => Some((table, until)),
+            Bound::Unbounded => Table::ALL.get(table as usize + 1).map(|next| (*next, &[][..])),
+        };
+        let until = until.as_ref().map_or(Bound::Unbounded, |until| Bound::Excluded(until as &dyn Sought));
+        let rows = self.current.range::<dyn Sought, _>((Bound::Included(&from as &dyn Sought), until));
+        rows.map(|(at, value)| (at.key.as_slice(), value.as_deref()))
+    }
+
+    /// True when neither layer says anything about a table.
+    fn is_untouched(&self, table: Table) -> bool {
+        self.kept.get(table as usize).is_none_or(BTreeMap::is_empty)
+            && self.current_in(table, &[], Bound::Unbounded).next().is_none()
+    }
+
+    /// What the layers say about the keys from `from` on, below `until`, the upper layer's word last. Of
+    /// each layer the first `limit` only, and the key up to which that is everything.
+    fn overlaid(&self, table: Table, from: &[u8], until: Option<&[u8]>, limit: usize) -> Overlaid<'_> {
+        let until = until.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut rows, mut complete_to) = (BTreeMap::new(), None);
+        for layer in [
+            &mut self.kept_in(table, from, until) as &mut dyn Iterator<Item = Known<'_>>,
+            &mut self.current_in(table, from, until),
+        ] {
             let mut taken = 0;
-            for (key, value) in layer.range::<[u8], _>((Bound::Included(from), until)).take(limit) {
-                rows.insert(key.as_slice(), value.as_deref());
+            for (key, value) in layer.take(limit) {
+                rows.insert(key, value);
                 taken += 1;
                 if taken == limit {
-                    complete_to = Some(complete_to.map_or(key.as_slice(), |c| c.min(key.as_slice())));
+                    complete_to = Some(complete_to.map_or(key, |c: &[u8]| c.min(key)));
                 }
             }
         }
@@ -176,8 +265,7 @@ impl<'a> Txn<'a> {
     ) -> Result<(Vec<Row>, Option<Vec<u8>>), StoreFault> {
         let range = KeyRange { from: from.to_vec(), until: until.cloned() };
         let base = self.base.scan(table, &range, MERGE_ROWS)?;
-        let bound = until.map_or(Bound::Unbounded, |u| Bound::Excluded(u.as_slice()));
-        let over = self.overlaid(table, from, bound, MERGE_ROWS);
+        let over = self.overlaid(table, from, until.map(Vec::as_slice), MERGE_ROWS);
         // Rows are final up to the least key at which one of the sources was cut off.
         let base_cut = (base.len() == MERGE_ROWS).then(|| base.last().map(|(k, _)| k.clone())).flatten();
         let cut = match (base_cut, over.complete_to.map(<[u8]>::to_vec)) {
@@ -209,19 +297,20 @@ struct Overlaid<'t> {
 
 impl Rows for Txn<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreFault> {
-        for layer in [self.current.get(&table), self.kept.get(&table)].into_iter().flatten() {
-            if let Some(value) = layer.get(key) {
-                return Ok(value.clone());
-            }
+        if let Some(value) = self.current.get::<dyn Sought>(&(table, key)) {
+            return Ok(value.clone());
         }
-        self.base.get(table, key)
+        match self.kept.get(table as usize).and_then(|rows| rows.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(table, key),
+        }
     }
 
     fn scan(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Row>, StoreFault> {
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(Vec::new());
         }
-        if self.layers(table).all(BTreeMap::is_empty) {
+        if self.is_untouched(table) {
             return self.base.scan(table, range, limit);
         }
         let mut out = Vec::new();
@@ -245,19 +334,20 @@ impl Rows for Txn<'_> {
                 return Ok(None);
             }
             let base = self.base.last_before(table, from, &before)?;
-            let bounds = (Bound::Included(from), Bound::Excluded(before.as_slice()));
+            let until = Bound::Excluded(before.as_slice());
+            let layers = [
+                self.kept_in(table, from, until).next_back(),
+                self.current_in(table, from, until).next_back(),
+            ];
             // The upper layer comes last, and max_by_key answers the last of equals.
-            let over = self
-                .layers(table)
-                .filter_map(|layer| layer.range::<[u8], _>(bounds).next_back())
-                .max_by_key(|(key, _)| key.as_slice());
+            let over = layers.into_iter().flatten().max_by_key(|(key, _)| *key);
             match (base, over) {
                 (base, None) => return Ok(base),
-                (Some((key, value)), Some((over_key, _))) if key > *over_key => {
+                (Some((key, value)), Some((over_key, _))) if key.as_slice() > over_key => {
                     return Ok(Some((key, value)));
                 }
-                (_, Some((key, Some(value)))) => return Ok(Some((key.clone(), value.clone()))),
-                (_, Some((key, None))) => before = key.clone(),
+                (_, Some((key, Some(value)))) => return Ok(Some((key.to_vec(), value.to_vec()))),
+                (_, Some((key, None))) => before = key.to_vec(),
             }
         }
     }

@@ -18,9 +18,9 @@ use crate::store::{Rows, Table};
 
 /// Bytes of a client's name that are kept.
 const CLIENT_BYTES_MAX: usize = 128;
-/// Acknowledged sequences that are looked up one by one: a client that waits for each answer
-/// acknowledges one at a time, and a get costs less than a scan.
-const GETS_RATHER_THAN_SCAN: u64 = 8;
+/// Acknowledged sequences that are looked up one by one: what was kept a moment ago is in memory, and
+/// a get there costs far less than a scan.
+const GETS_RATHER_THAN_SCAN: u64 = 64;
 /// Chunks, and files, of a session that one entry lets go.
 const ENDED_AT_ONCE: usize = 256;
 
