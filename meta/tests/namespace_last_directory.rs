@@ -10,7 +10,7 @@ mod invariants;
 
 use cairn_meta::namespace::{Command, Operation, Target, XattrMode};
 use cairn_meta::store::{KeyRange, Row, Rows, Table};
-use cairn_types::{Credentials, FsError};
+use cairn_types::{Credentials, FsError, InodeId};
 use driver::Driver;
 use proptest::prelude::*;
 
@@ -25,11 +25,19 @@ fn path() -> impl Strategy<Value = String> {
         .prop_map(|(parts, slash)| format!("{}{}", if slash { "/" } else { "" }, parts.join("/")))
 }
 
+/// By its path, or from an inode that may be there, or such an inode itself.
 fn target() -> impl Strategy<Value = Target> {
-    (path(), prop::bool::weighted(0.2)).prop_map(|(path, no_follow)| {
-        let target = Target::path(path);
-        if no_follow { target.no_follow() } else { target }
-    })
+    let ino = || (1u64..16).prop_map(InodeId);
+    let target = prop_oneof![
+        5 => path().prop_map(Target::path),
+        2 => (ino(), path()).prop_map(|(ino, path)| Target::under(ino, path)),
+        3 => ino().prop_map(Target::ino),
+    ];
+    (target, prop::bool::weighted(0.2)).prop_map(
+        |(target, no_follow)| {
+            if no_follow { target.no_follow() } else { target }
+        },
+    )
 }
 
 fn set_mode(target: Target, mode: u32) -> Operation {
@@ -86,7 +94,7 @@ fn rows(d: &Driver) -> Vec<(Table, Vec<Row>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_transaction_does_what_its_operations_do_one_by_one(
