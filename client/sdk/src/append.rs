@@ -63,7 +63,7 @@ impl Appender {
         let (inode, open) = client.make_open("open exclusively", &at, MODE_NEW, (false, false)).await?;
         let subject = at.to_string();
         let operation = Operation::OpenExclusive(OpenExclusive { ino: inode.ino.0 });
-        let reply = client.reach().session.change("open exclusively", &subject, operation).await?;
+        let reply = client.reach().session.change("open exclusively", &subject, &operation).await?;
         let malformed = || Error::new("open exclusively", &at, Cause::MalformedAnswer("generation"));
         let generation = Generation(reply.generation.ok_or_else(malformed)?);
         if let Some(tail) = reply.chunk {

@@ -111,7 +111,8 @@ impl<Q: Shares> Gather<Q> {
         let until = Instant::now() + limit;
         let answered = match self.turn(address, request, until)? {
             Turn::Now(mut round, request) => {
-                let answers = round.ask(vec![request], limit).await;
+                // Those that wait for others need no room for a call.
+                let answers = Box::pin(round.ask(vec![request], limit)).await;
                 drop(round);
                 return Ok(answers.and_then(lone)??);
             }

@@ -253,7 +253,7 @@ impl Leader {
     {
         let client = self.connections.meta(address)?;
         let request = self.connections.request(message.clone(), limit);
-        match tokio::time::timeout(limit, send(client, request)).await {
+        match tokio::time::timeout(limit, Box::pin(send(client, request))).await {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(ServiceError::Deadline.into()),
         }
@@ -283,7 +283,7 @@ impl Leader {
             }
             tracing::debug!(action, subject, address, %cause, "a server did not answer a read: asking the leader");
             self.rest(address);
-            self.retry(self.options.retry_budget, action, subject, attempt).await
+            Box::pin(self.retry(self.options.retry_budget, action, subject, attempt)).await
         };
         // The attempt here and those that follow are one operation.
         trace::operation(asked).await

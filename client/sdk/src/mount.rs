@@ -58,7 +58,7 @@ impl Client {
             refresh_ms: u64::try_from(options.refresh.as_millis()).unwrap_or(u64::MAX),
             force_path_style: options.force_path_style,
         };
-        let reply = self.reach().session.change("mount", &at.to_string(), Operation::MountAdd(add)).await?;
+        let reply = self.reach().session.change("mount", &at.to_string(), &Operation::MountAdd(add)).await?;
         Ok(MountId(reply.mount.unwrap_or_default()))
     }
 
@@ -72,7 +72,7 @@ impl Client {
         let remove = MountRemove { target: Some(at.wire("unmount", false)?) };
         self.reach()
             .session
-            .change("unmount", &at.to_string(), Operation::MountRemove(remove))
+            .change("unmount", &at.to_string(), &Operation::MountRemove(remove))
             .await
             .map(|_| ())
     }

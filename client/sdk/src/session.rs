@@ -140,7 +140,7 @@ impl Session {
         &self,
         action: &'static str,
         subject: &str,
-        operation: Operation,
+        operation: &Operation,
     ) -> Result<MutateReply> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
         let removes =
@@ -154,7 +154,7 @@ impl Session {
                 Err(error)
                     if error.kind() == ErrorKind::Retry && error.fs() == Some(&FsError::SessionExpired) =>
                 {
-                    self.replace(session).await?;
+                    Box::pin(self.replace(session)).await?;
                 }
                 answer => {
                     let is_known = |error: &Error| error.fs().is_some() && error.kind() != ErrorKind::Unknown;
@@ -203,7 +203,9 @@ impl Session {
             let (request, given) = self.number(operation.clone());
             let session = given.id;
             match self.ask(action, subject, request, given).await {
-                Err(error) if error.fs() == Some(&FsError::SessionExpired) => self.replace(session).await?,
+                Err(error) if error.fs() == Some(&FsError::SessionExpired) => {
+                    Box::pin(self.replace(session)).await?
+                }
                 answer => return answer.map(|reply| (session, reply)),
             }
         }

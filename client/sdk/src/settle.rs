@@ -38,9 +38,10 @@ impl Client {
         operation: Operation,
     ) -> Result<v1::MutateReply> {
         loop {
-            match self.reach().session.change(action, subject, operation.clone()).await {
+            match self.reach().session.change(action, subject, &operation).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) => self.seal_or_give_up(error).await?,
+                // Rare, and large: what every change waits in stays small.
+                Err(error) => Box::pin(self.seal_or_give_up(error)).await?,
             }
         }
     }
@@ -140,9 +141,9 @@ impl Client {
                 Ok(reply) => return Ok(reply),
                 Err(error) => match error.fs() {
                     Some(FsError::SessionExpired) if session.0 != 0 && !self.reach().session.has_ended() => {
-                        self.reach().session.replace(session).await?;
+                        Box::pin(self.reach().session.replace(session)).await?;
                     }
-                    Some(FsError::Importing { intent }) => self.wait_intent(*intent).await?,
+                    Some(FsError::Importing { intent }) => Box::pin(self.wait_intent(*intent)).await?,
                     _ => return Err(error),
                 },
             }
@@ -177,6 +178,36 @@ impl Client {
                 let seconds = self.reach().options.retry_budget.as_secs();
                 return Err(Error::new("sync", &at, Cause::RetriesUsedUp { seconds, last }));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::RenameMode;
+
+    /// A page of memory and a half.
+    const BYTES_MAX: usize = 6 << 10;
+
+    fn size<'c, R>(_: impl Fn(&'c Client) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// A call's future is copied from layer to layer on its way to the task that awaits it.
+    #[test]
+    fn the_futures_of_calls_are_small() {
+        let sizes = [
+            ("create", size(|c| c.create("/x", 0o644))),
+            ("mkdir", size(|c| c.mkdir("/x", 0o755))),
+            ("unlink", size(|c| c.unlink("/x"))),
+            ("rename", size(|c| c.rename("/x", "/y", RenameMode::Replace))),
+            ("stat", size(|c| c.stat("/x"))),
+            ("open", size(|c| c.open("/x"))),
+            ("open_append", size(|c| c.open_append("/x"))),
+        ];
+        for (call, bytes) in sizes {
+            assert!(bytes <= BYTES_MAX, "the future of {call} takes {bytes} bytes");
         }
     }
 }

@@ -21,8 +21,9 @@ pub fn traced<F: Future>(trace: TraceId, work: F) -> impl Future<Output = F::Out
 }
 
 /// As [`traced`], under the id in force, or a new one.
-pub(crate) async fn operation<F: Future>(work: F) -> F::Output {
-    CURRENT.scope(current(), work).await
+pub(crate) fn operation<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    // No async fn, which would have room for `work` twice.
+    CURRENT.scope(current(), work)
 }
 
 /// The id in force, or a new one.

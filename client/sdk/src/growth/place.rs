@@ -89,7 +89,7 @@ async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> 
         Source::Shared { policy_of } => {
             let open = OpenChunk { policy_of: policy_of.0, avoid };
             let (action, operation) = ("open a chunk", Operation::OpenChunk(open));
-            (action, reach.session.change(action, "", operation).await?)
+            (action, reach.session.change(action, "", &operation).await?)
         }
     };
     chunk_of(action, reply.chunk)
