@@ -1,6 +1,6 @@
 //! [`Batches`]: the entries of a listing as the server sends them, taken up again where a stream broke.
 
-use std::collections::VecDeque;
+use std::vec::IntoIter;
 
 use cairn_proto::v1::{self, ListRequest};
 use cairn_types::FsError;
@@ -23,7 +23,7 @@ pub(crate) struct Batches {
     request: ListRequest,
     bounded: bool,
     stream: Option<Streaming<v1::ListBatch>>,
-    ready: VecDeque<v1::ListEntry>,
+    ready: IntoIter<v1::ListEntry>,
     pub(crate) snapshots: u64,
     /// The entry of the log that the newest of them shows; 0 before the first.
     pub(crate) snapshot_index: u64,
@@ -43,7 +43,7 @@ impl Batches {
             freshness,
             request,
             stream: None,
-            ready: VecDeque::new(),
+            ready: Vec::new().into_iter(),
             snapshots: 0,
             snapshot_index: 0,
             age_ms: 0,
@@ -55,7 +55,7 @@ impl Batches {
     /// The next entry, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<v1::ListEntry>> {
         loop {
-            if let Some(entry) = self.ready.pop_front() {
+            if let Some(entry) = self.ready.next() {
                 return Ok(Some(entry));
             }
             if self.ended {
@@ -94,7 +94,7 @@ impl Batches {
             self.request.limit = self.request.limit.saturating_sub(batch.entries.len() as u64);
         }
         self.ended = batch.last || self.bounded && self.request.limit == 0;
-        self.ready.extend(batch.entries);
+        self.ready = batch.entries.into_iter();
     }
 
     async fn resume(&mut self, cause: Cause) -> Result<()> {

@@ -82,21 +82,39 @@ pub fn list(rows: &dyn Rows, directory: InodeId, start_after: &[u8], limit: usiz
 pub fn list_some(rows: &dyn Rows, directory: InodeId, names: Names<'_>, limit: usize) -> Outcome<Listing> {
     let limit = limit.clamp(1, LIST_BATCH_MAX as usize);
     let mut entries: Vec<Listed> = Vec::new();
-    let (mut last, mut fault) = (true, None);
+    let last = visit_some(rows, directory, names, &mut |name, inode| {
+        entries.push(Listed { name: name.to_vec(), inode });
+        entries.len() < limit
+    })?;
+    Ok(Listing { entries, last })
+}
+
+/// Shows the names one by one, with what they lead to, until `each` wants no more; true when there are
+/// no more.
+///
+/// # Errors
+/// As [`list`].
+pub fn visit_some(
+    rows: &dyn Rows,
+    directory: InodeId,
+    names: Names<'_>,
+    each: &mut dyn FnMut(&[u8], Inode) -> bool,
+) -> Outcome<bool> {
+    let (mut goes_on, mut last, mut fault) = (true, true, None);
     rows.visit(Table::Nodes, &names.range(directory), &mut |key, value| {
-        if entries.len() == limit {
+        if !goes_on {
             last = false;
             return false;
         }
         // A row of a directory with attributes is decoded where it lies, and nothing of it copied.
         match NodeRow::from_bytes(key, value).and_then(|row| inode_of(rows, row, key)) {
-            Ok(inode) => entries.push(Listed { name: nodes::name(key).to_vec(), inode }),
+            Ok(inode) => goes_on = each(nodes::name(key), inode),
             Err(error) => fault = Some(error),
         }
         fault.is_none()
     })?;
     match fault {
         Some(fault) => Err(fault.into()),
-        None => Ok(Listing { entries, last }),
+        None => Ok(last),
     }
 }

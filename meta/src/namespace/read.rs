@@ -10,7 +10,7 @@ use cairn_types::{
 };
 
 use super::error::{NamespaceError, Outcome, refuse};
-pub use super::names::{Listed, Listing, Names, list, list_some};
+pub use super::names::{Listed, Listing, Names, list, list_some, visit_some};
 use super::operation::Target;
 use super::walk::{self, LastLink};
 use crate::keys;

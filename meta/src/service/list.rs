@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::{NAME_BYTES_MAX, PATH_BYTES_MAX};
 use cairn_types::{Credentials, FsError, Inode, InodeId, Timestamp};
@@ -14,7 +15,7 @@ use tonic::Status;
 use super::call::malformed;
 use super::stat::{about, age_ms, caller_of, consistency, imported, importing};
 use super::{Context, decode};
-use crate::namespace::read::{self, ImportNeeded, Listed, Names};
+use crate::namespace::read::{self, ImportNeeded, Names};
 use crate::namespace::subtree::{KeyFound, Next, Subtree, Wanted};
 use crate::node::ReadView;
 
@@ -29,6 +30,8 @@ const BATCHES_MAX: usize = 4;
 /// How long one snapshot is kept for a listing: afterwards the stream ends without its last batch,
 /// and the client resumes by name, from a new point in time.
 const SNAPSHOT_KEPT: Duration = Duration::from_secs(60);
+/// A name's bytes, about.
+const NAME_BYTES: usize = 24;
 /// An inode's attributes on the wire, about.
 const INODE_BYTES: usize = 96;
 
@@ -185,17 +188,24 @@ fn names_batch(
     names: Names<'_>,
     limit: usize,
 ) -> Result<(Vec<v1::ListEntry>, bool), WireError> {
-    let listing = read::list_some(&*view.store, directory, names, limit).map_err(super::refusal)?;
-    let mut entries = Vec::with_capacity(listing.entries.len());
-    let mut bytes = 0;
-    for Listed { name, inode } in listing.entries {
-        if bytes >= BYTES_MAX {
-            return Ok((entries, false));
-        }
-        bytes += size(&name, Some(&inode));
-        entries.push(entry(name, Some(&inode)));
+    let mut entries = Vec::with_capacity(limit.min(ENTRIES_MAX));
+    // All names lie in one piece of memory.
+    let (mut texts, mut ends, mut bytes) =
+        (Vec::with_capacity(limit.min(ENTRIES_MAX) * NAME_BYTES), Vec::new(), 0);
+    let last = read::visit_some(&*view.store, directory, names, &mut |name, inode| {
+        bytes += size(name, Some(&inode));
+        entries.push(entry(Bytes::new(), Some(&inode)));
+        texts.extend_from_slice(name);
+        ends.push(texts.len());
+        entries.len() < limit && bytes < BYTES_MAX
+    })
+    .map_err(super::refusal)?;
+    let (texts, mut begin) = (Bytes::from(texts), 0);
+    for (entry, end) in entries.iter_mut().zip(ends) {
+        entry.name = texts.slice(begin..end);
+        begin = end;
     }
-    Ok((entries, listing.last))
+    Ok((entries, last))
 }
 
 fn keys_batch(
@@ -212,7 +222,7 @@ fn keys_batch(
                     key.pop();
                 }
                 bytes += size(&key, inode.as_ref());
-                entries.push(v1::ListEntry { common_prefix, ..entry(key, inode.as_ref()) });
+                entries.push(v1::ListEntry { common_prefix, ..entry(key.into(), inode.as_ref()) });
             }
             Next::End => {
                 last = true;
@@ -230,7 +240,7 @@ fn size(name: &[u8], inode: Option<&Inode>) -> usize {
     INODE_BYTES + name.len() + inode.and_then(|i| i.target.as_ref()).map_or(0, Vec::len)
 }
 
-fn entry(name: Vec<u8>, inode: Option<&Inode>) -> v1::ListEntry {
+fn entry(name: Bytes, inode: Option<&Inode>) -> v1::ListEntry {
     let growing = inode.is_some_and(|i| i.tail.is_some());
-    v1::ListEntry { name: name.into(), inode: inode.map(v1::Inode::from), growing, common_prefix: false }
+    v1::ListEntry { name, inode: inode.map(v1::Inode::from), growing, common_prefix: false }
 }
