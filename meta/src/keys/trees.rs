@@ -166,7 +166,13 @@ mod tests {
     #[test]
     fn it_says_which_files_may_be_open() {
         let tree = |open| RemovedTree { removed: Timestamp(10), open, ..removed_tree() };
-        let file = |ino, ctime| Inode { ino: InodeId(ino), ctime: Timestamp(ctime), ..inode() };
+        let file = |ino, ctime| Inode {
+            ino: InodeId(ino),
+            kind: cairn_types::FileKind::File,
+            ctime: Timestamp(ctime),
+            mount: None,
+            ..inode()
+        };
         assert!(!tree(None).may_have_open(&file(7, 11)));
         assert!(tree(Some(MayBeOpen::Any)).may_have_open(&file(7, 1)));
         let these = tree(Some(MayBeOpen::These(vec![InodeId(7)])));
