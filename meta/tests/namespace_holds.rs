@@ -14,7 +14,7 @@ use cairn_meta::keys::orphans::{self, Orphan};
 use cairn_meta::keys::{self, Record};
 use cairn_meta::namespace::check::{Check, CheckBounds, Finding};
 use cairn_meta::namespace::command::HoldAnswer;
-use cairn_meta::namespace::holds::{Kept, decidable, kept, question};
+use cairn_meta::namespace::holds::{Kept, decidable, kept, question, undecided};
 use cairn_meta::namespace::{Bounds, Command, NamespaceError, Operation, Target, XattrMode, jobs, read};
 use cairn_meta::store::{KeyRange, Rows, Store, Table, WriteBatch};
 use cairn_types::{FsError, Inode, InodeId, LogIndex, Policy, SessionId};
@@ -222,6 +222,7 @@ fn what_is_kept_is_counted_and_no_further_than_is_said() {
         (files, held, more)
     };
     assert_eq!(counted(&d, 10), (2, 1, false));
+    assert_eq!((undecided(&d.store, 10).unwrap(), undecided(&d.store, 0).unwrap()), (1, 0));
     // Held by both, it is one; held and not decided on, too.
     let again = d.file("/again");
     d.unlink("/again");

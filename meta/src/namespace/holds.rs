@@ -56,6 +56,14 @@ pub fn decidable(rows: &dyn Rows) -> Result<Option<(LogIndex, InodeId)>, RowFaul
     Ok(denied.then_some((since, ino)))
 }
 
+/// How many unlinked files are to be decided on; `limit` at most are counted.
+///
+/// # Errors
+/// A fault of the store.
+pub fn undecided(rows: &dyn Rows, limit: usize) -> Result<usize, RowFault> {
+    Ok(rows.scan(Table::Holds, &holds::undecided_from(LogIndex(0)), limit)?.len())
+}
+
 impl State<'_, '_> {
     /// True when a session may hold a file that loses its last name. One that is alone, and says in
     /// its request what it holds, is believed.
