@@ -114,11 +114,23 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
     if s.trees_pending > 0 {
         line(format!("trees   {} removed ones are being purged", s.trees_pending))?;
     }
+    if s.unlinked_kept > 0 {
+        line(unlinked_text(s))?;
+    }
     line(format!("lag     {}, oldest {} ms", human_bytes(s.lag_bytes), s.lag_age_ms))?;
     if !s.under_store_error.is_empty() {
         line(format!("under-store: {}", s.under_store_error))?;
     }
     Ok(())
+}
+
+/// The unlinked files that stay for those who have them open.
+fn unlinked_text(s: &StatusReply) -> String {
+    let at_least = if s.unlinked_more { "at least " } else { "" };
+    format!(
+        "unlinked {at_least}{} files are kept, {} of them open somewhere",
+        s.unlinked_kept, s.unlinked_held
+    )
 }
 
 /// The chunks whose end no replica decides, as many as the leader lists.
@@ -194,6 +206,25 @@ pub fn as_json(s: &StatusReply) -> Value {
         "chunks_lost": s.chunks_lost, "lost": s.lost.iter().map(lost).collect::<Vec<_>>(),
         "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
         "intents": s.intents, "trees_pending": s.trees_pending, "trees_purged_names": s.trees_purged_names,
+        "unlinked_kept": s.unlinked_kept, "unlinked_held": s.unlinked_held, "unlinked_more": s.unlinked_more,
         "under_store_error": s.under_store_error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unlinked_files_are_told_and_when_there_are_more_that_too() {
+        let some = StatusReply { unlinked_kept: 3, unlinked_held: 1, ..StatusReply::default() };
+        assert_eq!(unlinked_text(&some), "unlinked 3 files are kept, 1 of them open somewhere");
+        let many = StatusReply { unlinked_kept: 4096, unlinked_more: true, ..StatusReply::default() };
+        assert_eq!(unlinked_text(&many), "unlinked at least 4096 files are kept, 0 of them open somewhere");
+        let json = as_json(&many);
+        assert_eq!(
+            (json["unlinked_kept"].as_u64(), json["unlinked_more"].as_bool()),
+            (Some(4096), Some(true))
+        );
+    }
 }

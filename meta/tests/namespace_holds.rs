@@ -14,7 +14,7 @@ use cairn_meta::keys::orphans::{self, Orphan};
 use cairn_meta::keys::{self, Record};
 use cairn_meta::namespace::check::{Check, CheckBounds, Finding};
 use cairn_meta::namespace::command::HoldAnswer;
-use cairn_meta::namespace::holds::{decidable, question};
+use cairn_meta::namespace::holds::{Kept, decidable, kept, question, undecided};
 use cairn_meta::namespace::{Bounds, Command, NamespaceError, Operation, Target, XattrMode, jobs, read};
 use cairn_meta::store::{KeyRange, Rows, Store, Table, WriteBatch};
 use cairn_types::{FsError, Inode, InodeId, LogIndex, Policy, SessionId};
@@ -212,6 +212,30 @@ fn a_session_holds_so_many_and_denies_nothing_beyond_and_its_end_lets_all_go_in_
     }
     assert_eq!((rows(&d, Table::Orphans), rows(&d, Table::Holds), rows(&d, Table::Denials)), (0, 0, 0));
     d.check();
+}
+
+#[test]
+fn what_is_kept_is_counted_and_no_further_than_is_said() {
+    let (mut d, [one, two], [held, waits]) = world();
+    let counted = |d: &Driver, limit| {
+        let Kept { files, held, more } = kept(&d.store, limit).unwrap();
+        (files, held, more)
+    };
+    assert_eq!(counted(&d, 10), (2, 1, false));
+    assert_eq!((undecided(&d.store, 10).unwrap(), undecided(&d.store, 0).unwrap()), (1, 0));
+    // Held by both, it is one; held and not decided on, too.
+    let again = d.file("/again");
+    d.unlink("/again");
+    answer(&mut d, one, 2, &[waits, again], &[]);
+    assert_eq!(counted(&d, 10), (3, 3, false));
+    assert_eq!(counted(&d, 3), (3, 3, false));
+    assert_eq!(counted(&d, 2), (3, 2, true), "at least");
+    answer(&mut d, two, 2, &[waits], &[]);
+    assert_eq!(counted(&d, 10), (3, 3, false));
+    answer(&mut d, one, 3, &[], &[held, waits, again]);
+    assert_eq!(counted(&d, 10), (1, 1, false));
+    answer(&mut d, two, 3, &[], &[waits]);
+    assert_eq!(counted(&d, 10), (0, 0, false));
 }
 
 /// A held file, one that is to be decided on, and two sessions that say what they hold.

@@ -37,8 +37,8 @@ use cairn_meta::namespace::operation::Target;
 use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
 use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{
-    ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FileKind, FsError, Generation, Incarnation,
-    InodeId, LogIndex, NodeId, Policy, Sequence, SessionId, Timestamp, WriterId, WriterMark,
+    ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FeatureLevel, FileKind, FsError, Generation,
+    Incarnation, InodeId, LogIndex, NodeId, Policy, Sequence, SessionId, Timestamp, WriterId, WriterMark,
 };
 use model::{Model, Outcome, Phase, Told};
 use proptest::prelude::*;
@@ -562,6 +562,10 @@ fn run_world(store: &dyn Store, history: &[Step], speaks: bool) -> (Vec<Entry>, 
         version: "1".into(),
     }));
     setup.extend((1..=SESSIONS).map(|session| world.open(session)));
+    if speaks {
+        world.model.holding.whole = true;
+        setup.push(Command::RaiseLevel { to: FeatureLevel::THIRD });
+    }
     for command in setup {
         let entry = Entry { time: Timestamp(1000), command };
         replies.push(one(store, log.len() as u64, &entry));

@@ -22,6 +22,8 @@ impl FeatureLevel {
     pub const FIRST: Self = Self(1);
     /// Beyond the first: `Probe`; who holds unlinked files; the load of a dump.
     pub const SECOND: Self = Self(2);
+    /// Beyond the second: the files of a removed tree stay for those who have them open.
+    pub const THIRD: Self = Self(3);
 }
 
 impl fmt::Display for FeatureLevel {
@@ -31,7 +33,7 @@ impl fmt::Display for FeatureLevel {
 }
 
 /// The highest level that this build applies.
-pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::SECOND;
+pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::THIRD;
 /// The lowest one: a state below it must be raised by a build in between first.
 pub const FEATURE_LEVEL_LOWEST: FeatureLevel = FeatureLevel::FIRST;
 

@@ -22,7 +22,8 @@ const MODE_NEW: u32 = 0o644;
 /// Appends are atomic records of 1 byte to 1 MiB. Retries, dead nodes and new chunks are
 /// handled inside: an append answers with its offset, or says that its outcome is unknown.
 ///
-/// A file that others unlink stays for as long as this handle is there and the session lives.
+/// A file that others unlink, alone or with its tree, stays for as long as this handle is there and the
+/// session lives.
 pub struct Appender {
     client: Client,
     ino: InodeId,

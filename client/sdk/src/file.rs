@@ -20,8 +20,9 @@ pub(crate) const OPEN_TRIES_MAX: usize = 8;
 
 /// An open file.
 ///
-/// It stays when others unlink it, for as long as this handle is there and the session lives: reads,
-/// writes and locks go on by it. The bytes go with the last handle of all clients.
+/// It stays when others unlink it, or remove the tree that it is in, for as long as this handle is
+/// there and the session lives: reads, writes and locks go on by it. The bytes go with the last handle
+/// of all clients.
 ///
 /// Reads go by the extents known at `open`, `fsync` or [`File::refresh`]; bytes written to the
 /// handle are seen, by it and by others, after `fsync` or `close`. Dropping a handle with

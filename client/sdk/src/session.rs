@@ -143,8 +143,10 @@ impl Session {
         operation: &Operation,
     ) -> Result<MutateReply> {
         let _slot = self.slots.acquire().await.map_err(|_| Error::new(action, subject, Cause::Closed))?;
-        let removes =
-            matches!(operation, Operation::Unlink(_) | Operation::Rename(_) | Operation::Transact(_));
+        let removes = matches!(
+            operation,
+            Operation::Unlink(_) | Operation::Rename(_) | Operation::Transact(_) | Operation::RemoveTree(_)
+        );
         let claim = if removes { self.files.claim() } else { None };
         loop {
             let (mut request, given) = self.number(operation.clone());

@@ -17,7 +17,8 @@ impl Client {
     /// Removes a directory with all that is below it, whatever its size, in one atomic step: when
     /// this returns it is durable, on a majority of the metadata servers, and nobody finds any of it
     /// by a path or, but for files that have further names, by its inode. A file that has a name
-    /// outside keeps that one. What the tree took up is given back in the background:
+    /// outside keeps that one. Who has a file of it open goes on with that, as with one that is
+    /// unlinked ([`File`](crate::File)). What the tree took up is given back in the background:
     /// [`wait_purged`](Self::wait_purged). Answers the directory as it was.
     ///
     /// # Errors
@@ -72,8 +73,9 @@ impl Client {
         self.rmdir(top).await
     }
 
-    /// Waits until all of a removed tree is gone, and its inodes and bytes are counted off; it takes
-    /// as long as that takes. The bytes of a file of more than 256 extents may go some seconds later.
+    /// Waits until all names of a removed tree are gone, and its inodes and bytes are counted off; it
+    /// takes as long as that takes. The bytes of a file that somebody may have open go when nobody has,
+    /// with the next answers of all clients. The bytes of a file of more than 256 extents may go some seconds later.
     ///
     /// # Errors
     /// `Unavailable` when no leader answers within the retry budget.

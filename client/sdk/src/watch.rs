@@ -47,7 +47,8 @@ pub struct WatchEvent {
     /// The directory of the name that the change is about: for a change of the inode itself, its
     /// first name's. 0 for the root.
     pub parent: InodeId,
-    /// That name; empty for the root.
+    /// That name; empty for the root. Both are empty for the one side of a rename that a client with
+    /// credentials may not be told.
     pub name: Vec<u8>,
     /// The name lies in what is watched. It need not, for a rename that came in from outside.
     pub inside: bool,

@@ -100,6 +100,12 @@ pub fn undecided_from(since: LogIndex) -> KeyRange {
     KeyRange::prefix_from(&[UNDECIDED], &joined(UNDECIDED, since.0, 0))
 }
 
+/// All that is held, file by file.
+#[must_use]
+pub fn held() -> KeyRange {
+    KeyRange::prefix(&[HOLDER])
+}
+
 /// Who holds a file.
 #[must_use]
 pub fn holders(ino: InodeId) -> KeyRange {
@@ -123,6 +129,7 @@ mod tests {
             (Hold::Denied(index, session), denied()),
             (Hold::Undecided(index, ino), undecided_from(index)),
             (Hold::Holder(ino, session), holders(ino)),
+            (Hold::Holder(ino, session), held()),
             (Hold::Holding(session, ino), holding(session)),
         ] {
             let key = hold.key();

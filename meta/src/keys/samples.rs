@@ -21,7 +21,7 @@ pub fn servers() -> Servers {
     let server = |node, byte, removed| KnownServer { node, directory: DirectoryId([byte; 16]), removed };
     Servers { known: vec![server(NodeId(2), 0, true), server(NodeId(4), 0xd4, false)] }
 }
-use super::trees::{Branch, RemovedTree};
+use super::trees::{Branch, MayBeOpen, RemovedTree};
 use crate::namespace::facts::Next;
 
 pub fn policy() -> Policy {
@@ -216,11 +216,12 @@ pub fn removed_tree() -> RemovedTree {
         removed: Timestamp(5),
         purged: 300,
         height: 2,
+        open: Some(MayBeOpen::These(vec![InodeId(7)])),
     }
 }
 
 pub fn branch() -> Branch {
-    Branch { directory: InodeId(6), after: b"last".to_vec() }
+    Branch { directory: InodeId(6), after: b"last".to_vec(), policy: Some(policy()) }
 }
 
 pub fn load_id() -> LoadId {

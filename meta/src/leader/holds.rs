@@ -81,6 +81,7 @@ pub async fn run(tenure: Arc<Tenure>) {
                 if !turn {
                     return;
                 }
+                count(&tenure);
             }
             () = tenure.answers.came.notified() => tokio::time::sleep(GATHER).await,
         }
@@ -89,6 +90,15 @@ pub async fn run(tenure: Arc<Tenure>) {
             decide(&tenure).await
         };
         turns.ended(outcome.await);
+    }
+}
+
+/// Tells how many unlinked files are kept. What cannot be read shows elsewhere.
+fn count(tenure: &Tenure) {
+    let Ok(view) = tenure.local() else { return };
+    if let Ok(kept) = holds::kept(&*view.store, holds::COUNTED_MAX) {
+        metrics::gauge!("cairn_meta_unlinked_kept_count").set(kept.files as f64);
+        metrics::gauge!("cairn_meta_unlinked_held_count").set(kept.held as f64);
     }
 }
 

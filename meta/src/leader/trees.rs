@@ -10,13 +10,15 @@ use cairn_types::InodeId;
 use super::look::Look;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
-use crate::keys::trees::RemovedTree;
-use crate::namespace::{Bounds, Command, jobs};
+use crate::keys::trees::{MayBeOpen, RemovedTree};
+use crate::namespace::{Bounds, Command, holds, jobs};
 
 /// Trees that take turns, at most.
 const PER_TURN: usize = 64;
 /// Entries of one tree, before others have their turn.
 const STEPS_PER_TREE: usize = 64;
+/// Unlinked files that are to be decided on, from which on no tree goes on that would make more of them.
+const UNDECIDED_MAX: usize = 65_536;
 
 /// Runs until the tenure ends.
 pub async fn run(tenure: Arc<Tenure>) {
@@ -49,10 +51,25 @@ async fn purge_all(tenure: &Arc<Tenure>, next: &mut Option<InodeId>) -> Result<(
             return Ok(());
         }
         *next = found.next;
+        let mut went_on = false;
         for tree in found.rows {
+            if tree.open == Some(MayBeOpen::Any) && is_crowded(tenure).await? {
+                continue;
+            }
+            went_on = true;
             purge(tenure, tree.inode.ino).await?;
         }
+        if !went_on {
+            return Ok(());
+        }
     }
+}
+
+/// True while the answers of some session are missing about so many files that no more are unlinked.
+async fn is_crowded(tenure: &Tenure) -> Result<bool, JobFault> {
+    let view = tenure.local()?;
+    let count = move || holds::undecided(&*view.store, UNDECIDED_MAX);
+    Ok(tokio::task::spawn_blocking(count).await?? >= UNDECIDED_MAX)
 }
 
 /// Takes so many steps of one tree, or fewer when it is gone.

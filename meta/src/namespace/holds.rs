@@ -5,8 +5,10 @@
 //! file is decided on when the session that has denied least has come to its unlink: then it goes, or
 //! stays for those who are known to hold it, and goes with the last of them.
 
+use std::collections::BTreeSet;
+
 use cairn_types::limits::ROWS_PER_ENTRY_MAX;
-use cairn_types::{Inode, InodeId, LogIndex, SessionId};
+use cairn_types::{Inode, InodeId, LogIndex, Policy, SessionId};
 
 use super::error::{NamespaceError, Outcome};
 use super::read;
@@ -54,6 +56,14 @@ pub fn decidable(rows: &dyn Rows) -> Result<Option<(LogIndex, InodeId)>, RowFaul
     Ok(denied.then_some((since, ino)))
 }
 
+/// How many unlinked files are to be decided on; `limit` at most are counted.
+///
+/// # Errors
+/// A fault of the store.
+pub fn undecided(rows: &dyn Rows, limit: usize) -> Result<usize, RowFault> {
+    Ok(rows.scan(Table::Holds, &holds::undecided_from(LogIndex(0)), limit)?.len())
+}
+
 impl State<'_, '_> {
     /// True when a session may hold a file that loses its last name. One that is alone, and says in
     /// its request what it holds, is believed.
@@ -61,29 +71,41 @@ impl State<'_, '_> {
         if !inode.is_file() || inode.mount.is_some() {
             return Ok(false);
         }
+        Ok(self.all_held()?.is_none_or(|inos| inos.contains(&inode.ino)))
+    }
+
+    /// The files that sessions hold at the most; `None`: any.
+    pub fn all_held(&self) -> Result<Option<&[InodeId]>, RowFault> {
         let sessions = self.txn.scan(Table::Holds, &holds::denied(), 2)?;
         let only = match sessions.as_slice() {
-            [] => return Ok(false),
+            [] => return Ok(Some(&[])),
             [(key, _)] => Hold::parse(key)?,
-            _ => return Ok(true),
+            _ => return Ok(None),
         };
-        let denies = |claim: &Claim| {
-            matches!(only, Hold::Denied(_, session) if session == claim.session)
-                && !claim.inos.contains(&inode.ino)
-        };
-        Ok(!self.claim.as_ref().is_some_and(denies))
+        let believed = |claim: &&Claim| matches!(only, Hold::Denied(_, session) if session == claim.session);
+        Ok(self.claim.as_ref().filter(believed).map(|claim| claim.inos.as_slice()))
     }
 
     /// Takes the last name of a file that a session may hold: all else stays. The directory's own inode
     /// is left to the caller.
     pub fn keep_unlinked(&mut self, parent: InodeId, name: &[u8], inode: &Inode) -> Outcome<()> {
-        let since = self.index;
         // Nothing above it will say so any more.
-        let policy = match walk::policy_at(&*self.txn, inode) {
-            Ok(policy) => policy,
-            Err(NamespaceError::Refused(_)) => cairn_types::Policy::default(),
-            Err(fault) => return Err(fault),
-        };
+        let policy = self.policy_now(inode)?;
+        self.keep_with_policy(parent, name, inode, policy);
+        Ok(())
+    }
+
+    /// The policy in force at an inode; the default where the way up does not tell.
+    pub fn policy_now(&self, inode: &Inode) -> Outcome<Policy> {
+        match walk::policy_at(&*self.txn, inode) {
+            Err(NamespaceError::Refused(_)) => Ok(Policy::default()),
+            answer => answer,
+        }
+    }
+
+    /// As [`State::keep_unlinked`], where the policy in force is known.
+    pub fn keep_with_policy(&mut self, parent: InodeId, name: &[u8], inode: &Inode, policy: Policy) {
+        let since = self.index;
         let mut kept = Inode { nlink: 0, policy: Some(policy), ..inode.clone() };
         kept.version += 1;
         kept.ctime = self.now();
@@ -92,7 +114,6 @@ impl State<'_, '_> {
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
         self.mark(Table::Holds, Hold::Undecided(since, kept.ino).key());
         self.put(orphans::key(kept.ino), &Orphan { inode: kept, since: Some(since) });
-        Ok(())
     }
 
     /// Decides on what can be decided on, as much as one entry may. What a load brings is decided on when
@@ -218,4 +239,39 @@ pub fn question(
         files.push(Unlinked { ino, since });
     }
     Ok((!files.is_empty()).then_some(Question { files, upto: applied }))
+}
+
+/// Rows about holders that a status counts, at most, and as many about what is to be decided on.
+pub const COUNTED_MAX: usize = 4096;
+
+/// How many unlinked files are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that sessions hold, or may.
+    pub files: u64,
+    /// Those of them that are known to be held.
+    pub held: u64,
+    /// There are more: not all were counted.
+    pub more: bool,
+}
+
+/// Counts the unlinked files that are kept, by so many rows about holders at most, and as many about
+/// what is to be decided on.
+///
+/// # Errors
+/// A fault of the store.
+pub fn kept(rows: &dyn Rows, limit: usize) -> Result<Kept, RowFault> {
+    let undecided = rows.scan(Table::Holds, &holds::undecided_from(LogIndex(0)), limit + 1)?;
+    let holders = rows.scan(Table::Holds, &holds::held(), limit + 1)?;
+    let (mut held, mut files) = (BTreeSet::new(), BTreeSet::new());
+    for (key, _) in undecided.iter().take(limit).chain(holders.iter().take(limit)) {
+        match Hold::parse(key)? {
+            Hold::Undecided(_, ino) => drop(files.insert(ino)),
+            Hold::Holder(ino, _) => drop(held.insert(ino)),
+            Hold::Denied(..) | Hold::Holding(..) => {}
+        }
+    }
+    files.extend(&held);
+    let more = undecided.len().max(holders.len()) > limit;
+    Ok(Kept { files: files.len() as u64, held: held.len() as u64, more })
 }

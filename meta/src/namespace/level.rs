@@ -1,5 +1,6 @@
 //! Which feature level each entry needs. The matches have no wildcard, so that whoever adds a variant has
-//! to say its level. A variant of an enum inside them (a kind of file or of lock, a mode, a field of a
+//! to say its level. An entry that does more from a level on, as `RemoveTree` does from the third, asks
+//! the state. A variant of an enum inside them (a kind of file or of lock, a mode, a field of a
 //! policy) that an older server cannot read needs one too: look at it in the arm of its operation.
 
 use cairn_types::FeatureLevel;

@@ -26,7 +26,7 @@ use crate::keys::places::{self, Place};
 use crate::keys::{Record, RowFault};
 use crate::store::{KeyRange, Rows, Table};
 
-pub use self::callers::{caller, may_list, may_read, may_watch};
+pub use self::callers::{Access, access, caller, may_list, may_read, may_watch};
 pub use self::xattrs::{xattr, xattr_as, xattr_names, xattr_names_as};
 
 /// Extents in one answer, at most.

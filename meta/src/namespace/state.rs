@@ -174,7 +174,13 @@ impl<'t, 'a> State<'t, 'a> {
     pub fn note_inode(&mut self, inode: &mut Inode) -> Outcome<()> {
         inode.version += 1;
         let Some((place, _)) = walk::inode(&*self.txn, inode.ino)? else { return refuse(FsError::Stale) };
-        self.put_at(&place, inode);
+        if inode.nlink == 0 && orphans::since(&place).is_none() {
+            // Seen without a name, since it is in a removed tree: the row counts the one that the tree's
+            // purge has yet to take.
+            self.put_at(&place, &Inode { nlink: 1, ..inode.clone() });
+        } else {
+            self.put_at(&place, inode);
+        }
         Ok(())
     }
 

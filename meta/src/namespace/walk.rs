@@ -12,6 +12,7 @@ use crate::keys::counters::{self, Trees};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::places::{self, Place};
+use crate::keys::trees::{self, RemovedTree};
 use crate::keys::{self, RowFault};
 use crate::store::{Rows, Table};
 
@@ -129,30 +130,43 @@ fn unlinked(rows: &dyn Rows, ino: InodeId) -> Result<Option<(Place, Inode)>, Row
 /// being removed.
 pub fn inode_named(rows: &dyn Rows, ino: InodeId) -> Outcome<Inode> {
     let ino = if ino.0 == 0 { InodeId::ROOT } else { ino };
-    match inode(rows, ino)? {
-        Some((place, inode)) if has_way_to_root(rows, place.parent, &inode)? => Ok(inode),
-        _ => refuse(FsError::Stale),
+    match inode_by_number(rows, ino)? {
+        Some(inode) => Ok(inode),
+        None => refuse(FsError::Stale),
     }
 }
 
-/// False for what lies in a removed tree. A file with further names counts as within reach: one of
-/// them may be outside, and those inside go one by one. So does one that has lost its last name.
-fn has_way_to_root(rows: &dyn Rows, parent: InodeId, inode: &Inode) -> Outcome<bool> {
+/// As [`inode_named`], `None` where it is gone. A file of a removed tree that a session may have open
+/// has lost its name for everybody, whenever the name's row goes.
+///
+/// # Errors
+/// [`FsError::TooLarge`] above 4,096 levels, while a tree is being removed.
+pub fn inode_by_number(rows: &dyn Rows, ino: InodeId) -> Outcome<Option<Inode>> {
+    let Some((place, inode)) = inode(rows, ino)? else { return Ok(None) };
+    let Some(top) = removed_above(rows, place.parent, &inode)? else { return Ok(Some(inode)) };
+    let tree: Option<RemovedTree> = keys::get(rows, &trees::key(top))?;
+    Ok(tree.filter(|tree| tree.may_have_open(&inode)).map(|_| Inode { nlink: 0, ..inode }))
+}
+
+/// The directory without a name that an inode of a removed tree lies under. A file with further names
+/// counts as within reach: one of them may be outside, and those inside go one by one. So does one that
+/// has lost its last name.
+fn removed_above(rows: &dyn Rows, parent: InodeId, inode: &Inode) -> Outcome<Option<InodeId>> {
     if inode.ino == InodeId::ROOT || parent == orphans::NOWHERE || (!inode.is_dir() && inode.nlink > 1) {
-        return Ok(true);
+        return Ok(None);
     }
     let trees: Option<Trees> = keys::get(rows, counters::TREES_KEY)?;
     if trees.is_none_or(|trees| trees.pending == 0) {
-        return Ok(true);
+        return Ok(None);
     }
     let mut above = parent;
     for _ in 0..DEPTH_MAX {
         if above == InodeId::ROOT {
-            return Ok(true);
+            return Ok(None);
         }
         match keys::get::<Place>(rows, &places::key(above))? {
             Some(place) => above = place.parent,
-            None => return Ok(false),
+            None => return Ok(Some(above)),
         }
     }
     refuse(FsError::TooLarge)
@@ -209,8 +223,9 @@ pub fn is_under(rows: &dyn Rows, ino: InodeId, above: InodeId) -> Outcome<bool> 
     refuse(FsError::TooLarge)
 }
 
-/// The policy in force at an inode: its own, or that of the nearest directory above. The root's for
-/// a file whose primary link lies in a removed tree, and that has other names.
+/// The policy in force at an inode: its own, or that of the nearest directory above, also in a removed
+/// tree whose files are kept. The root's for a file whose primary link lies in a removed tree, and that
+/// has other names.
 ///
 /// # Errors
 /// As [`is_under`].
@@ -226,10 +241,20 @@ pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
         at = match above(rows, &at)? {
             Some(above) => above,
             None if !start.is_dir() && start.nlink > 1 => inode_named(rows, InodeId::ROOT)?,
-            None => return refuse(FsError::Stale),
+            None => return policy_of_removed(rows, &at),
         };
     }
     refuse(FsError::TooLarge)
+}
+
+/// The policy that was in force at the directory of a removed tree, under which an inode lies.
+fn policy_of_removed(rows: &dyn Rows, below: &Inode) -> Outcome<Policy> {
+    let Some(place) = place(rows, below.ino)? else { return refuse(FsError::Stale) };
+    let tree: Option<RemovedTree> = keys::get(rows, &trees::key(place.parent))?;
+    match tree.filter(|tree| tree.open.is_some()).and_then(|tree| tree.inode.policy) {
+        Some(policy) => Ok(policy),
+        None => refuse(FsError::Stale),
+    }
 }
 
 /// Resolves a target. `enter` is told each directory before a name is looked up in it; a `caller`

@@ -113,8 +113,13 @@ fn holding(wire: Option<v1::Holding>, operation: Operation) -> Result<Operation,
         return Err(malformed("holding.inos"));
     }
     // Of all others it says nothing, and they are looked at for what they are.
-    let removes =
-        matches!(operation, Operation::Unlink { .. } | Operation::Rename { .. } | Operation::Transact { .. });
+    let removes = matches!(
+        operation,
+        Operation::Unlink { .. }
+            | Operation::Rename { .. }
+            | Operation::Transact { .. }
+            | Operation::RemoveTree { .. }
+    );
     if !removes {
         return Err(malformed("holding"));
     }

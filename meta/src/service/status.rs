@@ -6,7 +6,7 @@ use cairn_proto::{WireError, v1};
 use cairn_types::NodeId;
 
 use super::{Context, loss};
-use crate::namespace::{jobs, read};
+use crate::namespace::{holds, jobs, read};
 use crate::node::{Consistency, MemberStatus, REACHABLE_MS};
 
 /// Undecided chunks that a status lists, at most; it counts all.
@@ -19,6 +19,7 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
     let view = ctx.node.read_local()?;
     let state = read::cluster(&*view.store).map_err(super::fault)?;
     let trees = jobs::tree_counts(&*view.store).map_err(super::fault)?;
+    let unlinked = holds::kept(&*view.store, holds::COUNTED_MAX).map_err(super::fault)?;
     let lag_age_ms = if state.counts.unpersisted_bytes == 0 { 0 } else { tenure.lag_age_ms() };
     let leader = raft.leader.as_ref().map_or(0, |(id, _)| id.0);
     let server = |m: MemberStatus| {
@@ -62,6 +63,9 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         lost: lost.collect::<Result<_, _>>()?,
         trees_pending: trees.pending,
         trees_purged_names: trees.purged,
+        unlinked_kept: unlinked.files,
+        unlinked_held: unlinked.held,
+        unlinked_more: unlinked.more,
     })
 }
 

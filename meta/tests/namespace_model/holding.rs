@@ -24,6 +24,8 @@ pub struct Holding {
     /// Sessions that say what they hold, with the number of their last answer.
     pub speakers: BTreeMap<u64, u64>,
     pub unlinked: BTreeMap<u64, Unlinked>,
+    /// Files of trees that are removed whole are spoken for too.
+    pub whole: bool,
     /// What the session that asks says that it holds.
     pub claim: Option<(u64, BTreeSet<u64>)>,
     pub met: Met,

@@ -15,6 +15,7 @@ fn removal() -> impl Strategy<Value = Verb> {
     prop_oneof![
         3 => path().prop_map(Verb::Unlink),
         2 => (path(), path()).prop_map(|(from, to)| Verb::Rename(from, to, false, false)),
+        2 => path().prop_map(Verb::RemoveTree),
     ]
 }
 
@@ -36,7 +37,7 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
         }),
         18 => (any::<u64>(), any::<u64>(), few(0.9), 0u8..4).prop_map(|(h, r, f, u)| Verb::Answer(h, r, f, u)),
         4 => Just(Verb::EndSession),
-        1 => path().prop_map(Verb::RemoveTree),
+        3 => path().prop_map(Verb::RemoveTree),
     ];
     let step =
         (0..super::SESSIONS, -5i64..20, verb).prop_map(|(client, time, verb)| Step { client, time, verb });

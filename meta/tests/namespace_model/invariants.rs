@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use cairn_meta::keys::contents::{ContentId, ContentRow, DetachedRow};
-use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted, Trees};
+use cairn_meta::keys::counters::{self, ClusterRecord, ContentCounter, Counts, Granted};
 use cairn_meta::keys::disks::{self, DiskRecord};
 use cairn_meta::keys::extents::{self, ExtentRow};
 use cairn_meta::keys::imports::ImportRecord;
@@ -18,7 +18,6 @@ use cairn_meta::keys::places::Place;
 use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
-use cairn_meta::keys::trees::{self, Branch, RemovedTree};
 use cairn_meta::keys::xattrs::{XattrRow, XattrTotals};
 use cairn_meta::keys::{self, Record, held, links, writers};
 use cairn_meta::namespace::check::{Check, CheckBounds, Severity};
@@ -39,7 +38,7 @@ fn number(key: &[u8], at: usize) -> u64 {
 
 /// Panics, saying which rows contradict each other.
 pub fn check(rows: &dyn Rows) {
-    check_trees(rows);
+    removed_trees::check(rows);
     let inodes = check_names(rows);
     check_xattrs(rows, &inodes);
     check_extents(rows, &inodes);
@@ -64,36 +63,10 @@ fn check_finds_nothing(rows: &dyn Rows) {
 mod holders;
 #[path = "lock_invariants.rs"]
 mod locks;
+#[path = "tree_invariants.rs"]
+mod removed_trees;
 use holders::kept;
-
-/// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root or an orphan.
-/// Directories of removed trees that are being emptied: no name leads to them.
-fn branches(rows: &dyn Rows) -> BTreeSet<InodeId> {
-    all::<Branch>(rows).into_iter().map(|(_, branch)| branch.directory).collect()
-}
-
-/// trees ↔ branches ↔ counter; what is gone from a branch is gone.
-fn check_trees(rows: &dyn Rows) {
-    let removed: Vec<RemovedTree> = all(rows).into_iter().map(|(_, tree)| tree).collect();
-    let stacks = removed.iter().flat_map(|t| (0..t.height).map(|nth| trees::branch_key(t.inode.ino, nth)));
-    assert_eq!(raw(rows, Table::Branches), stacks.collect::<BTreeSet<_>>(), "branches");
-    assert!(removed.iter().all(|t| t.height > 0 && t.inode.is_dir()), "a tree that is all gone: {removed:?}");
-    let counter = keys::get::<Trees>(rows, counters::TREES_KEY).unwrap().unwrap_or_default();
-    assert_eq!(counter.pending, removed.len() as u64, "pending trees");
-    assert!(counter.purged >= removed.iter().map(|t| t.purged).sum::<u64>(), "purged names");
-    let branches: Vec<Branch> = all(rows).into_iter().map(|(_, branch)| branch).collect();
-    for branch in &branches {
-        let place: Option<Place> = keys::get(rows, &keys::places::key(branch.directory)).unwrap();
-        assert_eq!(place, None, "a branch has a name");
-        let mut gone = nodes::all(branch.directory);
-        gone.until = Some([nodes::key(branch.directory, &branch.after).as_slice(), &[0]].concat());
-        assert!(rows.scan(Table::Nodes, &gone, 1).unwrap().is_empty(), "{branch:?} has an earlier name");
-    }
-    let mut directories: Vec<InodeId> = branches.iter().map(|b| b.directory).collect();
-    directories.sort_unstable();
-    directories.dedup();
-    assert_eq!(directories.len(), branches.len(), "a directory is in two branches");
-}
+use removed_trees::branches;
 
 /// places ↔ nodes ↔ links ↔ nlink; every directory hangs under the root, an orphan or a branch.
 fn check_names(rows: &dyn Rows) -> BTreeMap<InodeId, Inode> {

@@ -464,7 +464,7 @@ impl Model {
         }
         let before = self.see(ino).clone();
         self.empty(ino);
-        self.take(dir, &name, false);
+        self.take(dir, &name, self.holding.whole);
         told(before)
     }
 
@@ -473,7 +473,7 @@ impl Model {
             if self.see(ino).is_dir() {
                 self.empty(ino);
             }
-            self.take(dir, &name, false);
+            self.take(dir, &name, self.holding.whole);
         }
     }
 

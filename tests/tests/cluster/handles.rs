@@ -113,12 +113,16 @@ async fn a_cancelled_change_costs_the_client_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_gone_spoils_no_other_files_writes() {
-    let (_cluster, client) = single().await;
+    // A tree of this level goes with its files, open or not.
+    let meta_toml = "feature_level_max = 2\n".to_owned();
+    let options =
+        ClusterOptions { segment_mib: 16, capacity_mib: 512, meta_toml, ..ClusterOptions::single() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
     client.mkdir("/tree", 0o755).await.unwrap();
     let mut temporary = client.create("/tree/temporary", 0o644).await.unwrap();
     temporary.write_at(0, b"soon gone").await.unwrap();
     temporary.fsync().await.unwrap();
-    // A tree goes with its files, open or not.
     client.remove_tree("/tree").await.unwrap();
     // The next chunk is opened for the file that is written then.
     roll(&client).await;

@@ -48,6 +48,17 @@ async fn checked(cluster: &Cluster) {
     assert!(shown.code == 0 && shown.text().contains("nothing is wrong"), "{}{}", shown.text(), shown.stderr);
 }
 
+/// What the status says of unlinked files: how many are kept, how many of them are open, whether there
+/// are more.
+async fn kept(cluster: &Cluster) -> (u64, u64, bool) {
+    let mut status = cluster.cli();
+    status.args(["status", "--json"]);
+    let shown = run(status, b"", LONG).await.unwrap();
+    let told: serde_json::Value = serde_json::from_str(&shown.text()).unwrap();
+    let number = |name: &str| told[name].as_u64().unwrap();
+    (number("unlinked_kept"), number("unlinked_held"), told["unlinked_more"].as_bool().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_have_it_open_go_on_reading_writing_and_appending() {
     let (cluster, client) = single().await;
@@ -185,5 +196,60 @@ async fn a_new_leader_keeps_what_is_held_and_hears_what_is_closed() {
     gone(&other, ino).await;
     cluster.start_all().await.unwrap();
     cluster.wait_ready(LONG).await.unwrap();
+    checked(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_file_of_a_removed_tree_goes_on_until_it_is_closed() {
+    let (cluster, client) = single().await;
+    let other = cluster.client().await.unwrap();
+    client.mkdir_all("/tree/deep", 0o755).await.unwrap();
+    client.put("/tree/deep/file", 0o644, b"content").await.unwrap();
+    // More than go in the entry that removes the tree.
+    for n in 0..300 {
+        client.put(format!("/tree/{n}").as_str(), 0o644, b"").await.unwrap();
+    }
+    let unheld = client.put("/tree/unheld", 0o644, vec![7; 10_000]).await.unwrap().ino;
+    let mut file = client.open("/tree/deep/file").await.unwrap();
+    let log = client.open_append("/tree/deep/log").await.unwrap();
+    log.append(&b"one "[..]).await.unwrap();
+
+    let mut remove = cluster.cli();
+    remove.args(["fs", "rm", "-r", "--wait", "/tree"]);
+    let shown = run(remove, b"", LONG).await.unwrap();
+    assert_eq!(shown.code, 0, "{}{}", shown.text(), shown.stderr);
+    assert_eq!(other.stat("/tree").await.unwrap_err().fs(), Some(&FsError::NotFound));
+    assert_eq!(log.append(&b"two"[..]).await.unwrap(), 4);
+    assert_eq!(file.refresh().await.unwrap(), 7);
+    assert_eq!(file.inode().nlink, 0);
+    assert_eq!(other.open(At::Inode(file.ino())).await.unwrap_err().fs(), Some(&FsError::Stale));
+    gone(&other, unheld).await;
+    // Longer than it takes to ask everybody.
+    tokio::time::sleep(LEASE).await;
+    checked(&cluster).await;
+    assert_eq!(kept(&cluster).await, (2, 2, false));
+    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]);
+    file.write_at(7, b" and more").await.unwrap();
+    file.fsync().await.unwrap();
+    file.set_len(11).await.unwrap();
+    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content and"[..]);
+    file.flock(LockMode::Exclusive).await.unwrap().unlock().await.unwrap();
+    assert_eq!(log.append(&b" three"[..]).await.unwrap(), 7);
+    let mut seen = client.open(At::Inode(log.ino())).await.unwrap();
+    assert_eq!(seen.read(100).await.unwrap(), &b"one two three"[..]);
+    drop(seen);
+    let refused = client.link(At::Inode(file.ino()), "/again").await.unwrap_err();
+    assert_eq!(refused.fs(), Some(&FsError::NotFound), "{refused}");
+
+    let (ino, log_ino) = (file.ino(), log.ino());
+    file.close().await.unwrap();
+    log.close().await.unwrap();
+    gone(&other, ino).await;
+    gone(&other, log_ino).await;
+    assert_eq!(kept(&cluster).await, (0, 0, false));
+    other.close().await.unwrap();
+    client.close().await.unwrap();
+    let last = cluster.client().await.unwrap();
+    empty(&last).await;
     checked(&cluster).await;
 }

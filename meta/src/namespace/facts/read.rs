@@ -205,7 +205,7 @@ fn fact(table: Table, key: &[u8], value: &[u8]) -> Result<Option<Fact>, RowFault
         Table::Orphans => Fact::Orphan { inode: Orphan::from_bytes(key, value)?.inode },
         Table::Trees => tree(RemovedTree::from_bytes(key, value)?),
         Table::Branches => {
-            let Branch { directory, after } = Branch::from_bytes(key, value)?;
+            let Branch { directory, after, policy: _ } = Branch::from_bytes(key, value)?;
             Fact::Branch { tree: InodeId(number(0)?), place: number(8)?, directory, after }
         }
         _ => return Ok(None),
@@ -250,6 +250,7 @@ fn object(key: &[u8], row: ObjectRow) -> Result<Fact, RowFault> {
 }
 
 fn tree(record: RemovedTree) -> Fact {
-    let RemovedTree { inode, place, removed, purged, height } = record;
+    // Where it is loaded, nobody has any of its files open.
+    let RemovedTree { inode, place, removed, purged, height, open: _ } = record;
     Fact::Tree { parent: place.parent, name: place.name, inode, removed_ns: removed, purged, height }
 }

@@ -320,7 +320,7 @@ fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault
         Fact::Orphan { inode } => state.put(orphans::key(inode.ino), &Orphan { inode, since: None }),
         Fact::Tree { parent, name, inode, removed_ns, purged, height } => {
             let place = Place { parent, name };
-            let tree = RemovedTree { place, removed: removed_ns, purged, height, inode };
+            let tree = RemovedTree { place, removed: removed_ns, purged, height, inode, open: None };
             state.put(trees::key(tree.inode.ino), &tree);
             count_tree(state, |trees| Trees {
                 pending: trees.pending.saturating_add(1),
@@ -328,7 +328,7 @@ fn put_unfinished(state: &mut State<'_, '_>, fact: &Fact) -> Result<(), RowFault
             })?;
         }
         Fact::Branch { tree, place, directory, after } => {
-            state.put(trees::branch_key(tree, place), &Branch { directory, after });
+            state.put(trees::branch_key(tree, place), &Branch { directory, after, policy: None });
         }
         _ => {}
     }

@@ -1,17 +1,19 @@
 //! RemoveTree, PurgeTree: a directory goes with all below it. One entry takes it out of everybody's
-//! reach; its names go in bounded steps, the first of them in that entry.
+//! reach; its names go in bounded steps, the first of them in that entry. Its files stay, without a
+//! name, for sessions that may have them open.
 
 use cairn_types::limits::ROWS_PER_ENTRY_MAX;
-use cairn_types::{FsError, Inode, InodeId};
+use cairn_types::{FeatureLevel, FsError, Inode, InodeId, Policy};
 
 use crate::keys::counters::{self, Trees};
 use crate::keys::events::EventKind;
 use crate::keys::mounts::MountRecord;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
-use crate::keys::trees::{self, Branch, RemovedTree};
+use crate::keys::trees::{self, Branch, MayBeOpen, RemovedTree};
 use crate::keys::{self, RowFault};
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::jobs;
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{State, writable};
@@ -35,13 +37,19 @@ pub fn remove_tree(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer
     if holds_a_mount(state, inode.ino)? {
         return refuse(FsError::IsMountRoot);
     }
+    let open = may_be_open(state)?;
+    let policy = match open {
+        Some(_) => Some(state.policy_now(&inode)?),
+        None => None,
+    };
     let place = Place { parent: dentry.parent.ino, name: dentry.name };
     take_out(state, &place, inode.ino)?;
     state.tell(place.parent, &place.name, &inode, EventKind::Removed { last: true })?;
     state.touch_directory(place.parent, -1)?;
     let removed = state.now();
-    let mut tree = RemovedTree { inode: inode.clone(), place, removed, purged: 0, height: 0 };
-    push(state, &mut tree, inode.ino);
+    let kept = Inode { policy: policy.or(inode.policy), ..inode.clone() };
+    let mut tree = RemovedTree { inode: kept, place, removed, purged: 0, height: 0, open };
+    push(state, &mut tree, inode.ino, policy);
     let mut trees: Trees = state.get(counters::TREES_KEY)?.unwrap_or_default();
     trees.pending += 1;
     step(state, tree, trees)?;
@@ -76,10 +84,22 @@ fn take_out(state: &mut State<'_, '_>, place: &Place, directory: InodeId) -> Res
 }
 
 /// Puts a directory on the stack of those that are to be emptied.
-fn push(state: &mut State<'_, '_>, tree: &mut RemovedTree, directory: InodeId) {
+fn push(state: &mut State<'_, '_>, tree: &mut RemovedTree, directory: InodeId, policy: Option<Policy>) {
     let key = trees::branch_key(tree.inode.ino, tree.height);
-    state.put(key, &Branch { directory, after: Vec::new() });
+    state.put(key, &Branch { directory, after: Vec::new(), policy });
     tree.height += 1;
+}
+
+/// Which files of a tree that is removed now sessions may have open: nobody opens another one of it
+/// later. `None` below the third feature level: they are kept for nobody.
+fn may_be_open(state: &State<'_, '_>) -> Result<Option<MayBeOpen>, RowFault> {
+    if jobs::level(&*state.txn)? < FeatureLevel::THIRD {
+        return Ok(None);
+    }
+    Ok(Some(match state.all_held()? {
+        Some(inos) => MayBeOpen::These(inos.to_vec()),
+        None => MayBeOpen::Any,
+    }))
 }
 
 /// Takes names away, as many as one entry may, those of the directory on the top of the stack first.
@@ -94,8 +114,7 @@ fn step(state: &mut State<'_, '_>, mut tree: RemovedTree, mut trees: Trees) -> O
         let names = nodes::after(branch.directory, &branch.after);
         let rows = keys::scan::<NodeRow>(&*state.txn, &names, left)?;
         if rows.is_empty() {
-            state.delete(Table::Branches, key);
-            tree.height -= 1;
+            pop(state, &mut tree, key, branch.directory)?;
             left -= 1;
             continue;
         }
@@ -104,7 +123,7 @@ fn step(state: &mut State<'_, '_>, mut tree: RemovedTree, mut trees: Trees) -> O
                 break;
             }
             let name = nodes::name(&row_key);
-            take_name(state, &mut tree, branch.directory, name, row)?;
+            take_name(state, &mut tree, &branch, name, row)?;
             branch.after = name.to_vec();
             left -= 1;
             tree.purged += 1;
@@ -122,27 +141,55 @@ fn step(state: &mut State<'_, '_>, mut tree: RemovedTree, mut trees: Trees) -> O
     Ok(())
 }
 
-/// Takes one name away. A file goes with its last name; one that has others keeps them.
+/// Takes a directory that has been emptied from the stack. In a tree whose files are kept it had its
+/// name until now: by that the policy of what lay in it was found.
+fn pop(
+    state: &mut State<'_, '_>,
+    tree: &mut RemovedTree,
+    key: Vec<u8>,
+    directory: InodeId,
+) -> Result<(), RowFault> {
+    state.delete(Table::Branches, key);
+    tree.height -= 1;
+    if let Some(place) = state.get::<Place>(&places::key(directory))? {
+        take_out(state, &place, directory)?;
+    }
+    Ok(())
+}
+
+/// Takes one name away. A file goes with its last name, unless a session may hold it; one that has
+/// others keeps them.
 fn take_name(
     state: &mut State<'_, '_>,
     tree: &mut RemovedTree,
-    parent: InodeId,
+    branch: &Branch,
     name: &[u8],
     row: NodeRow,
 ) -> Outcome<()> {
-    match row {
-        NodeRow::Inode(Inode { ino, kind: cairn_types::FileKind::Directory, .. }) => {
-            take_out(state, &Place { parent, name: name.to_vec() }, ino)?;
-            push(state, tree, ino);
-            Ok(())
+    let parent = branch.directory;
+    let found = match row {
+        NodeRow::Inode(inode) if inode.is_dir() => {
+            if tree.open.is_none() {
+                take_out(state, &Place { parent, name: name.to_vec() }, inode.ino)?;
+            }
+            push(state, tree, inode.ino, branch.policy.map(|above| inode.policy.unwrap_or(above)));
+            return Ok(());
         }
-        NodeRow::Inode(inode) if inode.nlink <= 1 => {
-            state.take_file(parent, name, &Found { inode, primary: true })
-        }
+        NodeRow::Inode(inode) if inode.nlink <= 1 => Found { inode, primary: true },
         // A name that went a moment ago, in this step, may have changed what the others lead to.
         _ => match walk::lookup(&*state.txn, parent, name)? {
-            Some(found) => state.take_file(parent, name, &found),
-            None => Err(RowFault::Damaged { table: Table::Nodes, key: nodes::key(parent, name) }.into()),
+            Some(found) => found,
+            None => {
+                let key = nodes::key(parent, name);
+                return Err(RowFault::Damaged { table: Table::Nodes, key }.into());
+            }
         },
+    };
+    let inode = &found.inode;
+    if inode.nlink <= 1 && tree.may_have_open(inode) && state.may_be_held(inode)? {
+        let policy = inode.policy.or(branch.policy).unwrap_or_default();
+        state.keep_with_policy(parent, name, inode, policy);
+        return Ok(());
     }
+    state.take_file(parent, name, &found)
 }

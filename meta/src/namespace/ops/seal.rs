@@ -9,7 +9,7 @@ use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, Sealed};
 use crate::keys::events::EventKind;
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::chunks::LiveChanges;
-use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::error::{NamespaceError, Outcome, refuse};
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::namespace::walk;
@@ -122,7 +122,9 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         inode.mtime = inode.mtime.max(decision.mtime.min(state.now()));
         state.content_changed(&mut inode)?;
         state.change_inode(&mut inode)?;
-        state.tell_of(&inode, EventKind::Content)?;
+        if !is_in_removed_tree(state, ino)? {
+            state.tell_of(&inode, EventKind::Content)?;
+        }
     } else {
         state.note_inode(&mut inode)?;
     }
@@ -130,6 +132,16 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         keep_mark(state, ino, mark)?;
     }
     Ok(true)
+}
+
+/// True for a file of a removed tree that somebody may have open: of it there is nobody to tell.
+fn is_in_removed_tree(state: &State<'_, '_>, ino: InodeId) -> Outcome<bool> {
+    match walk::inode_by_number(&*state.txn, ino) {
+        Ok(seen) => Ok(seen.is_some_and(|inode| inode.nlink == 0)),
+        // Too deep to climb: a seal goes on.
+        Err(NamespaceError::Refused(_)) => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Keeps a decided sequence as long as its writer's session lives.

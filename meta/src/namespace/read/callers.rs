@@ -1,12 +1,13 @@
 //! Whose reads are checked, and what they may see.
 
-use cairn_types::{Credentials, FsError, Inode, SessionId};
+use cairn_types::{Credentials, FsError, Inode, InodeId, SessionId};
 
 use crate::keys::sessions::SessionRecord;
 use crate::keys::{self, RowFault, credentials, sessions};
-use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::error::{NamespaceError, Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::{self, READ, SEARCH};
+use crate::namespace::walk;
 use crate::store::{Rows, Table};
 
 /// Who reads in a session; `None` for session 0, and for one that did not say.
@@ -56,6 +57,29 @@ pub fn may_read(
 pub fn may_watch(rows: &dyn Rows, caller: Option<&Credentials>, watched: &Inode) -> Outcome<()> {
     let wanted = if watched.is_dir() { READ | SEARCH } else { READ };
     caller.map_or(Ok(()), |who| permissions::check(rows, who, watched, wanted))
+}
+
+/// What a caller may do in a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Look up a name in it.
+    pub search: bool,
+    /// List it with attributes: what takes read and search.
+    pub list: bool,
+}
+
+/// What a caller may do in a directory now; nothing in one that is gone.
+///
+/// # Errors
+/// A fault of the store.
+pub fn access(rows: &dyn Rows, who: &Credentials, directory: InodeId) -> Result<Access, RowFault> {
+    let Some((_, inode)) = walk::inode(rows, directory)? else { return Ok(Access::default()) };
+    let may = |wanted| match permissions::check(rows, who, &inode, wanted) {
+        Ok(()) => Ok(true),
+        Err(NamespaceError::Refused(_)) => Ok(false),
+        Err(NamespaceError::Fault(fault)) => Err(fault),
+    };
+    Ok(Access { search: may(SEARCH)?, list: may(READ | SEARCH)? })
 }
 
 /// Checks that a caller may list a directory. A listing has attributes, so it takes the search of

@@ -122,7 +122,7 @@ async fn what_an_old_server_cannot_apply_is_refused_until_all_are_upgraded() {
     group.old.clear();
     group.restart(NodeId(2)).await;
     for id in 1..=3 {
-        at(&group.node(NodeId(id)), SECOND).await;
+        at(&group.node(NodeId(id)), FEATURE_LEVEL).await;
     }
     let leader = group.leader().await;
     assert_eq!(probe(&leader).await, Ok(()));
@@ -145,7 +145,7 @@ async fn the_level_is_raised_by_whoever_leads() {
         leader.transfer_leader(Some(to), LONG).await.unwrap();
     }
     for id in 1..=3 {
-        at(&group.node(NodeId(id)), SECOND).await;
+        at(&group.node(NodeId(id)), FEATURE_LEVEL).await;
     }
     group.stop_all().await;
 }
@@ -154,15 +154,19 @@ async fn the_level_is_raised_by_whoever_leads() {
 async fn a_server_that_does_not_apply_the_clusters_level_is_not_added() {
     let mut group = Group::new(1, Pace::default()).await;
     let leader = group.leader().await;
-    at(&leader, SECOND).await;
+    at(&leader, FEATURE_LEVEL).await;
     group.old.insert(NodeId(2));
     let address = group.joiner(2).await.to_string();
     // It finds out by itself as well; whichever comes first, nothing is changed.
     let added = leader.add_member(NodeId(2), address).await;
-    assert_eq!(added, Err(MemberError::Level { node: NodeId(2), highest: FIRST, level: SECOND }));
+    assert_eq!(added, Err(MemberError::Level { node: NodeId(2), highest: FIRST, level: FEATURE_LEVEL }));
     let fault = timeout(LONG, group.member(2).started.fault()).await.expect("it finds out");
-    assert!(matches!(fault, StartError::Level(f) if f.level == SECOND && f.levels == old()), "{fault:?}");
-    assert!(fault.to_string().contains("feature level is 2, and this server applies 1 to 1"), "{fault}");
+    assert!(
+        matches!(fault, StartError::Level(f) if f.level == FEATURE_LEVEL && f.levels == old()),
+        "{fault:?}"
+    );
+    let said = format!("feature level is {FEATURE_LEVEL}, and this server applies 1 to 1");
+    assert!(fault.to_string().contains(&said), "{fault}");
     assert_eq!(leader.status().members.len(), 1);
     let view = leader.read_local().unwrap();
     assert!(jobs::servers(&*view.store).unwrap().known.is_empty(), "its id is still free");
@@ -175,7 +179,7 @@ async fn a_server_that_does_not_apply_the_clusters_level_is_not_added() {
 async fn an_old_build_on_a_state_of_a_newer_level_is_refused_and_changes_nothing() {
     let mut group = Group::new(1, Pace::default()).await;
     let leader = group.leader().await;
-    at(&leader, SECOND).await;
+    at(&leader, FEATURE_LEVEL).await;
     let (_, session) = propose(&leader, "a").await;
     // A durable state, not one that is in the log alone.
     timeout(LONG, leader.take_snapshot()).await.unwrap().unwrap();
@@ -202,11 +206,14 @@ async fn a_member_that_comes_back_older_stops_at_the_entry_that_raised_the_level
     group.stop(NodeId(1)).await;
     // As if the raise had been decided by what a newer build told in its place.
     let leader = group.leader().await;
-    leader.propose(Command::RaiseLevel { to: SECOND }, DEADLINE).await.unwrap().1.unwrap();
+    leader.propose(Command::RaiseLevel { to: FEATURE_LEVEL }, DEADLINE).await.unwrap().1.unwrap();
     group.restart(NodeId(1)).await;
     let member = group.running.get_mut(&NodeId(1)).unwrap();
     let fault = timeout(LONG, member.started.fault()).await.expect("it comes to the entry");
-    assert!(matches!(fault, StartError::Level(f) if f.level == SECOND && f.levels == old()), "{fault:?}");
+    assert!(
+        matches!(fault, StartError::Level(f) if f.level == FEATURE_LEVEL && f.levels == old()),
+        "{fault:?}"
+    );
     timeout(LONG, member.started.node.failed()).await.expect("it applies nothing any more");
     propose(&leader, "b").await;
     group.stop(NodeId(1)).await;
@@ -214,7 +221,7 @@ async fn a_member_that_comes_back_older_stops_at_the_entry_that_raised_the_level
     group.upgrade_stopped(NodeId(1)).await;
     let (index, _) = propose(&leader, "c").await;
     group.applied_everywhere(index).await;
-    assert_eq!(group.node(NodeId(1)).level(), SECOND);
+    assert_eq!(group.node(NodeId(1)).level(), FEATURE_LEVEL);
     drop(leader);
     group.stop_all().await;
 }
@@ -230,7 +237,7 @@ async fn a_snapshot_above_its_level_stops_an_old_server_and_leaves_its_state() {
     group.stop(NodeId(1)).await;
     // As if the raise had been decided by what it told before it went away.
     let leader = group.leader().await;
-    leader.propose(Command::RaiseLevel { to: SECOND }, DEADLINE).await.unwrap().1.unwrap();
+    leader.propose(Command::RaiseLevel { to: FEATURE_LEVEL }, DEADLINE).await.unwrap().1.unwrap();
     for n in 0..200 {
         propose(&leader, &n.to_string()).await;
     }
@@ -238,7 +245,7 @@ async fn a_snapshot_above_its_level_stops_an_old_server_and_leaves_its_state() {
     group.restart(NodeId(1)).await;
     let member = group.running.get_mut(&NodeId(1)).unwrap();
     let fault = timeout(LONG, member.started.fault()).await.expect("it meets the snapshot");
-    assert!(matches!(fault, StartError::Level(f) if f.level == SECOND), "{fault:?}");
+    assert!(matches!(fault, StartError::Level(f) if f.level == FEATURE_LEVEL), "{fault:?}");
     let view = member.started.node.read_local();
     assert!(view.is_err() || view.unwrap().applied < LogIndex(100), "its own state is as it was");
     group.stop(NodeId(1)).await;

@@ -183,3 +183,43 @@ async fn many_answers_at_a_time_are_all_taken() {
     let entries = cluster.status().await.applied_index - before;
     assert!(entries < 50, "{entries} entries for 100 answers");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_file_of_a_removed_tree_is_asked_about_and_goes_when_it_is_closed() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.holder().await, cluster.holder().await);
+    one.mutate(super::mkdir("/t")).await.expect("made");
+    one.mutate(super::mkdir("/t/d")).await.expect("made");
+    let (open, closed) = (one.create("/t/d/open").await.ino, one.create("/t/d/closed").await.ino);
+    let directory = cluster.inode("/t/d").await.ino;
+    let remove = |path: &str| Operation::RemoveTree(v1::RemoveTree { target: at(path) });
+    two.mutate(remove("/t")).await.expect("removed");
+    assert_eq!(cluster.stat("/t/d/open").await.map(drop), Err(WireError::Fs(FsError::NotFound)));
+    assert_eq!(cluster.by_number(directory).await, Err(WireError::Fs(FsError::Stale)));
+    assert_eq!(cluster.by_number(open).await.expect("it is kept").nlink, 0);
+    eventually("the tree is purged", async || (cluster.status().await.trees_pending == 0).then_some(()))
+        .await;
+    let (files, upto) = one.asked().await;
+    assert_eq!(files.len(), 2);
+    one.answers(1, upto, &[open], &[]).await;
+    assert!(cluster.is_kept(closed), "one has not answered");
+    let status = cluster.status().await;
+    assert_eq!((status.unlinked_kept, status.unlinked_held, status.unlinked_more), (2, 1, false));
+    let (_, upto) = two.asked().await;
+    two.answers(1, upto, &[], &[]).await;
+    cluster.gone(closed).await;
+    assert_eq!(cluster.by_number(open).await.expect("it is kept").nlink, 0);
+    one.answers(2, upto, &[], &[open]).await;
+    cluster.gone(open).await;
+    assert_eq!(cluster.status().await.unlinked_kept, 0);
+    // One that is alone says with its request what it has open.
+    let close = v1::CloseSessionRequest { session: two.id };
+    cluster.meta.clone().close_session(cluster.request(close)).await.expect("closed");
+    one.mutate(super::mkdir("/u")).await.expect("made");
+    let (open, closed) = (one.create("/u/open").await.ino, one.create("/u/closed").await.ino);
+    let holding = Some(v1::Holding { number: 2, inos: vec![open] });
+    let request = v1::MutateRequest { holding, ..one.request(1000, remove("/u")) };
+    cluster.meta.clone().mutate(cluster.request(request)).await.expect("removed");
+    assert_eq!(cluster.by_number(closed).await, Err(WireError::Fs(FsError::Stale)));
+    assert_eq!(one.asked().await.0, [open]);
+}

@@ -23,6 +23,7 @@ mod together;
 mod transact;
 mod trees;
 mod watch;
+mod watch_sight;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -17,20 +17,20 @@ use crate::keys::counters::{self, EventCounter};
 use crate::store::Table;
 
 /// A watch, event by event.
-struct Watch {
+pub(super) struct Watch {
     stream: Streaming<v1::WatchBatch>,
     ready: Vec<v1::WatchEvent>,
-    index: u64,
+    pub(super) index: u64,
     watched: u64,
     gone: bool,
 }
 
-fn request(path: &str, recursive: bool, after: Option<u64>) -> v1::WatchRequest {
+pub(super) fn request(path: &str, recursive: bool, after: Option<u64>) -> v1::WatchRequest {
     v1::WatchRequest { target: at(path), recursive, after_index: after, ..Default::default() }
 }
 
 impl Watch {
-    async fn open(cluster: &Cluster, message: v1::WatchRequest) -> Result<Self, WireError> {
+    pub(super) async fn open(cluster: &Cluster, message: v1::WatchRequest) -> Result<Self, WireError> {
         let stream = cluster.meta.clone().watch(cluster.request(message)).await?.into_inner();
         let mut watch = Self { stream, ready: Vec::new(), index: 0, watched: 0, gone: false };
         watch.batch().await?;
@@ -65,7 +65,15 @@ impl Watch {
         format!("{kind} {name}{}{to}{edge}", if to.is_empty() { "" } else { ">" })
     }
 
-    async fn all(&mut self, count: usize) -> Vec<String> {
+    /// The next events as they are told.
+    pub(super) async fn events(&mut self, count: usize) -> Vec<v1::WatchEvent> {
+        while self.ready.len() < count {
+            assert!(self.batch().await.expect("a batch"), "the stream ended");
+        }
+        self.ready.drain(..count).collect()
+    }
+
+    pub(super) async fn all(&mut self, count: usize) -> Vec<String> {
         let mut told = Vec::new();
         for _ in 0..count {
             told.push(self.next().await);
@@ -74,11 +82,11 @@ impl Watch {
     }
 }
 
-fn rename(from: &str, to: &str) -> Operation {
+pub(super) fn rename(from: &str, to: &str) -> Operation {
     Operation::Rename(v1::Rename { from: at(from), to: at(to), no_replace: false, exchange: false })
 }
 
-fn unlink(path: &str) -> Operation {
+pub(super) fn unlink(path: &str) -> Operation {
     Operation::Unlink(v1::Unlink { target: at(path) })
 }
 
@@ -90,7 +98,7 @@ fn chmod(path: &str) -> Operation {
     Operation::SetAttr(v1::SetAttr { target: at(path), mode: Some(0o600), ..Default::default() })
 }
 
-async fn done(session: &Session<'_>, operations: Vec<Operation>) -> Vec<u64> {
+pub(super) async fn done(session: &Session<'_>, operations: Vec<Operation>) -> Vec<u64> {
     let mut indexes = Vec::new();
     for operation in operations {
         indexes.push(session.mutate(operation).await.expect("done").log_index);

@@ -6,15 +6,18 @@ use cairn_types::InodeId;
 
 use crate::keys::events::{EventKind, Site};
 use crate::namespace::events::Told;
+use crate::service::watch::sight::Sight;
 
-/// The event for a watch of `ino`, if it is one of what is watched.
-pub fn event(told: &Told, ino: InodeId, recursive: bool) -> Option<v1::WatchEvent> {
+/// The event for a watch of `ino`, if it is one of what is watched and may be told. A name that may not
+/// be told is as one outside, and is not named.
+pub fn event(told: &Told, ino: InodeId, recursive: bool, seen: Sight) -> Option<v1::WatchEvent> {
     let event = &told.event;
-    if !event.concerns(ino, recursive) {
+    let lies = |site: &Site| site.lies_in(ino, recursive);
+    let inside = lies(&event.site) && seen.site;
+    let to_inside = event.to().is_some_and(lies) && seen.to;
+    if !(event.is_of(ino) || inside || to_inside) {
         return None;
     }
-    let lies = |site: &Site| site.lies_in(ino, recursive);
-    let (inside, to_inside) = (lies(&event.site), event.to().is_some_and(lies));
     let (file_kind, device) = kind_and_device(event.kind);
     let mut wire = v1::WatchEvent {
         index: told.index.0,
@@ -23,13 +26,15 @@ pub fn event(told: &Told, ino: InodeId, recursive: bool) -> Option<v1::WatchEven
         file_kind: file_kind.into(),
         device,
         version: event.version,
-        parent: event.site.parent.0,
-        name: event.site.name.clone().into(),
         inside,
         to_inside,
         ..v1::WatchEvent::default()
     };
-    if let Some(to) = event.to() {
+    if seen.site {
+        wire.parent = event.site.parent.0;
+        wire.name = event.site.name.clone().into();
+    }
+    if let Some(to) = event.to().filter(|_| seen.to) {
         wire.to_parent = to.parent.0;
         wire.to_name = to.name.clone().into();
     }

@@ -3,13 +3,14 @@
 
 mod encode;
 pub mod hub;
+mod sight;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{InodeId, LogIndex};
+use cairn_types::{Credentials, InodeId, LogIndex};
 use futures::{Stream, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +25,7 @@ use crate::namespace::events::{self, Told};
 use crate::namespace::{NamespaceError, Target, read};
 use crate::node::{Consistency, Node};
 use hub::{Hub, Slot};
+use sight::Sight;
 
 /// Batches that wait for a slow watcher, at most.
 const BATCHES_MAX: usize = 4;
@@ -47,7 +49,7 @@ pub async fn watch(
     let slot = ctx.hub.admit()?;
     let after = request.after_index.map(LogIndex);
     about(request.session, None);
-    let (ino, cursor) = begin(ctx, &target, after, (request.local, request.session)).await?;
+    let (ino, cursor, caller) = begin(ctx, &target, after, (request.local, request.session)).await?;
     let (sink, batches) = mpsc::channel(BATCHES_MAX);
     let (end, ended) = oneshot::channel();
     let watcher = Watcher {
@@ -55,6 +57,7 @@ pub async fn watch(
         hub: Arc::clone(&ctx.hub),
         ino,
         recursive: request.recursive,
+        caller,
         cursor,
         sink,
         _slot: slot,
@@ -75,13 +78,13 @@ pub async fn watch(
     Ok(Box::pin(ReceiverStream::new(batches).chain(reason)))
 }
 
-/// What is watched, and from where on.
+/// What is watched, from where on, and by whom, where the session said so.
 async fn begin(
     ctx: &Context,
     target: &Target,
     after: Option<LogIndex>,
     (local, session): (bool, u64),
-) -> Result<(InodeId, LogIndex), WireError> {
+) -> Result<(InodeId, LogIndex, Option<Credentials>), WireError> {
     if local {
         check_led(&ctx.node)?;
     }
@@ -98,14 +101,14 @@ async fn begin(
             Err(NamespaceError::Refused(_)) => {}
             Err(error) => return Err(super::refusal(error)),
         }
-        return Ok((target.ino, after));
+        return Ok((target.ino, after, caller));
     }
     if !local {
         imported(ctx, &view, target, false).await?;
     }
     let inode = read::resolve_as(&*view.store, caller.as_ref(), target).map_err(super::refusal)?;
     read::may_watch(&*view.store, caller.as_ref(), &inode).map_err(super::refusal)?;
-    Ok((inode.ino, after))
+    Ok((inode.ino, after, caller))
 }
 
 /// How a watch ends.
@@ -136,6 +139,8 @@ struct Watcher {
     hub: Arc<Hub>,
     ino: InodeId,
     recursive: bool,
+    /// Who is told no more than it may see; `None`: who did not say who it is.
+    caller: Option<Credentials>,
     /// All up to this entry is told.
     cursor: LogIndex,
     sink: mpsc::Sender<Result<v1::WatchBatch, Status>>,
@@ -203,11 +208,13 @@ impl Watcher {
 
     /// Tells what of `events` is watched. True when one of them took away what is watched.
     async fn tell(&mut self, events: &[Told], upto: LogIndex) -> Result<bool, End> {
-        let new = events.iter().filter(|told| told.index > self.cursor);
+        let mut new: Vec<&Told> = events.iter().filter(|told| told.index > self.cursor).collect();
+        new.retain(|told| told.event.concerns(self.ino, self.recursive));
+        let seen = self.seen(&new).await?;
         let mut taken = false;
         let mut batch = Vec::new();
-        for told in new {
-            batch.extend(encode::event(told, self.ino, self.recursive));
+        for (told, seen) in new.into_iter().zip(seen) {
+            batch.extend(encode::event(told, self.ino, self.recursive, seen));
             let takes =
                 matches!(told.event.what, EventKind::Removed { last: true } | EventKind::MountRemoved { .. });
             taken |= takes && told.event.ino == self.ino;
@@ -218,6 +225,16 @@ impl Watcher {
             self.send(batch, false).await?;
         }
         Ok(taken)
+    }
+
+    /// What of each event the caller may be told. What lies in the watched directory itself was allowed
+    /// when the watch began.
+    async fn seen(&self, events: &[&Told]) -> Result<Vec<Sight>, End> {
+        let Some(who) = self.caller.as_ref().filter(|_| self.recursive && !events.is_empty()) else {
+            return Ok(vec![Sight::WHOLE; events.len()]);
+        };
+        let rows = events.iter().map(|told| told.event.clone()).collect();
+        Ok(sight::of(self.node.read_local()?, who.clone(), self.ino, rows).await?)
     }
 
     async fn send(&self, events: Vec<v1::WatchEvent>, gone: bool) -> Result<(), End> {
