@@ -23,7 +23,7 @@ use cairn_meta::namespace::check::{Check, CheckBounds};
 use cairn_meta::namespace::command::HoldAnswer;
 use cairn_meta::namespace::holds::{decidable, question};
 use cairn_meta::namespace::{
-    Bounds, Command, NamespaceError, Operation, Target, XattrMode, apply_within, jobs, read,
+    Bounds, Command, Memory, NamespaceError, Operation, Target, XattrMode, apply_after, jobs, read,
 };
 use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Rows, Store, Table, Txn};
 use cairn_types::{FeatureLevel, FsError, Inode, InodeId, LogIndex, Policy, Sequence, SessionId};
@@ -316,9 +316,10 @@ proptest! {
         steps.iter().for_each(|step| world.step(step));
         let dir = tempfile::tempdir().unwrap();
         let rocks = RocksStore::open(dir.path(), 0).unwrap();
+        let mut memory = Memory::default();
         for (index, (entry, bounds)) in world.d.log.iter().enumerate() {
             let mut txn = Txn::new(&rocks);
-            let _ = apply_within(&mut txn, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
+            let _ = apply_after(&mut txn, &mut memory, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
             rocks.write(txn.into_batch()).unwrap();
         }
         let all = |rows: &dyn Rows| -> Vec<_> {

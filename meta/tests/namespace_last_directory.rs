@@ -8,7 +8,7 @@ mod driver;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
 
-use cairn_meta::namespace::{Command, Operation, Target, XattrMode};
+use cairn_meta::namespace::{Command, Memory, Operation, Target, XattrMode};
 use cairn_meta::store::{KeyRange, Row, Rows, Table};
 use cairn_types::{Credentials, FsError, InodeId};
 use driver::Driver;
@@ -102,9 +102,14 @@ proptest! {
         operations in proptest::collection::vec(operation(), 1..60),
     ) {
         let (mut one_by_one, mut at_once) = (driver(checked), driver(checked));
+        // What is remembered from entry to entry changes nothing either.
+        let mut remembering = driver(checked);
+        remembering.memory = Some(Memory::default());
         let (mut done, mut inodes, mut refused) = (Vec::new(), Vec::new(), None);
         for operation in operations {
-            match one_by_one.ask(operation.clone()) {
+            let reply = one_by_one.ask(operation.clone());
+            prop_assert_eq!(&remembering.ask(operation.clone()), &reply);
+            match reply {
                 Ok(answer) => {
                     inodes.push(answer.inode.map(|inode| cairn_types::Inode { target: None, ..inode }));
                     done.push(operation);
@@ -123,6 +128,10 @@ proptest! {
             prop_assert_eq!(reply.unwrap().steps, inodes);
         }
         prop_assert_eq!(rows(&at_once), rows(&one_by_one));
+        let all = |d: &Driver, table| d.store.scan(table, &KeyRange::default(), usize::MAX).unwrap();
+        for table in Table::ALL {
+            prop_assert_eq!(all(&remembering, *table), all(&one_by_one, *table), "{:?}", table);
+        }
         at_once.check();
     }
 }

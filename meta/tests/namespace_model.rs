@@ -34,7 +34,9 @@ use cairn_meta::keys::counters::{self, ClusterRecord};
 use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::namespace::command::HoldAnswer;
 use cairn_meta::namespace::operation::Target;
-use cairn_meta::namespace::{Answer, Command, Entry, Operation, Placement, Reply, apply, read};
+use cairn_meta::namespace::{
+    Answer, Bounds, Command, Entry, Memory, Operation, Placement, Reply, apply, apply_after, read,
+};
 use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{
     ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FeatureLevel, FileKind, FsError, Generation,
@@ -598,9 +600,9 @@ fn run_world(store: &dyn Store, history: &[Step], speaks: bool) -> (Vec<Entry>, 
     (log, replies, world)
 }
 
-/// Applies a log in batches of the given sizes, over and over.
+/// Applies a log in batches of the given sizes, over and over, with what is remembered from entry to entry.
 fn replay(store: &dyn Store, log: &[Entry], sizes: &[usize]) -> Vec<Reply> {
-    let mut replies = Vec::new();
+    let (mut replies, mut memory) = (Vec::new(), Memory::default());
     let mut sizes = sizes.iter().cycle();
     while replies.len() < log.len() {
         let size = *sizes.next().unwrap();
@@ -608,7 +610,8 @@ fn replay(store: &dyn Store, log: &[Entry], sizes: &[usize]) -> Vec<Reply> {
         for entry in log.iter().skip(replies.len()).take(size) {
             let bytes = entry.to_bytes();
             let entry = Entry::from_bytes(&bytes).unwrap();
-            replies.push(apply(&mut txn, LogIndex(replies.len() as u64), &entry).unwrap());
+            let (index, bounds) = (LogIndex(replies.len() as u64), Bounds::default());
+            replies.push(apply_after(&mut txn, &mut memory, index, &entry, bounds).unwrap());
         }
         store.write(txn.into_batch()).unwrap();
     }

@@ -14,7 +14,9 @@ mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cairn_meta::namespace::{Command, Entry, Operation, Reply, Target, TimeChange, XattrMode, apply, read};
+use cairn_meta::namespace::{
+    Bounds, Command, Entry, Memory, Operation, Reply, Target, TimeChange, XattrMode, apply_after, read,
+};
 use cairn_meta::store::{KeyRange, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{DeviceNumber, FileKind, FsError, InodeId, LogIndex, Sequence, Timestamp};
 use driver::{Driver, extent};
@@ -224,7 +226,7 @@ fn copy(from: &dyn Rows, to: &dyn Store) {
 }
 
 fn replay(store: &dyn Store, log: &[Entry], size: usize) -> Vec<Reply> {
-    let mut replies = Vec::new();
+    let (mut replies, mut memory) = (Vec::new(), Memory::default());
     let mut driver = Driver::new();
     driver.shared_chunk();
     copy(&driver.store, store);
@@ -233,7 +235,7 @@ fn replay(store: &dyn Store, log: &[Entry], size: usize) -> Vec<Reply> {
         for (at, entry) in entries.iter().enumerate() {
             let entry = Entry::from_bytes(&entry.to_bytes()).unwrap();
             let index = LogIndex(driver.index + 1 + (n * size + at) as u64);
-            replies.push(apply(&mut txn, index, &entry).unwrap());
+            replies.push(apply_after(&mut txn, &mut memory, index, &entry, Bounds::default()).unwrap());
         }
         store.write(txn.into_batch()).unwrap();
     }

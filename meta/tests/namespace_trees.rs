@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cairn_meta::keys::chunks::ChunkState;
 use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::namespace::{
-    Bounds, Command, NamespaceError, Operation, Reply, Target, apply_within, jobs, read,
+    Bounds, Command, Memory, NamespaceError, Operation, Reply, Target, apply_after, jobs, read,
 };
 use cairn_meta::store::{KeyRange, RocksStore, Rows, Store, Table, Txn};
 use cairn_types::{ChunkId, FileKind, FsError, Inode, InodeId, LogIndex};
@@ -458,9 +458,10 @@ proptest! {
         steps.iter().for_each(|step| world.step(step));
         let dir = tempfile::tempdir().unwrap();
         let rocks = RocksStore::open(dir.path(), 0).unwrap();
+        let mut memory = Memory::default();
         for (index, (entry, bounds)) in world.d.log.iter().enumerate() {
             let mut txn = Txn::new(&rocks);
-            let _ = apply_within(&mut txn, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
+            let _ = apply_after(&mut txn, &mut memory, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
             rocks.write(txn.into_batch()).unwrap();
         }
         prop_assert_eq!(dump(&*rocks.snapshot()), dump(&world.d.store));

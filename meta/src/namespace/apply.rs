@@ -8,6 +8,7 @@ use cairn_types::{
 use super::bounds::Bounds;
 use super::command::{Command, Entry};
 use super::error::{NamespaceError, Outcome, refuse};
+use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir,
@@ -40,7 +41,21 @@ pub fn apply_within(
     entry: &Entry,
     bounds: Bounds,
 ) -> Result<Reply, RowFault> {
-    let mut state = State::begin(txn, index, entry.time, bounds)?;
+    apply_after(txn, &mut Memory::default(), index, entry, bounds)
+}
+
+/// As [`apply_within`], with what is remembered from the entries before.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_after(
+    txn: &mut Txn<'_>,
+    memory: &mut Memory,
+    index: LogIndex,
+    entry: &Entry,
+    bounds: Bounds,
+) -> Result<Reply, RowFault> {
+    let mut state = State::begin(txn, memory, index, entry.time, bounds)?;
     let reply = match &entry.command {
         command if load::is_in_the_way(&state, command)? => Err(FsError::Loading),
         Command::Request { session, sequence, acknowledged_below, operation } => {
@@ -51,7 +66,7 @@ pub fn apply_within(
             settle(&mut state, outcome)?
         }
     };
-    state.keep()?;
+    state.keep(memory)?;
     Ok(reply)
 }
 

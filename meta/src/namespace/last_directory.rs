@@ -1,5 +1,4 @@
-//! [`LastDirectory`]: where the path before led to, for an entry of many paths through the same
-//! directories.
+//! [`LastDirectory`]: where the path before led to, for many paths through the same directories.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,14 +13,16 @@ use crate::store::{Rows, Table};
 
 /// The directory in which the last component of a path was looked up, as long as no row changes that
 /// the way there was read from, but for new names and the directory's own times.
-#[derive(Default)]
 pub struct LastDirectory(RefCell<Option<Known>>);
 
-struct Known {
+/// Such a directory.
+pub struct Known {
     /// From where the path goes.
     from: InodeId,
     /// The path without its last component.
     path: Vec<u8>,
+    /// Whose search it was.
+    caller: Option<Credentials>,
     stand: Stand,
 }
 
@@ -34,6 +35,16 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl LastDirectory {
+    /// What is known from before.
+    pub fn new(known: Option<Known>) -> Self {
+        Self(RefCell::new(known))
+    }
+
+    /// What is known by now.
+    pub fn into_known(self) -> Option<Known> {
+        self.0.into_inner()
+    }
+
     /// True for a table that ways are read from.
     pub fn is_of(table: Table) -> bool {
         matches!(table, Table::Nodes | Table::Places | Table::Links | Table::Orphans | Table::Xattrs)
@@ -60,7 +71,7 @@ impl LastDirectory {
         }
     }
 
-    /// As [`walk::walk`], for the one `caller` of an entry.
+    /// As [`walk::walk`].
     pub fn walk(
         &self,
         rows: &dyn Rows,
@@ -71,12 +82,10 @@ impl LastDirectory {
         let Some((above, name)) = split(&target.path) else {
             return walk::walk(rows, target, last, caller, &mut |_| {});
         };
-        let known = self
-            .0
-            .borrow()
-            .as_ref()
-            .filter(|k| k.from == target.ino && k.path == above)
-            .map(|k| k.stand.clone());
+        let is_it = |known: &&Known| {
+            known.from == target.ino && known.path == above && known.caller.as_ref() == caller
+        };
+        let known = self.0.borrow().as_ref().filter(is_it).map(|known| known.stand.clone());
         if let Some(stand) = known {
             let name = VecDeque::from([name.to_vec()]);
             return walk::walk_on(rows, stand, name, last, caller, &mut |_| {}, &mut |_| {});
@@ -85,8 +94,8 @@ impl LastDirectory {
         let inode = walk::inode_named(rows, target.ino)?;
         let stand = Stand { policy: inode.policy, inode, links: 0 };
         walk::walk_on(rows, stand, parts, last, caller, &mut |_| {}, &mut |stand| {
-            let (from, path) = (target.ino, above.to_vec());
-            *self.0.borrow_mut() = Some(Known { from, path, stand: stand.clone() });
+            let (from, path, caller) = (target.ino, above.to_vec(), caller.cloned());
+            *self.0.borrow_mut() = Some(Known { from, path, caller, stand: stand.clone() });
         })
     }
 }

@@ -10,6 +10,7 @@ use super::bounds::Bounds;
 use super::error::{Outcome, refuse};
 use super::holds::Claim;
 use super::last_directory::LastDirectory;
+use super::memory::Memory;
 use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
@@ -66,11 +67,16 @@ impl<'t, 'a> State<'t, 'a> {
     /// Begins an entry stamped with `time`.
     pub fn begin(
         txn: &'t mut Txn<'a>,
+        memory: &mut Memory,
         index: LogIndex,
         time: Timestamp,
         bounds: Bounds,
     ) -> Result<Self, RowFault> {
-        let stored: ClusterRecord = keys::get(&*txn, counters::KEY)?.unwrap_or_default();
+        let Memory { cluster, way, directory } = std::mem::take(memory);
+        let stored = match cluster {
+            Some(stored) => stored,
+            None => keys::get(&*txn, counters::KEY)?.unwrap_or_default(),
+        };
         let mut cluster = stored.clone();
         cluster.time = cluster.time.max(time);
         Ok(Self {
@@ -81,19 +87,21 @@ impl<'t, 'a> State<'t, 'a> {
             caller: None,
             claim: None,
             events: Vec::new(),
-            last_way: None,
-            last_directory: LastDirectory::default(),
+            last_way: way,
+            last_directory: LastDirectory::new(directory),
             stored,
         })
     }
 
-    /// Keeps what the entry did.
-    pub fn keep(mut self) -> Result<(), RowFault> {
+    /// Keeps what the entry did, and remembers what the next one may ask for.
+    pub fn keep(mut self, memory: &mut Memory) -> Result<(), RowFault> {
         self.write_events()?;
         if self.cluster != self.stored {
             keys::put(self.txn, counters::KEY.to_vec(), &self.cluster);
         }
         self.txn.keep();
+        let (way, directory) = (self.last_way, self.last_directory.into_known());
+        *memory = Memory { cluster: Some(self.cluster), way, directory };
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use super::snapshot::{Snapshot, SnapshotData, Snapshots};
 use super::state::{self, LevelFault, State, StateDir, StateError};
 use super::tail;
 use super::types::{Answer, Entry, LogId, Members, SnapshotMeta, TypeConfig};
-use crate::namespace::{self, Command, jobs};
+use crate::namespace::{self, Bounds, Command, Memory, jobs};
 use crate::slow::{self, Lines, SLOW_IO};
 use crate::store::{Recent, Remembered, Txn};
 
@@ -106,6 +106,7 @@ pub struct StateMachine {
     level: watch::Sender<FeatureLevel>,
     state: Arc<State>,
     recent: Recent,
+    memory: Memory,
     current: Arc<Current>,
     published: watch::Sender<LogIndex>,
     cluster: watch::Sender<Option<ClusterId>>,
@@ -191,6 +192,7 @@ impl StateMachine {
             level: watch::Sender::new(level),
             state,
             recent: Recent::new(RECENT_BYTES_MAX),
+            memory: Memory::default(),
             current,
             published: watch::Sender::new(LogIndex(index)),
             cluster: watch::Sender::new(cluster),
@@ -246,7 +248,8 @@ impl StateMachine {
                     if let Command::Request { session, sequence, .. } = &command.command {
                         first_request.get_or_insert((session.0, sequence.0));
                     }
-                    Some(namespace::apply(&mut txn, LogIndex(index), &command)?)
+                    let (index, bounds) = (LogIndex(index), Bounds::default());
+                    Some(namespace::apply_after(&mut txn, &mut self.memory, index, &command, bounds)?)
                 }
             };
             self.unflushed_bytes += tail::size_of(&entry) as u64;
@@ -382,6 +385,7 @@ impl StateMachine {
         self.current.replace(Some(Arc::clone(&state)));
         std::mem::replace(&mut self.state, Arc::clone(&state)).retire();
         self.recent.clear();
+        self.memory = Memory::default();
         (self.applied, self.members, self.digest) = (applied, members, digest);
         // The marks so far are those of the state before.
         self.marks.send_replace(Marks::default());

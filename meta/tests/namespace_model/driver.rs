@@ -3,7 +3,8 @@
 
 use cairn_meta::keys::chunks::{ChunkRecord, PlacedReplica};
 use cairn_meta::namespace::{
-    Answer, Bounds, Command, Entry, Operation, Placement, Reply, Target, apply_within, read,
+    Answer, Bounds, Command, Entry, Memory, Operation, Placement, Reply, Target, apply_after, apply_within,
+    read,
 };
 use cairn_meta::store::{MemoryStore, Store, Txn};
 use cairn_types::{
@@ -24,6 +25,8 @@ pub struct Driver {
     pub sequence: u64,
     pub session: SessionId,
     pub bounds: Bounds,
+    /// What is remembered from entry to entry; `None`: nothing is.
+    pub memory: Option<Memory>,
     /// What was applied so far.
     pub log: Vec<(Entry, Bounds)>,
 }
@@ -49,6 +52,7 @@ impl Driver {
             sequence: 0,
             session: SessionId(0),
             bounds: Bounds::default(),
+            memory: None,
             log: Vec::new(),
         };
         driver.ok(Command::InitCluster { cluster: ClusterId([7; 16]), policy: POLICY });
@@ -64,7 +68,12 @@ impl Driver {
         self.index += 1;
         let entry = Entry { time: Timestamp(self.now), command };
         let mut txn = Txn::new(&self.store);
-        let reply = apply_within(&mut txn, LogIndex(self.index), &entry, self.bounds).unwrap();
+        let (index, bounds) = (LogIndex(self.index), self.bounds);
+        let reply = match &mut self.memory {
+            Some(memory) => apply_after(&mut txn, memory, index, &entry, bounds),
+            None => apply_within(&mut txn, index, &entry, bounds),
+        }
+        .unwrap();
         self.store.write(txn.into_batch()).unwrap();
         self.log.push((entry, self.bounds));
         reply
