@@ -91,8 +91,7 @@ impl LastDirectory {
             return walk::walk_on(rows, stand, name, last, caller, &mut |_| {}, &mut |_| {});
         }
         let parts = walk::own_components(&target.path)?;
-        let inode = walk::inode_named(rows, target.ino)?;
-        let stand = Stand { policy: inode.policy, inode, links: 0 };
+        let stand = Stand::at(rows, target.ino)?;
         walk::walk_on(rows, stand, parts, last, caller, &mut |_| {}, &mut |stand| {
             let (from, path, caller) = (target.ino, above.to_vec(), caller.cloned());
             *self.0.borrow_mut() = Some(Known { from, path, caller, stand: stand.clone() });

@@ -128,7 +128,7 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Writes a record.
     pub fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
-        self.is_changed(R::TABLE);
+        self.forget_ways(R::TABLE);
         keys::put(self.txn, key, record);
     }
 
@@ -137,8 +137,8 @@ impl<'t, 'a> State<'t, 'a> {
         keys::put(self.txn, places::key(ino), place);
     }
 
-    /// Forgets what was remembered of a table that changes.
-    fn is_changed(&mut self, table: Table) {
+    /// Forgets the ways that were read from a table that changes.
+    fn forget_ways(&mut self, table: Table) {
         if table == Table::Places {
             self.last_way = None;
         }
@@ -149,7 +149,7 @@ impl<'t, 'a> State<'t, 'a> {
 
     /// Deletes a row.
     pub fn delete(&mut self, table: Table, key: Vec<u8>) {
-        self.is_changed(table);
+        self.forget_ways(table);
         self.txn.delete(table, key);
     }
 
@@ -198,12 +198,11 @@ impl<'t, 'a> State<'t, 'a> {
             self.put(orphans::key(inode.ino), &Orphan { inode: inode.clone(), since: Some(since) });
             return;
         }
-        let row = NodeRow::Inode(inode.clone());
-        match inode.kind {
-            // No way leads over it.
-            FileKind::File => keys::put(self.txn, nodes::key(place.parent, &place.name), &row),
-            _ => self.put(nodes::key(place.parent, &place.name), &row),
+        // No way leads over a file.
+        if inode.kind != FileKind::File {
+            self.forget_ways(Table::Nodes);
         }
+        keys::put(self.txn, nodes::key(place.parent, &place.name), &NodeRow::Inode(inode.clone()));
     }
 
     /// A new inode, not yet in any table.

@@ -37,11 +37,8 @@ impl State<'_, '_> {
         inode.mtime = self.now();
         inode.ctime = self.now();
         inode.version += 1;
-        let row = NodeRow::Inode(inode);
-        keys::put(self.txn, nodes::key(place.parent, &place.name), &row);
-        if let NodeRow::Inode(inode) = &row {
-            self.last_directory.touched(inode);
-        }
+        self.last_directory.touched(&inode);
+        keys::put(self.txn, nodes::key(place.parent, &place.name), &NodeRow::Inode(inode));
         Ok(())
     }
 

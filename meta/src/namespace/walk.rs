@@ -272,9 +272,7 @@ pub fn walk(
     enter: &mut dyn FnMut(&Inode),
 ) -> Outcome<Walk> {
     let parts = own_components(&target.path)?;
-    let inode = inode_named(rows, target.ino)?;
-    let policy = inode.policy;
-    walk_on(rows, Stand { inode, policy, links: 0 }, parts, last, caller, enter, &mut |_| {})
+    walk_on(rows, Stand::at(rows, target.ino)?, parts, last, caller, enter, &mut |_| {})
 }
 
 /// How far a walk has come.
@@ -286,6 +284,14 @@ pub(super) struct Stand {
     pub policy: Option<Policy>,
     /// Symlinks that were followed.
     pub links: usize,
+}
+
+impl Stand {
+    /// At the inode that a path goes from, as [`inode_named`].
+    pub fn at(rows: &dyn Rows, ino: InodeId) -> Outcome<Self> {
+        let inode = inode_named(rows, ino)?;
+        Ok(Self { policy: inode.policy, inode, links: 0 })
+    }
 }
 
 /// As [`walk`], from where one stands. `before_last` is told where the last of `parts` is looked up.
@@ -330,8 +336,7 @@ pub(super) fn walk_on(
                 }
                 let to = found.inode.target.unwrap_or_default();
                 if to.first() == Some(&b'/') {
-                    let inode = inode_named(rows, InodeId::ROOT)?;
-                    at = Stand { policy: inode.policy, inode, links: at.links };
+                    at = Stand { links: at.links, ..Stand::at(rows, InodeId::ROOT)? };
                 }
                 for part in link_components(&to)?.into_iter().rev() {
                     left.push_front(part);
