@@ -22,12 +22,10 @@ use cairn_meta::keys::{self};
 use cairn_meta::namespace::check::{Check, CheckBounds};
 use cairn_meta::namespace::command::HoldAnswer;
 use cairn_meta::namespace::holds::{decidable, question};
-use cairn_meta::namespace::{
-    Bounds, Command, Memory, NamespaceError, Operation, Target, XattrMode, apply_after, jobs, read,
-};
-use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Rows, Store, Table, Txn};
+use cairn_meta::namespace::{Bounds, Command, NamespaceError, Operation, Target, XattrMode, jobs, read};
+use cairn_meta::store::{KeyRange, MemoryStore, Rows, Table};
 use cairn_types::{FeatureLevel, FsError, Inode, InodeId, LogIndex, Policy, Sequence, SessionId};
-use driver::{Driver, extent};
+use driver::{Driver, every_row, extent, replayed_in_rocks};
 use dumps::{Loader, dump};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -314,18 +312,7 @@ proptest! {
     fn both_stores_keep_the_same_files_of_removed_trees(steps in steps(), rows_at_once in 1usize..5) {
         let mut world = World::new(rows_at_once);
         steps.iter().for_each(|step| world.step(step));
-        let dir = tempfile::tempdir().unwrap();
-        let rocks = RocksStore::open(dir.path(), 0).unwrap();
-        let mut memory = Memory::default();
-        for (index, (entry, bounds)) in world.d.log.iter().enumerate() {
-            let mut txn = Txn::new(&rocks);
-            let _ = apply_after(&mut txn, &mut memory, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
-            rocks.write(txn.into_batch()).unwrap();
-        }
-        let all = |rows: &dyn Rows| -> Vec<_> {
-            Table::ALL.iter().map(|t| rows.scan(*t, &KeyRange::default(), usize::MAX).unwrap()).collect()
-        };
-        prop_assert_eq!(all(&*rocks.snapshot()), all(&world.d.store));
+        prop_assert_eq!(replayed_in_rocks(&world.d.log), every_row(&world.d.store));
     }
 }
 

@@ -11,12 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::chunks::ChunkState;
 use cairn_meta::keys::mounts::MountSource;
-use cairn_meta::namespace::{
-    Bounds, Command, Memory, NamespaceError, Operation, Reply, Target, apply_after, jobs, read,
-};
-use cairn_meta::store::{KeyRange, RocksStore, Rows, Store, Table, Txn};
-use cairn_types::{ChunkId, FileKind, FsError, Inode, InodeId, LogIndex};
-use driver::{Driver, create, extent};
+use cairn_meta::namespace::{Bounds, Command, NamespaceError, Operation, Reply, Target, jobs, read};
+use cairn_meta::store::{KeyRange, Rows, Table};
+use cairn_types::{ChunkId, FileKind, FsError, Inode, InodeId};
+use driver::{Driver, create, every_row, extent, replayed_in_rocks};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
@@ -429,10 +427,6 @@ impl World {
     }
 }
 
-fn dump(rows: &dyn Rows) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
-    Table::ALL.iter().map(|t| rows.scan(*t, &KeyRange::default(), usize::MAX).unwrap()).collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -456,15 +450,7 @@ proptest! {
     fn both_stores_purge_the_same_rows(steps in steps(), rows_at_once in 1usize..5) {
         let mut world = World::new(rows_at_once);
         steps.iter().for_each(|step| world.step(step));
-        let dir = tempfile::tempdir().unwrap();
-        let rocks = RocksStore::open(dir.path(), 0).unwrap();
-        let mut memory = Memory::default();
-        for (index, (entry, bounds)) in world.d.log.iter().enumerate() {
-            let mut txn = Txn::new(&rocks);
-            let _ = apply_after(&mut txn, &mut memory, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
-            rocks.write(txn.into_batch()).unwrap();
-        }
-        prop_assert_eq!(dump(&*rocks.snapshot()), dump(&world.d.store));
+        prop_assert_eq!(replayed_in_rocks(&world.d.log), every_row(&world.d.store));
     }
 }
 

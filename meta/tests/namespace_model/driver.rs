@@ -6,7 +6,7 @@ use cairn_meta::namespace::{
     Answer, Bounds, Command, Entry, Memory, Operation, Placement, Reply, Target, apply_after, apply_within,
     read,
 };
-use cairn_meta::store::{MemoryStore, Store, Txn};
+use cairn_meta::store::{KeyRange, MemoryStore, RocksStore, Row, Rows, Store, Table, Txn};
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FsError, Generation, Incarnation, Inode,
     InodeId, LogIndex, NodeId, Policy, Sequence, SessionId, Timestamp, WriterId, WriterMark,
@@ -189,6 +189,24 @@ impl Driver {
     pub fn check(&self) {
         invariants::check(&self.store);
     }
+}
+
+/// Every row of a state.
+pub fn every_row(rows: &dyn Rows) -> Vec<Vec<Row>> {
+    Table::ALL.iter().map(|t| rows.scan(*t, &KeyRange::default(), usize::MAX).unwrap()).collect()
+}
+
+/// Every row that a log leaves in RocksDB, when it is applied with what is remembered from entry to entry.
+pub fn replayed_in_rocks(log: &[(Entry, Bounds)]) -> Vec<Vec<Row>> {
+    let dir = tempfile::tempdir().unwrap();
+    let rocks = RocksStore::open(dir.path(), 0).unwrap();
+    let mut memory = Memory::default();
+    for (index, (entry, bounds)) in log.iter().enumerate() {
+        let mut txn = Txn::new(&rocks);
+        let _ = apply_after(&mut txn, &mut memory, LogIndex(index as u64 + 1), entry, *bounds).unwrap();
+        rocks.write(txn.into_batch()).unwrap();
+    }
+    every_row(&*rocks.snapshot())
 }
 
 pub fn create(path: &str, extents: Vec<Extent>) -> Operation {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cairn_sdk::types::{FsError, InodeId, LockMode, Persist, Policy};
-use cairn_sdk::{At, Client, RenameMode};
+use cairn_sdk::{At, Client, File, RenameMode};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually, run};
 
 /// A short lease, so that a dead holder is soon none.
@@ -32,6 +32,16 @@ async fn is_gone(client: &Client, ino: InodeId) -> bool {
 async fn gone(client: &Client, ino: InodeId) {
     let look = || async { is_gone(client, ino).await.then_some(()) };
     eventually("the unlinked file is gone", LONG, look).await.unwrap();
+}
+
+/// An unlinked file of the bytes "content" is read, written, cut and locked by its handle.
+async fn goes_on(file: &mut File) {
+    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]);
+    file.write_at(7, b" and more").await.unwrap();
+    file.fsync().await.unwrap();
+    file.set_len(11).await.unwrap();
+    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content and"[..]);
+    file.flock(LockMode::Exclusive).await.unwrap().unlock().await.unwrap();
 }
 
 /// Nothing is left of any file's bytes.
@@ -79,12 +89,7 @@ async fn those_who_have_it_open_go_on_reading_writing_and_appending() {
     checked(&cluster).await;
     assert_eq!(file.refresh().await.unwrap(), 7);
     assert_eq!(file.inode().nlink, 0);
-    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]);
-    file.write_at(7, b" and more").await.unwrap();
-    file.fsync().await.unwrap();
-    file.set_len(11).await.unwrap();
-    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content and"[..]);
-    file.flock(LockMode::Exclusive).await.unwrap().unlock().await.unwrap();
+    goes_on(&mut file).await;
     assert_eq!(log.append(&b"two"[..]).await.unwrap(), 4);
     let mut seen = client.open(At::Inode(log.ino())).await.unwrap();
     assert_eq!(seen.read(100).await.unwrap(), &b"one two"[..]);
@@ -230,12 +235,7 @@ async fn an_open_file_of_a_removed_tree_goes_on_until_it_is_closed() {
     tokio::time::sleep(LEASE).await;
     checked(&cluster).await;
     assert_eq!(kept(&cluster).await, (2, 2, false));
-    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content"[..]);
-    file.write_at(7, b" and more").await.unwrap();
-    file.fsync().await.unwrap();
-    file.set_len(11).await.unwrap();
-    assert_eq!(file.read_at(0, 100).await.unwrap(), &b"content and"[..]);
-    file.flock(LockMode::Exclusive).await.unwrap().unlock().await.unwrap();
+    goes_on(&mut file).await;
     assert_eq!(log.append(&b" three"[..]).await.unwrap(), 7);
     let mut seen = client.open(At::Inode(log.ino())).await.unwrap();
     assert_eq!(seen.read(100).await.unwrap(), &b"one two three"[..]);
