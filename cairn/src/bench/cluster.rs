@@ -14,6 +14,22 @@ const READY: Duration = Duration::from_secs(60);
 /// How long a server may take to leave.
 const LEAVE: Duration = Duration::from_secs(60);
 
+/// Replicas of each chunk.
+#[derive(Clone, Copy)]
+pub struct Copies {
+    /// As many as there should be.
+    pub wanted: u8,
+    /// As many as there must be.
+    pub least: u8,
+}
+
+impl Copies {
+    /// No fewer than are wanted.
+    pub fn exactly(wanted: u8) -> Self {
+        Self { wanted, least: wanted }
+    }
+}
+
 /// Processes and their directory; the processes end with this, and so does the directory unless it is
 /// kept.
 pub struct BenchCluster {
@@ -40,7 +56,7 @@ impl BenchCluster {
     pub async fn start(
         metas: usize,
         datas: usize,
-        replicas: u8,
+        copies: Copies,
         directory: Option<&Path>,
     ) -> Result<Self, CliError> {
         let mut builder = tempfile::Builder::new();
@@ -53,7 +69,7 @@ impl BenchCluster {
         let ports = free_ports(metas + datas)?;
         let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let metas: Vec<String> = (0..metas).map(address).collect();
-        let mut cluster = Self::with_metas(metas, Directory::Temporary(directory), replicas);
+        let mut cluster = Self::with_metas(metas, Directory::Temporary(directory), copies);
         for n in cluster.metas.len()..ports.len() {
             let dir = cluster.directory().join(format!("data{n}"));
             let args = ["--listen", &address(n), "--http", "", "--meta", &cluster.metas.join(",")];
@@ -68,12 +84,12 @@ impl BenchCluster {
     /// One metadata server in a directory that stays, at a port that is its own.
     pub async fn open(directory: &Path, port: u16) -> Result<Self, CliError> {
         let metas = vec![format!("127.0.0.1:{port}")];
-        let mut cluster = Self::with_metas(metas, Directory::Kept(directory.to_owned()), 1);
+        let mut cluster = Self::with_metas(metas, Directory::Kept(directory.to_owned()), Copies::exactly(1));
         cluster.spawn_all(0).await?;
         Ok(cluster)
     }
 
-    fn with_metas(metas: Vec<String>, directory: Directory, replicas: u8) -> Self {
+    fn with_metas(metas: Vec<String>, directory: Directory, copies: Copies) -> Self {
         let peers: Vec<String> = metas.iter().enumerate().map(|(n, a)| format!("{}@{a}", n + 1)).collect();
         let peers = peers.join(",");
         let mut cluster = Self { servers: Vec::new(), metas, directory };
@@ -83,8 +99,8 @@ impl BenchCluster {
             let args = ["--id", &id, "--listen", address, "--http", "", "--peers", &peers];
             let args = args.map(str::to_owned).to_vec();
             let envs = vec![
-                ("CAIRN_META_POLICY_REPLICAS", replicas.to_string()),
-                ("CAIRN_META_POLICY_MIN_REPLICAS", replicas.to_string()),
+                ("CAIRN_META_POLICY_REPLICAS", copies.wanted.to_string()),
+                ("CAIRN_META_POLICY_MIN_REPLICAS", copies.least.to_string()),
                 ("CAIRN_META_POLICY_PERSIST", "never".to_owned()),
             ];
             cluster.servers.push(Server { role: "meta", dir, args, envs, child: None });
@@ -112,7 +128,22 @@ impl BenchCluster {
         self.metas.clone()
     }
 
-    /// The process of the `n`th metadata server, while it runs.
+    /// The places of the data nodes among the servers.
+    pub fn data_nodes(&self) -> std::ops::Range<usize> {
+        self.metas.len()..self.servers.len()
+    }
+
+    /// Bytes that the data nodes have given to their disks so far, as Linux counts them (proc(5), `io`);
+    /// `None` where that is not known.
+    pub fn written_bytes(&self) -> Option<u64> {
+        let of = |n: usize| {
+            let io = std::fs::read_to_string(format!("/proc/{}/io", self.process(n)?)).ok()?;
+            io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse::<u64>().ok())
+        };
+        self.data_nodes().map(of).sum()
+    }
+
+    /// The process of the `n`th server, metadata servers first, while it runs.
     pub fn process(&self, n: usize) -> Option<u32> {
         self.servers.get(n)?.child.as_ref().map(Child::id)
     }
@@ -122,7 +153,7 @@ impl BenchCluster {
         self.directory().join(format!("meta{n}"))
     }
 
-    /// Kills the `n`th metadata server, as `kill -9` does.
+    /// Kills the `n`th server, as `kill -9` does.
     pub fn kill(&mut self, n: usize) {
         if let Some(server) = self.servers.get_mut(n) {
             server.kill();
@@ -150,7 +181,7 @@ impl BenchCluster {
         Ok(())
     }
 
-    /// Starts the `n`th metadata server, which does not run.
+    /// Starts the `n`th server, which does not run.
     pub fn spawn(&mut self, n: usize) -> Result<(), CliError> {
         self.servers.get_mut(n).map_or(Ok(()), Server::spawn)
     }

@@ -41,7 +41,7 @@ pub async fn run(case: &Case, args: &BenchArgs) -> Result<Measured, CliError> {
         };
         limit_name = name;
         eprintln!("  run {}: {}, {name} {}", n + 1, run.short(case.unit), limit.short(case.unit));
-        samples.push(Sample { run, limit, echo: None });
+        samples.push(Sample { run, limit, beside: None });
     }
     Ok(median(case, limit_name, &samples))
 }

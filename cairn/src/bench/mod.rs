@@ -9,6 +9,7 @@ mod limit;
 mod measure;
 mod memory;
 mod report;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,8 @@ use cairn_sdk::{Client, ConnectOptions};
 use crate::cli::{BenchArgs, Connect};
 use crate::exit::CliError;
 use cases::CASES;
-use cluster::BenchCluster;
-use measure::{Measured, Sample, median};
+use cluster::{BenchCluster, Copies};
+use measure::{Aim, Measured, Sample, median};
 
 /// What statfs(2) says of file systems in memory, where an fsync does nothing: tmpfs, ramfs.
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -31,6 +32,7 @@ pub struct Case {
     unit: Unit,
     setting: Setting,
     about: &'static str,
+    aim: Option<Aim>,
 }
 
 /// What a case runs on.
@@ -49,6 +51,8 @@ pub enum Setting {
     Kept,
     /// A cluster of its own, whose leader is killed.
     Killed,
+    /// A cluster of its own, whose data nodes are killed one after the other.
+    KilledData,
 }
 
 /// What a case's ratio compares.
@@ -116,8 +120,8 @@ fn warn_of_memory(directory: &Path) {
 }
 
 async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Measured, CliError> {
-    let (metas, datas, replicas) = match case.setting {
-        Setting::Cluster { metas, datas, replicas } => (metas, datas, replicas),
+    let (metas, datas, copies) = match case.setting {
+        Setting::Cluster { metas, datas, replicas } => (metas, datas, Copies::exactly(replicas)),
         _ if connect.given => {
             return Err(CliError::Usage(format!(
                 "{} runs on servers of its own: leave --meta out",
@@ -125,21 +129,23 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
             )));
         }
         Setting::Kept => return large::run(case, args).await,
-        Setting::Killed => (3, 0, 1),
+        Setting::Killed => (3, 0, Copies::exactly(1)),
+        Setting::KilledData => (3, 3, Copies { wanted: 3, least: 2 }),
     };
     if connect.given {
         let client = crate::fs::connect(connect).await?;
-        let outcome = run_on(case, &client, &directory(args), args).await;
+        let outcome = run_on(case, &client, (&directory(args), None), args).await;
         client.close().await?;
         return outcome;
     }
-    let mut cluster = BenchCluster::start(metas, datas, replicas, args.dir.as_deref()).await?;
+    let mut cluster = BenchCluster::start(metas, datas, copies, args.dir.as_deref()).await?;
     let mut options = ConnectOptions::new(cluster.meta_addresses());
     options.lease_reads = case.name.ends_with("-lease");
     let client = Client::connect(options).await?;
     let outcome = match case.setting {
         Setting::Killed => failover::run(case, &mut cluster, &client, args).await,
-        _ => run_on(case, &client, cluster.directory(), args).await,
+        Setting::KilledData => failover::appends(case, &mut cluster, &client, args).await,
+        _ => run_on(case, &client, (cluster.directory(), Some(&cluster)), args).await,
     };
     client.close().await?;
     outcome
@@ -148,7 +154,7 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
 async fn run_on(
     case: &Case,
     client: &Client,
-    directory: &Path,
+    (directory, own): (&Path, Option<&BenchCluster>),
     args: &BenchArgs,
 ) -> Result<Measured, CliError> {
     let mut runs: Vec<Sample> = Vec::new();
@@ -160,13 +166,19 @@ async fn run_on(
     for n in 0..args.runs {
         let run_root = format!("{root}/run{n}");
         client.mkdir_all(run_root.as_str(), 0o755).await?;
+        let before = own.and_then(BenchCluster::written_bytes);
         let measured = cases::measure(case.name, client, &run_root, &prepared, &scale).await?;
+        let written = own.and_then(BenchCluster::written_bytes).zip(before).map(|(now, then)| now - then);
         let (name, limit) = cases::limit(case.name, client, directory, &run_root, &scale).await?;
         limit_name = name;
-        let echo = cases::echo(case.name, &scale).await?;
-        let echoed = echo.map(|e| format!(", echo p50 {:.0} us", e.p50)).unwrap_or_default();
-        eprintln!("  run {}: {}, limit {}{echoed}", n + 1, measured.short(case.unit), limit.short(case.unit));
-        runs.push(Sample { run: measured, limit, echo });
+        let beside = cases::beside(case.name, &scale).await?;
+        let told = beside.map(|(name, run)| format!(", {name} {}", run.short(case.unit))).unwrap_or_default();
+        eprintln!("  run {}: {}, limit {}{told}", n + 1, measured.short(case.unit), limit.short(case.unit));
+        if let (Some(written), Some(each)) = (written, cases::bytes_each(case.name, case.unit)) {
+            let ratio = written as f64 / (measured.count * each).max(1.0);
+            eprintln!("    bytes written per byte acknowledged: {ratio:.2}");
+        }
+        runs.push(Sample { run: measured, limit, beside });
     }
     Ok(median(case, limit_name, &runs))
 }

@@ -18,8 +18,11 @@ pub fn json(measured: &[Measured]) -> Result<(), CliError> {
                 "limit": {"name": m.limit_name, "p50": m.limit.p50, "rate": m.limit.rate},
                 "ratio": m.ratio,
             });
-            if let Some(echo) = &m.echo {
-                row["echo"] = json!({"p50": echo.p50, "rate": echo.rate, "aim_p50": m.aim_p50()});
+            if let Some((name, beside)) = &m.beside {
+                row["beside"] = json!({"name": name, "p50": beside.p50, "rate": beside.rate});
+            }
+            if let Some(verdict) = m.verdict() {
+                row["aim"] = json!({"text": verdict.text, "value": verdict.value, "met": verdict.met});
             }
             row
         })
@@ -64,15 +67,19 @@ pub fn table(measured: &[Measured]) -> Result<(), CliError> {
     }
     line(table.to_string())?;
     for m in measured {
-        let (Some(echo), Some(aim)) = (&m.echo, m.aim_p50()) else { continue };
+        let Some(verdict) = m.verdict() else { continue };
+        let beside = m.beside.map(|(name, run)| match m.unit {
+            Unit::Micros => format!(" ({name}: {} us)", number(run.p50)),
+            _ => format!(" ({name}: {})", number(run.rate)),
+        });
         line(format!(
-            "{}: p50 {} us; aim: 2 x limit + 4 x echo = 2 x {} + 4 x {} = {} us: {}",
+            "{}: aim: {} = {} {}{}: {}",
             m.name,
-            number(m.run.p50),
-            number(m.limit.p50),
-            number(echo.p50),
-            number(aim),
-            if m.run.p50 <= aim { "met" } else { "not met" },
+            verdict.text,
+            number(verdict.value),
+            m.unit.text(),
+            beside.unwrap_or_default(),
+            if verdict.met { "met" } else { "not met" },
         ))?;
     }
     line(

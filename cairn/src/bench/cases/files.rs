@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use cairn_sdk::Client;
+use futures::StreamExt;
 
 use super::metadata::{loops, one_loop};
 use crate::bench::measure::{Recorder, Run};
@@ -12,18 +12,11 @@ use crate::exit::CliError;
 /// Bytes of the file that is read and written.
 const FILE_BYTES: u64 = 512 << 20;
 const PIECE_BYTES: usize = 4 << 20;
-
-/// One append after the other.
-pub async fn append(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
-    let log = client.open_append(format!("{root}/wal")).await?;
-    let record = Bytes::from(vec![7; 4096]);
-    for _ in 0..50 {
-        log.append(record.clone()).await?;
-    }
-    let run = one_loop(seconds, async |_| log.append(record.clone()).await.map(|_| ())).await?;
-    log.close().await?;
-    Ok(run)
-}
+/// Small files that are read, and their bytes.
+const SMALL_FILES: u64 = 20_000;
+const SMALL_BYTES: usize = 4096;
+/// Small files that are made at once.
+const FILLING: usize = 64;
 
 /// Writes the file that the read cases read.
 pub async fn fill(client: &Client, path: &str) -> Result<(), CliError> {
@@ -91,8 +84,38 @@ pub async fn write_sequential(client: &Client, root: &str) -> Result<Run, CliErr
 pub async fn small(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
     let (client, root) = (client.clone(), root.to_owned());
     loops(seconds, move |n| {
-        let (client, path) = (client.clone(), format!("{root}/f{n:09}"));
-        async move { client.put(path, 0o644, [7; 4096]).await.map(|_| ()) }
+        let (client, path) = (client.clone(), small_path(&root, n));
+        async move { client.put(path, 0o644, [7; SMALL_BYTES]).await.map(|_| ()) }
+    })
+    .await
+}
+
+fn small_path(root: &str, n: u64) -> String {
+    format!("{root}/f{n:09}")
+}
+
+/// Makes the small files that are read.
+pub async fn fill_small(client: &Client, root: &str) -> Result<(), CliError> {
+    client.mkdir_all(root, 0o755).await?;
+    let puts = (0..SMALL_FILES).map(|n| client.put(small_path(root, n), 0o644, [7; SMALL_BYTES]));
+    let mut made = futures::stream::iter(puts).buffer_unordered(FILLING);
+    while let Some(put) = made.next().await {
+        put?;
+    }
+    Ok(())
+}
+
+/// Files of 4 KiB in no order, each opened and read whole.
+pub async fn read_small(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
+    let (client, root) = (client.clone(), root.to_owned());
+    loops(seconds, move |n| {
+        // A step that has no divisor with their count: every file once before any is read again.
+        let (client, path) = (client.clone(), small_path(&root, n * 7_919 % SMALL_FILES));
+        async move {
+            let read = client.open(path).await?.read_at(0, SMALL_BYTES).await?;
+            assert_eq!(read.len(), SMALL_BYTES, "a file of {SMALL_BYTES} bytes");
+            Ok(())
+        }
     })
     .await
 }

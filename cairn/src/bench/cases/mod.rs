@@ -1,5 +1,6 @@
 //! The cases: what each prepares, measures, and compares itself with.
 
+mod appends;
 mod files;
 pub mod metadata;
 
@@ -8,62 +9,107 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_sdk::Client;
 
-use super::measure::Run;
-use super::{Case, Setting, Unit, echo, limit};
+use super::measure::{Aim, Beside, Run};
+use super::{Case, Setting, Unit, echo, limit, wire};
 use crate::exit::CliError;
+
+/// Bytes of the messages of round trips and echoes.
+const TRIP_BYTES: usize = 128;
+/// Pieces in which a disk is filled, as large as a group commit under load.
+const FILLED_BYTES: usize = 1 << 20;
+
+/// Copies that the append cases write, and what a record of the store has beside its payload: a header
+/// and a checksum for each 16 KiB (docs/FORMAT.md).
+const REPLICAS: usize = 3;
+const RECORD_MORE_BYTES: usize = 96;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Every case, in the order in which `all` runs them.
 pub const CASES: &[Case] = &[
-    case("append-4k-r3-fsync", Unit::Micros, on(3, 3, 3), "4 KiB appends, one at a time, 3 replicas, fsync"),
-    case("append-4k-r1-fsync", Unit::Micros, on(1, 1, 1), "4 KiB appends, one at a time, 1 replica, fsync"),
-    case("create-c64-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 64 at once, 3 metadata servers"),
-    case("create-txn100-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 100 to a transaction, 64 at once"),
-    case("create-c1-m3", Unit::Micros, on(3, 0, 1), "empty files, one at a time, 3 metadata servers"),
-    case("rename-dir-1m", Unit::Micros, on(1, 0, 1), "renames of a large directory, beside an empty one"),
+    case("append-4k-r3-fsync", Unit::Micros, on(3, 3, 3), "4 KiB appends, one at a time, 3 replicas, fsync")
+        .aims(Aim::LatencySpread { limit: 1.5, beside: 10.0, spread: 5.0 }),
+    case("append-4k-r1-fsync", Unit::Micros, on(1, 1, 1), "4 KiB appends, one at a time, 1 replica, fsync")
+        .aims(Aim::Latency { limit: 1.2, beside: 6.0, more_us: 0.0 }),
+    case("append-4k-r3-pipelined", Unit::PerSecond, on(3, 3, 3), "the same, one writer, 64 in flight")
+        .aims(Aim::Rate { limit: 0.6, enough: 20_000.0 }),
+    case("append-4k-r3-w64", Unit::PerSecond, on(3, 3, 3), "the same, 64 writers, each at its own file")
+        .aims(Aim::Rate { limit: 0.6, enough: 20_000.0 }),
+    case("failover-append", Unit::Micros, Setting::KilledData, "a replica killed, until an append answers")
+        .aims(Aim::Limit),
+    case("create-c64-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 64 at once, 3 metadata servers")
+        .aims(Aim::RateAlone(12_000.0)),
+    case("create-txn100-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 100 to a transaction, 64 at once")
+        .aims(Aim::RateAlone(60_000.0)),
+    case("create-c1-m3", Unit::Micros, on(3, 0, 1), "empty files, one at a time, 3 metadata servers")
+        .aims(Aim::Latency { limit: 2.0, beside: 4.0, more_us: 0.0 }),
+    case("rename-dir-1m", Unit::Micros, on(1, 0, 1), "renames of a large directory, beside an empty one")
+        .aims(Aim::Latency { limit: 1.2, beside: 0.0, more_us: 0.0 }),
     case(
         "list-1m-attrs",
         Unit::PerSecond,
         on(1, 0, 1),
         "entries a second of a large directory, with attributes",
-    ),
+    )
+    .aims(Aim::RateAlone(600_000.0)),
     case(
         "list-10m-attrs",
         Unit::PerSecond,
         Setting::Kept,
         "the same of ten times as many, and the memory it takes",
-    ),
-    case("create-in-10m", Unit::Micros, Setting::Kept, "empty files in that directory, one at a time"),
-    case("inode-bytes-10m", Unit::Bytes, Setting::Kept, "bytes of the state on disk for each file of it"),
-    case("restart-10m", Unit::Micros, Setting::Kept, "its server killed and started, until it answers"),
+    )
+    .aims(Aim::RateAlone(600_000.0)),
+    case("create-in-10m", Unit::Micros, Setting::Kept, "empty files in that directory, one at a time")
+        .aims(Aim::Latency { limit: 1.2, beside: 0.0, more_us: 0.0 }),
+    case("inode-bytes-10m", Unit::Bytes, Setting::Kept, "bytes of the state on disk for each file of it")
+        .aims(Aim::Limit),
+    case("restart-10m", Unit::Micros, Setting::Kept, "its server killed and started, until it answers")
+        .aims(Aim::Limit),
     case(
         "failover-leader",
         Unit::Micros,
         Setting::Killed,
         "the leader killed, until a change is acknowledged",
-    ),
-    case("stat-deep8", Unit::PerSecond, on(1, 1, 1), "stat of a path 8 levels deep, 64 at once"),
-    case("stat-deep8-many", Unit::PerSecond, on(1, 1, 1), "the same, 512 to a call"),
-    case("stat-deep8-c1-lease", Unit::Micros, on(1, 1, 1), "the same one at a time, by the leader's lease"),
+    )
+    .aims(Aim::Limit),
+    case("stat-deep8", Unit::PerSecond, on(1, 1, 1), "stat of a path 8 levels deep, 64 at once")
+        .aims(Aim::Rate { limit: 0.6, enough: f64::INFINITY }),
+    case("stat-deep8-many", Unit::PerSecond, on(1, 1, 1), "the same, 512 to a call")
+        .aims(Aim::RateAlone(150_000.0)),
+    case("stat-deep8-c1-lease", Unit::Micros, on(1, 1, 1), "the same one at a time, by the leader's lease")
+        .aims(Aim::Latency { limit: 1.0, beside: 0.0, more_us: 30.0 }),
     case(
         "read-4k-cached",
         Unit::Micros,
         on(1, 1, 1),
         "random 4 KiB reads, one at a time, from the data node",
-    ),
+    )
+    .aims(Aim::Latency { limit: 6.0, beside: 0.0, more_us: 0.0 }),
     case(
         "read-seq-cached",
         Unit::MegabytesPerSecond,
         on(1, 1, 1),
         "one sequential reader, from the data node",
-    ),
-    case("write-seq-r1", Unit::MegabytesPerSecond, on(1, 1, 1), "one sequential writer, 1 replica, fsync"),
-    case("smallfiles-write", Unit::PerSecond, on(1, 1, 1), "4 KiB files written and closed, 64 at once"),
+    )
+    .aims(Aim::RateAbove { limit: 0.4 }),
+    case("write-seq-r1", Unit::MegabytesPerSecond, on(1, 1, 1), "one sequential writer, 1 replica, fsync")
+        .aims(Aim::Rate { limit: 0.75, enough: f64::INFINITY }),
+    case("write-seq-r3", Unit::MegabytesPerSecond, on(3, 3, 3), "the same, 3 replicas on one disk")
+        .aims(Aim::Rate { limit: 0.25, enough: f64::INFINITY }),
+    case("smallfiles-write", Unit::PerSecond, on(1, 1, 1), "4 KiB files written and closed, 64 at once")
+        .aims(Aim::RateAlone(8_000.0)),
+    case("smallfiles-read", Unit::PerSecond, on(1, 1, 1), "4 KiB files opened and read, 64 at once")
+        .aims(Aim::RateAlone(8_000.0)),
 ];
 
 const fn case(name: &'static str, unit: Unit, setting: Setting, about: &'static str) -> Case {
-    Case { name, unit, setting, about }
+    Case { name, unit, setting, about, aim: None }
+}
+
+impl Case {
+    const fn aims(self, aim: Aim) -> Self {
+        Self { aim: Some(aim), ..self }
+    }
 }
 
 const fn on(metas: usize, datas: usize, replicas: u8) -> Setting {
@@ -90,6 +136,15 @@ pub struct Prepared {
     path: String,
 }
 
+/// Bytes that one unit of a case's rate stands for; `None` where bytes are not what it counts.
+pub fn bytes_each(name: &str, unit: Unit) -> Option<f64> {
+    match unit {
+        Unit::MegabytesPerSecond if name.starts_with("write-") => Some(1e6),
+        _ if name.starts_with("append-") => Some(appends::RECORD_BYTES as f64),
+        _ => None,
+    }
+}
+
 /// Makes what the case needs.
 pub async fn prepare(name: &str, client: &Client, root: &str, scale: &Scale) -> Result<Prepared, CliError> {
     match name {
@@ -110,6 +165,11 @@ pub async fn prepare(name: &str, client: &Client, root: &str, scale: &Scale) -> 
             files::fill(client, &path).await?;
             Ok(Prepared { path })
         }
+        "smallfiles-read" => {
+            let path = format!("{root}/small");
+            files::fill_small(client, &path).await?;
+            Ok(Prepared { path })
+        }
         _ => Ok(Prepared::default()),
     }
 }
@@ -123,7 +183,9 @@ pub async fn measure(
     scale: &Scale,
 ) -> Result<Run, CliError> {
     match name {
-        "append-4k-r3-fsync" | "append-4k-r1-fsync" => files::append(client, root, scale.seconds).await,
+        "append-4k-r3-fsync" | "append-4k-r1-fsync" => appends::alone(client, root, scale.seconds).await,
+        "append-4k-r3-pipelined" => appends::pipelined(client, root, scale.seconds).await,
+        "append-4k-r3-w64" => appends::many_writers(client, root, scale.seconds).await,
         "create-c64-m3" => metadata::create(client, root, scale.seconds).await,
         "create-txn100-m3" => metadata::create_in_transactions(client, root, scale.seconds).await,
         "create-c1-m3" => metadata::create_alone(client, root, scale.seconds).await,
@@ -134,22 +196,24 @@ pub async fn measure(
         "stat-deep8" => metadata::stat(client, &prepared.path, scale.seconds).await,
         "read-4k-cached" => files::read_random(client, &prepared.path, scale.seconds).await,
         "read-seq-cached" => files::read_sequential(client, &prepared.path).await,
-        "write-seq-r1" => files::write_sequential(client, root).await,
+        "write-seq-r1" | "write-seq-r3" => files::write_sequential(client, root).await,
         "smallfiles-write" => files::small(client, root, scale.seconds).await,
+        "smallfiles-read" => files::read_small(client, &prepared.path, scale.seconds).await,
         other => Err(CliError::Usage(format!("no bench is named '{other}'"))),
     }
 }
 
-/// What a gRPC call costs at the same moment, for the cases whose aim counts in echoes: an append is
-/// a call of the client, and with replicas calls of the primary.
-pub async fn echo(name: &str, scale: &Scale) -> Result<Option<Run>, CliError> {
-    match name {
+/// What the aims of some cases count in, measured at the same moment.
+pub async fn beside(name: &str, scale: &Scale) -> Result<Option<Beside>, CliError> {
+    let seconds = scale.seconds.min(2.0);
+    Ok(match name {
         "append-4k-r3-fsync" | "append-4k-r1-fsync" => {
-            echo::calls(4096, 1, scale.seconds.min(2.0)).await.map(Some)
+            Some(("TCP round trip", wire::round_trips(TRIP_BYTES, seconds).await?))
         }
-        "create-c1-m3" => echo::calls(128, 1, scale.seconds.min(2.0)).await.map(Some),
-        _ => Ok(None),
-    }
+        "create-c1-m3" => Some(("gRPC echo", echo::calls(TRIP_BYTES, 1, seconds).await?)),
+        "read-seq-cached" => Some(("gRPC stream of 1 MiB", echo::flood(1 << 30).await?)),
+        _ => None,
+    })
 }
 
 /// The limit of a run, measured now, and its name.
@@ -172,11 +236,18 @@ pub async fn limit(
             client.mkdir_all(path.as_str(), 0o755).await?;
             ("of an empty directory", metadata::rename(client, &path).await?)
         }
-        "stat-deep8-c1-lease" => ("gRPC echo", echo::calls(128, 1, seconds).await?),
+        "stat-deep8-c1-lease" => ("gRPC echo", echo::calls(TRIP_BYTES, 1, seconds).await?),
         "list-1m-attrs" => ("RocksDB iteration", metadata::iterate(directory, scale.entries).await?),
-        "read-4k-cached" => ("gRPC echo of 4 KiB", echo::calls(4096, 1, seconds).await?),
-        "read-seq-cached" => ("gRPC stream of 1 MiB", echo::flood(1 << 30).await?),
-        "write-seq-r1" => ("1 MiB writes + fdatasync", limit::sequential(directory, 1 << 20, seconds).await?),
-        _ => ("gRPC echo, 64 at once", echo::calls(128, 64, seconds).await?),
+        "append-4k-r3-pipelined" | "append-4k-r3-w64" => {
+            let mut run = limit::sequential(directory, FILLED_BYTES, seconds).await?;
+            run.rate *= 1e6 / (REPLICAS * (appends::RECORD_BYTES + RECORD_MORE_BYTES)) as f64;
+            ("the same bytes written raw", run)
+        }
+        "read-4k-cached" => ("TCP round trip", wire::round_trips(TRIP_BYTES, seconds).await?),
+        "read-seq-cached" => ("bare TCP", wire::flood(2 << 30).await?),
+        "write-seq-r1" | "write-seq-r3" => {
+            ("1 MiB writes + fdatasync", limit::sequential(directory, FILLED_BYTES, seconds).await?)
+        }
+        _ => ("gRPC echo, 64 at once", echo::calls(TRIP_BYTES, 64, seconds).await?),
     })
 }
