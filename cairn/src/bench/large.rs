@@ -79,6 +79,8 @@ type Outcome = Result<(&'static str, Run, Run), CliError>;
 /// A whole listing, and how much memory it takes on both sides.
 async fn list(cluster: &BenchCluster, home: &Path, entries: u64) -> Outcome {
     let client = client(cluster).await?;
+    // A client that is connected: the first entry's time is the listing's.
+    client.stat(PATH).await?;
     let growth = Growth::of([Some(std::process::id()), cluster.process(0)]);
     let run = metadata::list(&client, PATH).await?;
     if let Some([own, server]) = growth.mebibytes() {

@@ -7,7 +7,7 @@ use super::error::Outcome;
 use super::walk;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::{Record, RowFault};
-use crate::store::{KeyRange, Rows, Table};
+use crate::store::{Caching, KeyRange, Rows, Table};
 
 /// A name of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,9 @@ pub fn visit_some(
     each: &mut dyn FnMut(&[u8], Inode) -> bool,
 ) -> Outcome<bool> {
     let (mut goes_on, mut last, mut fault) = (true, true, None);
-    rows.visit(Table::Nodes, &names.range(directory), &mut |key, value| {
+    // Who goes on with a listing reads a large directory once, from end to end.
+    let caching = if names.start_after.is_empty() { Caching::Fill } else { Caching::Bypass };
+    rows.visit(Table::Nodes, &names.range(directory), caching, &mut |key, value| {
         if !goes_on {
             last = false;
             return false;

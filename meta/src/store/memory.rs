@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch};
+use super::{
+    Caching, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor, WriteBatch,
+};
 
 type Tree = BTreeMap<Vec<u8>, Vec<u8>>;
 type Trees = BTreeMap<Table, Arc<Tree>>;
@@ -52,7 +54,13 @@ impl Rows for Trees {
         Ok(rows.next_back().map(|(k, v)| (k.clone(), v.clone())))
     }
 
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+    fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        _caching: Caching,
+        each: &mut Visitor<'_>,
+    ) -> Result<(), StoreFault> {
         let Some(tree) = self.get(&table) else { return Ok(()) };
         if range.until.as_ref().is_some_and(|until| *until <= range.from) {
             return Ok(());
@@ -80,9 +88,15 @@ impl Rows for MemoryStore {
         self.trees.read().unwrap_or_else(PoisonError::into_inner).last_before(table, from, before)
     }
 
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+    fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        caching: Caching,
+        each: &mut Visitor<'_>,
+    ) -> Result<(), StoreFault> {
         // `each` may read the store, so the lock is not held meanwhile.
-        self.trees().visit(table, range, each)
+        self.trees().visit(table, range, caching, each)
     }
 }
 

@@ -104,11 +104,18 @@ pub trait Rows {
     fn last_before(&self, table: Table, from: &[u8], before: &[u8]) -> Result<Option<Row>, StoreFault>;
 
     /// Shows the rows of `range`, in key order, until `each` answers false: a scan without a copy of
-    /// what it passes, where the store can.
+    /// what it passes, where the store can. `caching` says whether what is read off the disk for it is
+    /// kept in memory.
     ///
     /// # Errors
     /// [`StoreFault`] when the store failed.
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
+    fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        _caching: Caching,
+        each: &mut Visitor<'_>,
+    ) -> Result<(), StoreFault> {
         let mut left = range.clone();
         loop {
             let rows = self.scan(table, &left, VISITED_AT_ONCE)?;
@@ -127,6 +134,15 @@ pub trait Rows {
 
 /// Rows that [`Rows::visit`] copies at once, where the store cannot do without.
 const VISITED_AT_ONCE: usize = 1024;
+
+/// Whether a store keeps in memory what it reads off the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caching {
+    /// It does: it is likely to be read again.
+    Fill,
+    /// It uses what is there and adds nothing: a long read must not wash out what others need.
+    Bypass,
+}
 
 /// Is shown a row's key and value; false ends it.
 pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> bool + 'v;

@@ -16,8 +16,8 @@ use rocksdb::{
 };
 
 use super::{
-    DurableStore, Figures, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table, Visitor,
-    WriteBatch,
+    Caching, DurableStore, Figures, KeyRange, Row, Rows, Snapshot, Store, StoreFault, StoreSnapshot, Table,
+    Visitor, WriteBatch,
 };
 use crate::slow;
 
@@ -182,14 +182,17 @@ macro_rules! rows_of {
                 &self,
                 table: Table,
                 range: &KeyRange,
+                caching: Caching,
                 each: &mut Visitor<'_>,
             ) -> Result<(), StoreFault> {
                 if range.until.as_ref().is_some_and(|until| *until <= range.from) {
                     return Ok(());
                 }
                 let family = family(&self.db, table)?;
+                let mut options = until(range);
+                options.fill_cache(caching == Caching::Fill);
                 slow::store_read("visit", table.name(), || {
-                    visit(self.$source.raw_iterator_cf_opt(family, until(range)), range, each)
+                    visit(self.$source.raw_iterator_cf_opt(family, options), range, each)
                 })
             }
         }

@@ -19,14 +19,20 @@ fn put(store: &dyn Store, rows: &[(u8, &str)]) {
 }
 
 fn scan(rows: &dyn Rows, range: &KeyRange, limit: usize) -> Vec<(Vec<u8>, String)> {
-    let mut visited: Vec<Row> = Vec::new();
-    let each = &mut |key: &[u8], value: &[u8]| {
-        visited.push((key.to_vec(), value.to_vec()));
-        visited.len() < limit
+    let visit = |caching| {
+        let mut visited: Vec<Row> = Vec::new();
+        let each = &mut |key: &[u8], value: &[u8]| {
+            visited.push((key.to_vec(), value.to_vec()));
+            visited.len() < limit
+        };
+        rows.visit(Table::Nodes, range, caching, each).unwrap();
+        visited
     };
-    rows.visit(Table::Nodes, range, each).unwrap();
-    let rows = rows.scan(Table::Nodes, range, limit).unwrap();
-    assert_eq!(visited, rows, "a visit shows what a scan brings");
+    let found = rows.scan(Table::Nodes, range, limit).unwrap();
+    for caching in [Caching::Fill, Caching::Bypass] {
+        assert_eq!(visit(caching), found, "a visit shows what a scan brings");
+    }
+    let rows = found;
     rows.into_iter().map(|(k, v)| (k, String::from_utf8(v).unwrap())).collect()
 }
 

@@ -9,8 +9,8 @@ use super::lie::Lie;
 use super::life::{Dead, Forgets, Life, Point};
 use crate::raft::record;
 use crate::store::{
-    Change, DurableStore, Figures, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault, Table,
-    Visitor, WriteBatch,
+    Caching, Change, DurableStore, Figures, KeyRange, MemoryStore, Row, Rows, Snapshot, Store, StoreFault,
+    Table, Visitor, WriteBatch,
 };
 
 const ROWS: &str = "ROWS";
@@ -120,8 +120,14 @@ impl Rows for ForgetfulStore {
         self.rows.last_before(table, from, before)
     }
 
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
-        self.rows.visit(table, range, each)
+    fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        caching: Caching,
+        each: &mut Visitor<'_>,
+    ) -> Result<(), StoreFault> {
+        self.rows.visit(table, range, caching, each)
     }
 }
 
@@ -175,8 +181,14 @@ impl Rows for Shared {
         self.0.last_before(table, from, before)
     }
 
-    fn visit(&self, table: Table, range: &KeyRange, each: &mut Visitor<'_>) -> Result<(), StoreFault> {
-        self.0.visit(table, range, each)
+    fn visit(
+        &self,
+        table: Table,
+        range: &KeyRange,
+        caching: Caching,
+        each: &mut Visitor<'_>,
+    ) -> Result<(), StoreFault> {
+        self.0.visit(table, range, caching, each)
     }
 }
 
