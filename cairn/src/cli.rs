@@ -256,6 +256,15 @@ pub struct BenchArgs {
     /// Where the bench's cluster and limits keep their files [default: the temporary directory]
     #[arg(long)]
     pub dir: Option<PathBuf>,
+    /// Write through to this bucket, s3://bucket/prefix, in the cases that need one; the prefix must be unused
+    #[arg(long, value_name = "URL")]
+    pub s3: Option<String>,
+    /// The S3 endpoint, for other than AWS
+    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
+    pub s3_endpoint: String,
+    /// The S3 region
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    pub s3_region: String,
 }
 
 /// `cairn mount`.

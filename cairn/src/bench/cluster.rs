@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cairn_datanode::UnderStoreConfig;
 use cairn_sdk::{Client, ConnectOptions};
 
 use crate::exit::CliError;
@@ -13,6 +14,9 @@ use crate::exit::CliError;
 const READY: Duration = Duration::from_secs(60);
 /// How long a server may take to leave.
 const LEAVE: Duration = Duration::from_secs(60);
+
+/// Whether sealed chunks go to an under-store.
+const PERSIST: &str = "CAIRN_META_POLICY_PERSIST";
 
 /// Replicas of each chunk.
 #[derive(Clone, Copy)]
@@ -52,11 +56,12 @@ struct Server {
 }
 
 impl BenchCluster {
-    /// Starts `metas` + `datas` servers under `directory` (or the temporary one) and waits.
+    /// Starts `metas` + `datas` servers under `directory` (or the temporary one) and waits. They write
+    /// through to `under_store`; without one nothing is persisted.
     pub async fn start(
-        metas: usize,
-        datas: usize,
+        (metas, datas): (usize, usize),
         copies: Copies,
+        under_store: Option<&UnderStoreConfig>,
         directory: Option<&Path>,
     ) -> Result<Self, CliError> {
         let mut builder = tempfile::Builder::new();
@@ -70,11 +75,21 @@ impl BenchCluster {
         let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let metas: Vec<String> = (0..metas).map(address).collect();
         let mut cluster = Self::with_metas(metas, Directory::Temporary(directory), copies);
+        if under_store.is_some() {
+            for server in &mut cluster.servers {
+                server.envs.retain(|(name, _)| *name != PERSIST);
+            }
+        }
         for n in cluster.metas.len()..ports.len() {
             let dir = cluster.directory().join(format!("data{n}"));
             let args = ["--listen", &address(n), "--http", "", "--meta", &cluster.metas.join(",")];
             let args = args.map(str::to_owned).to_vec();
-            let envs = vec![("CAIRN_DATA_CAPACITY_MIB", "8192".to_owned())];
+            let mut envs = vec![("CAIRN_DATA_CAPACITY_MIB", "8192".to_owned())];
+            if let Some(to) = under_store {
+                envs.push(("CAIRN_DATA_UNDERSTORE_URL", to.url.clone()));
+                envs.push(("CAIRN_DATA_UNDERSTORE_ENDPOINT", to.endpoint.clone()));
+                envs.push(("CAIRN_DATA_UNDERSTORE_REGION", to.region.clone()));
+            }
             cluster.servers.push(Server { role: "data", dir, args, envs, child: None });
         }
         cluster.spawn_all(datas).await?;
@@ -101,7 +116,7 @@ impl BenchCluster {
             let envs = vec![
                 ("CAIRN_META_POLICY_REPLICAS", copies.wanted.to_string()),
                 ("CAIRN_META_POLICY_MIN_REPLICAS", copies.least.to_string()),
-                ("CAIRN_META_POLICY_PERSIST", "never".to_owned()),
+                (PERSIST, "never".to_owned()),
             ];
             cluster.servers.push(Server { role: "meta", dir, args, envs, child: None });
         }

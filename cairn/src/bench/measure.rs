@@ -157,6 +157,7 @@ impl Run {
             Unit::PerSecond => format!("{:.0}/s, p50 {:.0} us", self.rate, self.p50),
             Unit::MegabytesPerSecond => format!("{:.0} MB/s", self.rate),
             Unit::Bytes => format!("{:.0} bytes", self.rate),
+            Unit::Count => format!("{:.0}", self.rate),
         }
     }
 }

@@ -9,6 +9,8 @@ mod limit;
 mod measure;
 mod memory;
 mod report;
+mod restart;
+mod under_store;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +55,10 @@ pub enum Setting {
     Killed,
     /// A cluster of its own, whose data nodes are killed one after the other.
     KilledData,
+    /// A cluster of its own, whose data node is killed and started again.
+    Restarted,
+    /// A cluster of its own that writes through to the bucket of `--s3`.
+    UnderStore,
 }
 
 /// What a case's ratio compares.
@@ -66,6 +72,8 @@ pub enum Unit {
     MegabytesPerSecond,
     /// Bytes: smaller is better.
     Bytes,
+    /// A number of things: smaller is better.
+    Count,
 }
 
 impl Unit {
@@ -75,6 +83,7 @@ impl Unit {
             Self::PerSecond => "1/s",
             Self::MegabytesPerSecond => "MB/s",
             Self::Bytes => "bytes",
+            Self::Count => "1",
         }
     }
 }
@@ -95,6 +104,10 @@ pub async fn run(connect: &Connect, args: BenchArgs) -> Result<(), CliError> {
     warn_of_memory(&directory(&args));
     let mut measured = Vec::new();
     for case in CASES.iter().filter(|c| all || args.names.iter().any(|n| n == c.name)) {
+        if all && args.s3.is_none() && matches!(case.setting, Setting::UnderStore) {
+            eprintln!("{}: left out: it needs a bucket (--s3)", case.name);
+            continue;
+        }
         eprintln!("{}: {} runs", case.name, args.runs);
         measured.push(run_case(case, connect, &args).await?);
     }
@@ -131,6 +144,13 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
         Setting::Kept => return large::run(case, args).await,
         Setting::Killed => (3, 0, Copies::exactly(1)),
         Setting::KilledData => (3, 3, Copies { wanted: 3, least: 2 }),
+        Setting::UnderStore | Setting::Restarted => (1, 1, Copies::exactly(1)),
+    };
+    let under_store = match case.setting {
+        Setting::UnderStore => Some(under_store::config(args).ok_or_else(|| {
+            CliError::Usage(format!("{} needs a bucket: name it with --s3 s3://bucket/prefix", case.name))
+        })?),
+        _ => None,
     };
     if connect.given {
         let client = crate::fs::connect(connect).await?;
@@ -138,12 +158,15 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
         client.close().await?;
         return outcome;
     }
-    let mut cluster = BenchCluster::start(metas, datas, copies, args.dir.as_deref()).await?;
+    let mut cluster =
+        BenchCluster::start((metas, datas), copies, under_store.as_ref(), args.dir.as_deref()).await?;
     let mut options = ConnectOptions::new(cluster.meta_addresses());
     options.lease_reads = case.name.ends_with("-lease");
     let client = Client::connect(options).await?;
     let outcome = match case.setting {
         Setting::Killed => failover::run(case, &mut cluster, &client, args).await,
+        Setting::UnderStore => under_store::run(case, &client, args).await,
+        Setting::Restarted => restart::run(case, &mut cluster, &client, args).await,
         Setting::KilledData => failover::appends(case, &mut cluster, &client, args).await,
         _ => run_on(case, &client, (cluster.directory(), Some(&cluster)), args).await,
     };

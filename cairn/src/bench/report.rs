@@ -49,6 +49,7 @@ pub fn table(measured: &[Measured]) -> Result<(), CliError> {
             let unit = match m.unit {
                 Unit::MegabytesPerSecond => "MB/s",
                 Unit::Bytes => "bytes",
+                Unit::Count => "",
                 Unit::Micros | Unit::PerSecond => "/s",
             };
             format!("{} {unit}", number(run.rate))

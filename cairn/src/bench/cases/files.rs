@@ -14,7 +14,7 @@ const FILE_BYTES: u64 = 512 << 20;
 const PIECE_BYTES: usize = 4 << 20;
 /// Small files that are read, and their bytes.
 const SMALL_FILES: u64 = 20_000;
-const SMALL_BYTES: usize = 4096;
+pub const SMALL_BYTES: usize = 4096;
 /// Small files that are made at once.
 const FILLING: usize = 64;
 
@@ -90,14 +90,20 @@ pub async fn small(client: &Client, root: &str, seconds: f64) -> Result<Run, Cli
     .await
 }
 
-fn small_path(root: &str, n: u64) -> String {
+/// The path of a small file.
+pub fn small_path(root: &str, n: u64) -> String {
     format!("{root}/f{n:09}")
 }
 
 /// Makes the small files that are read.
 pub async fn fill_small(client: &Client, root: &str) -> Result<(), CliError> {
+    fill_small_files(client, root, SMALL_FILES).await
+}
+
+/// Makes `files` small files.
+pub async fn fill_small_files(client: &Client, root: &str, files: u64) -> Result<(), CliError> {
     client.mkdir_all(root, 0o755).await?;
-    let puts = (0..SMALL_FILES).map(|n| client.put(small_path(root, n), 0o644, [7; SMALL_BYTES]));
+    let puts = (0..files).map(|n| client.put(small_path(root, n), 0o644, [7; SMALL_BYTES]));
     let mut made = futures::stream::iter(puts).buffer_unordered(FILLING);
     while let Some(put) = made.next().await {
         put?;

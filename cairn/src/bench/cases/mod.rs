@@ -1,7 +1,7 @@
 //! The cases: what each prepares, measures, and compares itself with.
 
 mod appends;
-mod files;
+pub mod files;
 pub mod metadata;
 
 use std::path::Path;
@@ -37,6 +37,13 @@ pub const CASES: &[Case] = &[
         .aims(Aim::Rate { limit: 0.6, enough: 20_000.0 }),
     case("failover-append", Unit::Micros, Setting::KilledData, "a replica killed, until an append answers")
         .aims(Aim::Limit),
+    case(
+        "datanode-restart",
+        Unit::Micros,
+        Setting::Restarted,
+        "a data node killed and started, until it answers",
+    )
+    .aims(Aim::Limit),
     case("create-c64-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 64 at once, 3 metadata servers")
         .aims(Aim::RateAlone(12_000.0)),
     case("create-txn100-m3", Unit::PerSecond, on(3, 0, 1), "empty files, 100 to a transaction, 64 at once")
@@ -98,6 +105,15 @@ pub const CASES: &[Case] = &[
         .aims(Aim::Rate { limit: 0.25, enough: f64::INFINITY }),
     case("smallfiles-write", Unit::PerSecond, on(1, 1, 1), "4 KiB files written and closed, 64 at once")
         .aims(Aim::RateAlone(8_000.0)),
+    case(
+        "read-cold",
+        Unit::MegabytesPerSecond,
+        Setting::UnderStore,
+        "one sequential reader of what only S3 has",
+    )
+    .aims(Aim::Rate { limit: 0.9, enough: f64::INFINITY }),
+    case("smallfiles-puts", Unit::Count, Setting::UnderStore, "objects that 100,000 files of 4 KiB become")
+        .aims(Aim::Limit),
     case("smallfiles-read", Unit::PerSecond, on(1, 1, 1), "4 KiB files opened and read, 64 at once")
         .aims(Aim::RateAlone(8_000.0)),
 ];
