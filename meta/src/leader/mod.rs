@@ -8,6 +8,7 @@ pub mod aging;
 pub mod board;
 pub mod collect;
 pub mod data;
+pub mod drain;
 pub mod first_seen;
 pub mod group;
 #[cfg(test)]
@@ -118,6 +119,7 @@ async fn lead(
     jobs.spawn(aging::run(tenure.clone()));
     jobs.spawn(intents::run(tenure.clone()));
     jobs.spawn(removal::run(tenure.clone()));
+    jobs.spawn(drain::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use cairn_types::{Clock, DiskId, Incarnation, NodeId};
 
-use super::placement::Candidate;
+use super::placement::{Candidate, Domains};
 use crate::keys::chunks::PlacedReplica;
+use crate::keys::disks::{DiskRecord, Drain};
 use crate::namespace::clipped;
 
 /// How long a node that was blamed for a seal gets no new chunks while others suffice.
@@ -36,6 +37,43 @@ pub struct Registered {
     pub version: String,
     /// True once an operator removed it: it counts as silent, whatever is heard.
     pub removed: bool,
+    /// Its zone; empty: none.
+    pub zone: String,
+    /// Its machine: as it says, or by its boot id.
+    pub host: String,
+    /// Whether it is to leave.
+    pub leaving: Leaving,
+}
+
+/// Whether a node is to be shut down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    No,
+    /// It takes nothing new, and what it has goes elsewhere.
+    Draining,
+    /// No chunk names it any more.
+    Drained,
+}
+
+impl From<&DiskRecord> for Leaving {
+    fn from(record: &DiskRecord) -> Self {
+        match record.drain {
+            None => Leaving::No,
+            Some(Drain { done: None, .. }) => Leaving::Draining,
+            Some(Drain { done: Some(_), .. }) => Leaving::Drained,
+        }
+    }
+}
+
+/// The machine of a node that says `host`, at a boot of that id.
+#[must_use]
+pub fn host_of(host: &str, boot_id: [u8; 16]) -> String {
+    if !host.is_empty() || boot_id == [0; 16] {
+        return host.to_owned();
+    }
+    boot_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One heartbeat's content.
@@ -94,6 +132,19 @@ impl View {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.registered.retired || self.heartbeat.as_ref().is_some_and(|h| h.retired)
+    }
+
+    /// True when it may be given new copies.
+    #[must_use]
+    pub fn takes_chunks(&self) -> bool {
+        self.is_live() && !self.is_retired() && self.registered.leaving == Leaving::No
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn domains(&self) -> Arc<Domains> {
+        let Registered { zone, host, address, .. } = self.registered.clone();
+        Arc::new(Domains { zone, host, address })
     }
 
     /// Bytes that it can hold.
@@ -199,6 +250,13 @@ impl Registry {
         }
     }
 
+    /// Notes whether `node` is to leave.
+    pub fn note_leaving(&self, node: NodeId, leaving: Leaving) {
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.registered.leaving = leaving;
+        }
+    }
+
     /// Forgets a removed node.
     pub fn forget(&self, node: NodeId) {
         self.entries().remove(&node);
@@ -239,6 +297,13 @@ impl Registry {
         Some(PlacedReplica { node, disk: registered.disk, incarnation: registered.incarnation })
     }
 
+    /// Where those of `nodes` are that are heard of.
+    #[must_use]
+    pub fn domains_of(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<Arc<Domains>> {
+        let live = nodes.into_iter().filter_map(|node| self.get(node)).filter(View::is_live);
+        live.map(|view| view.domains()).collect()
+    }
+
     /// All nodes, by id.
     #[must_use]
     pub fn all(&self) -> Vec<View> {
@@ -262,11 +327,12 @@ impl Registry {
         let mut candidates: Vec<Candidate> = entries
             .values()
             .map(|e| (self.view(e, now), e.blamed_until > now))
-            .filter(|(v, _)| v.is_live() && !v.is_retired())
+            .filter(|(v, _)| v.takes_chunks())
             .map(|(v, blamed)| {
                 let node = v.registered.node;
                 Candidate {
                     node,
+                    domains: v.domains(),
                     capacity_bytes: v.capacity_bytes(),
                     free_bytes: v.free_bytes(),
                     shunned: blamed || avoid.contains(&node),
@@ -305,6 +371,9 @@ mod tests {
             retired: false,
             version: String::new(),
             removed: false,
+            zone: String::new(),
+            host: "h".into(),
+            leaving: Leaving::No,
         }
     }
 
@@ -386,13 +455,35 @@ mod tests {
         let mut used = beat(2, 1);
         (used.pinned_bytes, used.used_bytes) = (1 << 29, 1 << 30);
         registry.heartbeat(used).expect("registered");
+        let domains = Domains { zone: String::new(), host: "h".into(), address: "127.0.0.1:2".into() };
         let free = Candidate {
             node: NodeId(2),
+            domains: Arc::new(domains),
             capacity_bytes: beat(2, 1).capacity_bytes,
             free_bytes: 1 << 29,
             shunned: false,
         };
         assert_eq!(registry.candidates(&[]), [free]);
+    }
+
+    #[test]
+    fn a_node_that_is_to_leave_takes_no_chunks_and_is_heard() {
+        let (_, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        for leaving in [Leaving::Draining, Leaving::Drained] {
+            registry.note_leaving(NodeId(1), leaving);
+            let candidates: Vec<NodeId> = registry.candidates(&[]).into_iter().map(|c| c.node).collect();
+            assert_eq!(candidates, [NodeId(2)]);
+            assert!(registry.is_healthy(NodeId(1)), "what it has is read there");
+        }
+        registry.note_leaving(NodeId(1), Leaving::No);
+        assert_eq!(registry.candidates(&[]).len(), 2);
+    }
+
+    #[test]
+    fn a_machine_is_known_by_its_boot_unless_it_has_a_name() {
+        assert_eq!(host_of("rack-7", [1; 16]), "rack-7");
+        assert_eq!(host_of("", [0xab; 16]), "ab".repeat(16));
+        assert_eq!(host_of("", [0; 16]), "", "a system that tells none");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use cairn_types::{ChunkId, IntentId, NodeId, SessionId};
 
 use super::look::Look;
-use super::nodes::Registered;
+use super::nodes::{Leaving, Registered, host_of};
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
@@ -129,6 +129,9 @@ pub fn chunks_after(rows: &dyn Rows, after: ChunkId, limit: usize) -> Result<Vec
 impl From<DiskRecord> for Registered {
     fn from(d: DiskRecord) -> Self {
         Self {
+            leaving: Leaving::from(&d),
+            host: host_of(&d.host, d.boot_id),
+            zone: d.zone,
             node: d.node,
             disk: d.disk,
             address: d.address,
