@@ -83,8 +83,10 @@ impl Drains {
 /// What decides about a draining node's chunks, beside their records.
 #[derive(Clone, Debug, Default)]
 struct Ground {
-    /// Nodes whose copies count, and that could get some.
+    /// Nodes that live, stay, and could get copies.
     fit: BTreeSet<NodeId>,
+    /// Nodes whose copies do not count, for the same reason as the drained one's.
+    leaving: BTreeSet<NodeId>,
     /// Copies that they could have of one chunk.
     places: usize,
     /// True while nothing gets into S3.
@@ -93,11 +95,14 @@ struct Ground {
 
 impl Ground {
     fn of(tenure: &Tenure) -> Self {
-        let fit: Vec<View> = tenure.registry.all().into_iter().filter(View::takes_chunks).collect();
+        let all = tenure.registry.all();
+        let leaves = |v: &&View| v.registered.removed || v.registered.leaving != Leaving::No;
+        let leaving = all.iter().filter(leaves).map(|v| v.registered.node).collect();
+        let fit: Vec<&View> = all.iter().filter(|v| v.takes_chunks()).collect();
         let addresses: BTreeSet<&str> = fit.iter().map(|v| v.registered.address.as_str()).collect();
         let places = addresses.len();
         let fit = fit.iter().map(|v| v.registered.node).collect();
-        Self { fit, places, uploads_fail: tenure.uploads_fail() }
+        Self { fit, leaving, places, uploads_fail: tenure.uploads_fail() }
     }
 }
 
@@ -135,10 +140,13 @@ fn step(record: &ChunkRecord, node: NodeId, ground: &Ground) -> Step {
     if record.upload.is_some() && !ground.uploads_fail {
         return Step::Wait;
     }
-    let others = sealed.holders.iter().filter(|h| **h != node && ground.fit.contains(h)).count();
-    let aim = usize::from(record.policy.replicas).min(ground.places);
-    let aim = aim.max(usize::from(record.policy.min_replicas)).max(1);
-    if others >= aim { Step::Release } else { Step::Copy }
+    // A copy on a silent node counts as one until the node is removed, and is none to rely on alone.
+    let others: Vec<NodeId> =
+        sealed.holders.iter().copied().filter(|h| *h != node && !ground.leaving.contains(h)).collect();
+    let alive = others.iter().filter(|other| ground.fit.contains(other)).count();
+    let least = usize::from(record.policy.min_replicas).max(1);
+    let aim = usize::from(record.policy.replicas).min(ground.places).max(least);
+    if others.len() >= aim && alive >= least { Step::Release } else { Step::Copy }
 }
 
 /// A look at all chunks, as far as it has come.
@@ -304,7 +312,8 @@ mod tests {
     const THIRD: NodeId = NodeId(103);
 
     fn ground(fit: &[NodeId]) -> Ground {
-        Ground { fit: fit.iter().copied().collect(), places: fit.len(), uploads_fail: false }
+        let leaving = BTreeSet::from([LEAVES]);
+        Ground { fit: fit.iter().copied().collect(), leaving, places: fit.len(), uploads_fail: false }
     }
 
     /// A live chunk that is not in S3, on three nodes, held by `holders`.
@@ -324,8 +333,13 @@ mod tests {
         let of = |record: &ChunkRecord, ground: &Ground| step(record, LEAVES, ground);
         assert_eq!(of(&held_by(&[LEAVES, OTHER]), &all), Step::Copy, "one other, two are aimed at");
         assert_eq!(of(&held_by(&[LEAVES, OTHER, THIRD]), &all), Step::Release);
-        let leaving_too = ground(&[OTHER, NodeId(104)]);
-        assert_eq!(of(&held_by(&[LEAVES, OTHER, THIRD]), &leaving_too), Step::Copy);
+        let mut leaving_too = ground(&[OTHER, NodeId(104)]);
+        assert_eq!(of(&held_by(&[LEAVES, OTHER, THIRD]), &leaving_too), Step::Copy, "one is silent");
+        leaving_too.leaving.insert(THIRD);
+        assert_eq!(of(&held_by(&[LEAVES, OTHER, THIRD]), &leaving_too), Step::Copy, "one leaves too");
+        let mut one_silent = held_by(&[LEAVES, OTHER, THIRD, NodeId(104)]);
+        one_silent.policy.replicas = 3;
+        assert_eq!(of(&one_silent, &ground(&[OTHER, THIRD, NodeId(105)])), Step::Release, "it may return");
         let mut three = held_by(&[LEAVES, OTHER, THIRD]);
         three.policy.replicas = 3;
         assert_eq!(of(&three, &all), Step::Release, "nobody else could have a third");

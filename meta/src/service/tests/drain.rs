@@ -125,8 +125,10 @@ async fn what_only_a_draining_node_has_is_copied_before_it_lets_go_of_it() {
     let back = cluster.drain(leaves.id, Action::Undrain, 0).await.expect("it stays");
     assert!(!back.already && back.node.is_some_and(|n| !n.draining && !n.drained));
     assert!(cluster.drain(leaves.id, Action::Undrain, 0).await.expect("the same").already);
+    let mut n = 0;
     eventually("it gets chunks again", async || {
-        let ino = session.create(&format!("/{:?}", std::time::Instant::now())).await.ino;
+        n += 1;
+        let ino = session.create(&format!("/again-{n}")).await.ino;
         let chunk = session.open_tail(ino, 1).await.expect("a tail");
         chunk.replicas.iter().any(|r| r.node == leaves.id).then_some(())
     })
