@@ -12,7 +12,8 @@ use std::time::Duration;
 use cairn_types::{ChunkId, LogIndex, NodeId};
 use futures::StreamExt;
 
-use super::nodes::{Leaving, View};
+use super::leaving::Leaving;
+use super::nodes::View;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{aging, rows};
@@ -261,7 +262,10 @@ async fn turn(tenure: &Arc<Tenure>, pass: &mut Pass) -> Result<(), JobFault> {
 
 /// Closes, hands to `repair`, and releases.
 async fn act(tenure: &Arc<Tenure>, page: &Page) -> Result<(), JobFault> {
-    let closes = futures::stream::iter(page.close.values()).map(|record| aging::close(tenure, record));
+    let open: Vec<(Arc<Tenure>, ChunkRecord)> =
+        page.close.values().map(|record| (Arc::clone(tenure), record.clone())).collect();
+    let closes = futures::stream::iter(open);
+    let closes = closes.map(|(tenure, record)| async move { aging::close(&tenure, &record).await });
     closes.buffer_unordered(CLOSES_MAX).collect::<()>().await;
     tenure.drains.want(&page.wanted);
     for (node, chunks) in &page.release {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use cairn_types::{IntentId, NodeId};
 
 use super::board::WorkKey;
-use super::nodes::{Leaving, View};
+use super::leaving::Leaving;
+use super::nodes::View;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{notice, rows};

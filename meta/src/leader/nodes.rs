@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use cairn_types::{Clock, DiskId, Incarnation, NodeId};
 
-use super::placement::{Candidate, Domains};
+use super::domains::Domains;
+use super::leaving::Leaving;
+use super::placement::Candidate;
 use crate::keys::chunks::PlacedReplica;
-use crate::keys::disks::{DiskRecord, Drain};
 use crate::namespace::clipped;
 
 /// How long a node that was blamed for a seal gets no new chunks while others suffice.
@@ -43,37 +44,6 @@ pub struct Registered {
     pub host: String,
     /// Whether it is to leave.
     pub leaving: Leaving,
-}
-
-/// Whether a node is to be shut down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Leaving {
-    /// It stays.
-    #[default]
-    No,
-    /// It takes nothing new, and what it has goes elsewhere.
-    Draining,
-    /// No chunk names it any more.
-    Drained,
-}
-
-impl From<&DiskRecord> for Leaving {
-    fn from(record: &DiskRecord) -> Self {
-        match record.drain {
-            None => Leaving::No,
-            Some(Drain { done: None, .. }) => Leaving::Draining,
-            Some(Drain { done: Some(_), .. }) => Leaving::Drained,
-        }
-    }
-}
-
-/// The machine of a node that says `host`, at a boot of that id.
-#[must_use]
-pub fn host_of(host: &str, boot_id: [u8; 16]) -> String {
-    if !host.is_empty() || boot_id == [0; 16] {
-        return host.to_owned();
-    }
-    boot_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One heartbeat's content.
@@ -477,13 +447,6 @@ mod tests {
         }
         registry.note_leaving(NodeId(1), Leaving::No);
         assert_eq!(registry.candidates(&[]).len(), 2);
-    }
-
-    #[test]
-    fn a_machine_is_known_by_its_boot_unless_it_has_a_name() {
-        assert_eq!(host_of("rack-7", [1; 16]), "rack-7");
-        assert_eq!(host_of("", [0xab; 16]), "ab".repeat(16));
-        assert_eq!(host_of("", [0; 16]), "", "a system that tells none");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use cairn_proto::v1::{self, work};
 use cairn_types::{ChunkId, NodeId};
 
-use super::nodes::{Leaving, Liveness, View};
+use super::leaving::Leaving;
+use super::nodes::{Liveness, View};
 use super::wire;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::intents::{IntentRecord, Work};

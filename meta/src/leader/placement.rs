@@ -6,16 +6,7 @@ use std::sync::Arc;
 
 use cairn_types::{FsError, NodeId, Policy};
 
-/// What a node shares with others that fail together with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Domains {
-    /// Its zone; the nodes without one share that.
-    pub zone: String,
-    /// Its machine.
-    pub host: String,
-    /// Its process: nodes at one address are disks of one.
-    pub address: String,
-}
+use super::domains::Domains;
 
 /// A data node as placement sees it; only nodes that are alive, not retired and not draining are given.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,10 @@
 
 use cairn_types::{ChunkId, IntentId, NodeId, SessionId};
 
+use super::domains::host_of;
+use super::leaving::Leaving;
 use super::look::Look;
-use super::nodes::{Leaving, Registered, host_of};
+use super::nodes::Registered;
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;

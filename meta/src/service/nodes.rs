@@ -10,7 +10,9 @@ use cairn_types::{
 
 use super::Context;
 use super::call::malformed;
-use crate::leader::nodes::{Heartbeat, Leaving, NotRegistered, Registered, host_of};
+use crate::leader::domains::host_of;
+use crate::leader::leaving::Leaving;
+use crate::leader::nodes::{Heartbeat, NotRegistered, Registered};
 use crate::leader::rows;
 use crate::namespace::Command;
 

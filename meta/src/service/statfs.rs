@@ -55,7 +55,8 @@ mod tests {
     use cairn_types::{DiskId, Incarnation, NodeId};
 
     use super::*;
-    use crate::leader::nodes::{Heartbeat, Leaving, Liveness, Registered};
+    use crate::leader::leaving::Leaving;
+    use crate::leader::nodes::{Heartbeat, Liveness, Registered};
 
     fn node(live: bool, retired: bool, pinned_bytes: u64) -> View {
         let registered = Registered {

@@ -13,7 +13,7 @@ use cairn_types::{ChunkId, NodeId, Policy};
 use self::backlog::{Backlog, Need};
 use self::rate::Rates;
 use super::board::WorkKey;
-use super::nodes::Leaving;
+use super::leaving::Leaving;
 use super::rows::Queued;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
