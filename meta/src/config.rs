@@ -410,8 +410,8 @@ mod tests {
         let long = refused(|c| c.session_lease_ms = 3_600_001);
         assert_eq!(long, ConfigError::SessionLease { found: 3_600_001 });
         assert_eq!(refused(|c| c.watches_max = 65_537), ConfigError::Watches { found: 65_537 });
-        let rate = (1 << 20) + 1;
-        assert_eq!(refused(|c| c.repair_mib_per_second = rate), ConfigError::RepairRate { found: rate });
+        let rate = ConfigError::RepairRate { found: REPAIR_MIB_MAX + 1 };
+        assert_eq!(refused(|c| c.repair_mib_per_second = REPAIR_MIB_MAX + 1), rate);
         let level = refused(|c| c.feature_level_max = FEATURE_LEVEL.0 + 1);
         assert_eq!(level, ConfigError::FeatureLevel { found: FEATURE_LEVEL.0 + 1 });
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));

@@ -74,7 +74,7 @@ impl Backlog {
 
     /// How many.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.known.len()
     }
 
@@ -111,14 +111,14 @@ mod tests {
         backlog.put(ChunkId(3), need(2, 5));
         backlog.put(ChunkId(4), need(1, 80));
         assert_eq!(order(&backlog), [4, 2, 3, 1]);
-        assert_eq!((backlog.len(), backlog.bytes(), backlog.single()), (4, 400, 2));
+        assert_eq!((backlog.count(), backlog.bytes(), backlog.single()), (4, 400, 2));
         backlog.put(ChunkId(3), need(1, 5));
         assert_eq!(order(&backlog), [3, 4, 2, 1], "it lost one more");
         backlog.remove(ChunkId(4));
         backlog.remove(ChunkId(4));
         backlog.remove_gone(|place| place == Waiting { since: Timestamp(10), id: 1 });
         assert_eq!(order(&backlog), [3, 2]);
-        assert_eq!((backlog.len(), backlog.bytes(), backlog.single()), (2, 200, 2));
+        assert_eq!((backlog.count(), backlog.bytes(), backlog.single()), (2, 200, 2));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Job {
         self.end_copies(tenure, &beside);
         self.ask(tenure)?;
         tenure.repairs.note(Progress {
-            chunks: self.backlog.len() as u64,
+            chunks: self.backlog.count() as u64,
             single: self.backlog.single(),
             bytes: self.backlog.bytes(),
             running: self.copies.len() as u64,
