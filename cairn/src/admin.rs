@@ -3,26 +3,25 @@
 mod dump;
 mod fsck;
 mod load;
+mod node;
 mod raft;
 
-use cairn_sdk::types::{ChunkId, NodeId, ReplicaHealth};
-use cairn_sdk::{Cause, Client, Loss, Removal, ReplicaAnswer};
+use cairn_sdk::types::{ChunkId, ReplicaHealth};
+use cairn_sdk::{Cause, Client, Loss, ReplicaAnswer};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use crate::cli::{
-    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, Connect, NodeCommand, RemoveNodeArgs,
-};
+use crate::cli::{AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, Connect};
 use crate::exit::CliError;
 use crate::fs::connect;
-use crate::output::{hex, line, object};
+use crate::output::{line, object};
 
 pub async fn run(at: &Connect, args: AdminArgs) -> Result<(), CliError> {
     let AdminArgs { json, command } = args;
     let client = connect(at).await?;
     let outcome = match command {
         AdminCommand::Chunk(ChunkCommand::AcceptLoss(args)) => accept_loss(&client, &args, json).await,
-        AdminCommand::Node(NodeCommand::Remove(args)) => remove_node(&client, &args, json).await,
+        AdminCommand::Node(command) => node::run(&client, command, json).await,
         AdminCommand::Fsck(args) => fsck::run(&client, &args, json).await,
         AdminCommand::Dump(args) => dump::run(&client, &args, json).await,
         AdminCommand::Load(args) => load::run(&client, &args, json).await,
@@ -55,40 +54,6 @@ async fn accept_loss(client: &Client, args: &AcceptLossArgs, json: bool) -> Resu
         accepted = shown;
     }
     show(&accepted, true, json)
-}
-
-/// Shows a data node that can be removed; with `--yes` removes it.
-async fn remove_node(client: &Client, args: &RemoveNodeArgs, json: bool) -> Result<(), CliError> {
-    let node = NodeId(args.node);
-    if args.yes {
-        return show_removal(&client.remove_node(node).await?, json);
-    }
-    let shown = client.removal(node).await?;
-    show_removal(&shown, json)?;
-    // One that is removed needs no more words.
-    if shown.already { Ok(()) } else { Err(CliError::Unconfirmed { flags: "--yes".to_owned() }) }
-}
-
-fn show_removal(removal: &Removal, json: bool) -> Result<(), CliError> {
-    let node = &removal.node;
-    if json {
-        return object(&json!({
-            "node": node.node, "address": node.address, "disk": hex(&node.disk), "removed": node.removed,
-            "already": removal.already, "silent_ms": node.heartbeat_age_ms,
-        }));
-    }
-    let (id, disk) = (NodeId(node.node), hex(node.disk.get(..4).unwrap_or_default()));
-    match (node.removed, removal.already) {
-        (false, _) => {
-            let silent = node.heartbeat_age_ms / 1000;
-            line(format!("{id} at {}, disk {disk}…, silent for {silent} s", node.address))?;
-            line("removed, its copies count no more and its disk is never taken back")
-        }
-        (true, true) => line(format!("{id}, disk {disk}…, was removed before")),
-        (true, false) => {
-            line(format!("{id}, disk {disk}…, is removed: `cairn status` shows it until no chunk names it"))
-        }
-    }
 }
 
 /// True when the chunk's end is decided already.

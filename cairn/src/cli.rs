@@ -12,7 +12,8 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use admin::{
-    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, FsckArgs, NodeCommand, RemoveNodeArgs,
+    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, DrainNodeArgs, FsckArgs, NodeCommand,
+    RemoveNodeArgs,
 };
 pub use dump::{DumpArgs, LoadArgs};
 pub use fs::{
@@ -208,6 +209,12 @@ pub struct DataArgs {
     /// Address of /metrics, /healthz and /readyz; empty turns them off
     #[arg(long)]
     pub http: Option<String>,
+    /// The zone that it is in: copies of a chunk are spread over zones
+    #[arg(long, value_name = "NAME")]
+    pub zone: Option<String>,
+    /// The machine that it is on, when the boot id does not tell machines apart as they fail
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
     /// The under-store, s3://bucket/prefix or file:///directory
     #[arg(long, value_name = "URL")]
     pub understore: Option<String>,

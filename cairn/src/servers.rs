@@ -115,6 +115,8 @@ pub async fn data(args: DataArgs) -> Result<(), CliError> {
         ("advertise", text(args.advertise)),
         ("meta", list(args.meta)),
         ("http", text(args.http)),
+        ("zone", text(args.zone)),
+        ("host", text(args.host)),
         ("understore.url", text(args.understore)),
         ("understore.endpoint", text(args.understore_endpoint)),
         ("insecure", flag(args.insecure)),

@@ -69,6 +69,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
     nodes.load_style(presets::UTF8_BORDERS_ONLY).set_header([
         "data node",
         "address",
+        "zone/host",
         "state",
         "disk",
         "used",
@@ -77,19 +78,11 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         "chunks",
     ]);
     for n in &s.nodes {
-        let state = if n.removed {
-            "removed"
-        } else if n.retired {
-            "disk retired"
-        } else if n.alive {
-            "alive"
-        } else {
-            "silent"
-        };
         nodes.add_row([
             n.node.to_string(),
             n.address.clone(),
-            state.into(),
+            place_text(n),
+            node_state(n).into(),
             hex(n.disk.get(..4).unwrap_or_default()),
             human_bytes(n.used_bytes),
             human_bytes(n.pinned_bytes),
@@ -109,6 +102,13 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         s.sessions,
         s.intents
     ))?;
+    if s.repair_chunks > 0 || s.copies_running > 0 {
+        line(repair_text(s))?;
+    }
+    for n in s.nodes.iter().filter(|n| n.draining) {
+        let (node, chunks, bytes) = (n.node, n.drain_chunks, human_bytes(n.drain_bytes));
+        line(format!("drain   node-{node}: {chunks} chunks are left, {bytes} of them to be copied first"))?;
+    }
     show_undecided(s)?;
     show_lost(s)?;
     if s.trees_pending > 0 {
@@ -122,6 +122,39 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         line(format!("under-store: {}", s.under_store_error))?;
     }
     Ok(())
+}
+
+/// How a data node stands, in a word or two.
+pub fn node_state(n: &cairn_sdk::DataNode) -> &'static str {
+    match n {
+        n if n.removed => "removed",
+        n if !n.alive => "silent",
+        n if n.retired => "disk retired",
+        n if n.drained => "drained",
+        n if n.draining => "draining",
+        _ => "alive",
+    }
+}
+
+/// Where a data node is: its zone, and the beginning of its host's name.
+fn place_text(n: &cairn_sdk::DataNode) -> String {
+    // A boot id is told by less than all of it.
+    let is_boot_id = n.host.len() == 32 && n.host.bytes().all(|b| b.is_ascii_hexdigit());
+    let host = if is_boot_id { n.host.get(..8).unwrap_or_default() } else { &n.host };
+    let zone = if n.zone.is_empty() { "-" } else { &n.zone };
+    format!("{zone}/{host}")
+}
+
+/// How far the further copies are.
+fn repair_text(s: &StatusReply) -> String {
+    format!(
+        "repair  {} chunks get copies ({}), {} of them have one copy or none; {} copies under way ({})",
+        s.repair_chunks,
+        human_bytes(s.repair_bytes),
+        s.repair_single,
+        s.copies_running,
+        human_bytes(s.copies_running_bytes)
+    )
 }
 
 /// The unlinked files that stay for those who have them open.
@@ -184,7 +217,9 @@ pub fn as_json(s: &StatusReply) -> Value {
     let node = |n: &cairn_sdk::DataNode| {
         json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "disk": hex(&n.disk),
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
-               "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation})
+               "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation,
+               "zone": n.zone, "host": n.host, "draining": n.draining, "drained": n.drained,
+               "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes})
     };
     let undecided = |u: &cairn_sdk::UndecidedChunk| {
         json!({"chunk": u.chunk, "ino": u.ino, "path": String::from_utf8_lossy(&u.path), "length": u.length,
@@ -202,6 +237,8 @@ pub fn as_json(s: &StatusReply) -> Value {
         "nodes": s.nodes.iter().map(node).collect::<Vec<_>>(),
         "inodes": s.inodes, "chunks_open": s.chunks_open, "chunks_sealing": s.chunks_sealing,
         "chunks_sealed": s.chunks_sealed, "chunks_under_replicated": s.chunks_under_replicated,
+        "repair_chunks": s.repair_chunks, "repair_single": s.repair_single, "repair_bytes": s.repair_bytes,
+        "copies_running": s.copies_running, "copies_running_bytes": s.copies_running_bytes,
         "chunks_undecided": s.chunks_undecided, "undecided": s.undecided.iter().map(undecided).collect::<Vec<_>>(),
         "chunks_lost": s.chunks_lost, "lost": s.lost.iter().map(lost).collect::<Vec<_>>(),
         "lag_bytes": s.lag_bytes, "lag_age_ms": s.lag_age_ms, "packs": s.packs, "sessions": s.sessions,
@@ -226,5 +263,25 @@ mod tests {
             (json["unlinked_kept"].as_u64(), json["unlinked_more"].as_bool()),
             (Some(4096), Some(true))
         );
+    }
+
+    #[test]
+    fn where_a_node_is_and_how_it_stands_is_told_in_few_words() {
+        let node = cairn_sdk::DataNode { alive: true, host: "ab".repeat(16), ..Default::default() };
+        assert_eq!((place_text(&node).as_str(), node_state(&node)), ("-/abababab", "alive"));
+        let named = cairn_sdk::DataNode { zone: "z1".into(), host: "rack-7".into(), draining: true, ..node };
+        assert_eq!((place_text(&named).as_str(), node_state(&named)), ("z1/rack-7", "draining"));
+        let gone = cairn_sdk::DataNode { alive: false, ..named };
+        assert_eq!(node_state(&gone), "silent");
+    }
+
+    #[test]
+    fn repair_says_what_waits_and_what_is_under_way() {
+        let some =
+            StatusReply { repair_chunks: 5, repair_single: 2, copies_running: 3, ..StatusReply::default() };
+        let said = repair_text(&some);
+        assert!(said.contains("5 chunks get copies") && said.contains("2 of them have one copy"), "{said}");
+        assert!(said.contains("3 copies under way"), "{said}");
+        assert_eq!(as_json(&some)["repair_single"].as_u64(), Some(2));
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cairn_types::ClusterId;
+use cairn_types::{ClusterId, is_domain_name};
 use serde::{Deserialize, Serialize};
 
 /// The smallest segment that still holds a few of the largest appends.
@@ -37,6 +37,12 @@ pub struct Config {
     pub memory_mib: u64,
     /// Milliseconds after which a replica that does not answer is sealed without.
     pub replica_deadline_ms: u64,
+    /// The zone that this node is in, as other nodes name theirs: copies of a chunk are spread over zones.
+    /// Empty: none.
+    pub zone: String,
+    /// The machine that it is on, as other nodes name theirs: copies are spread over machines within
+    /// zones. Empty: the machine's boot id tells which it is.
+    pub host: String,
     /// The cluster to belong to, 32 hex digits; empty: the metadata servers' at the first start.
     pub cluster_id: String,
     /// Allows an address other than loopback without TLS.
@@ -74,6 +80,8 @@ impl Default for Config {
             segment_mib: 256,
             memory_mib: 512,
             replica_deadline_ms: 300,
+            zone: String::new(),
+            host: String::new(),
             cluster_id: String::new(),
             insecure: false,
             understore: None,
@@ -130,6 +138,14 @@ pub enum ConfigError {
     /// The cluster id is not one.
     #[error("cluster_id: it is written as 32 hexadecimal digits, not all zero")]
     ClusterId,
+    /// A zone or a host is no name.
+    #[error("{field}: '{value}' is no name: letters, digits, '-', '_' and '.', 64 at most")]
+    DomainName {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A number is out of its range.
     #[error("{field}: {value} is out of range ({least} to {most})")]
     Range {
@@ -187,6 +203,11 @@ impl Config {
             return Err(ConfigError::NoMeta);
         }
         self.meta.iter().try_for_each(|address| reachable("meta", address))?;
+        for (field, name) in [("zone", &self.zone), ("host", &self.host)] {
+            if !name.is_empty() && !is_domain_name(name) {
+                return Err(ConfigError::DomainName { field, value: name.clone() });
+            }
+        }
         range("segment_mib", self.segment_mib, SEGMENT_MIB_MIN, SEGMENT_MIB_MAX)?;
         range("memory_mib", self.memory_mib, MEMORY_MIB_MIN, 1 << 24)?;
         range("replica_deadline_ms", self.replica_deadline_ms, 10, 60_000)?;
@@ -334,6 +355,9 @@ mod tests {
         assert!(matches!(bad("listen = 'here'"), ConfigError::Address { field: "listen", .. }));
         assert!(matches!(bad("meta = ['x']"), ConfigError::Address { field: "meta", .. }));
         assert_eq!(bad("meta = []"), ConfigError::NoMeta);
+        assert!(matches!(bad("zone = 'a b'"), ConfigError::DomainName { field: "zone", .. }));
+        assert!(matches!(bad("host = 'x/y'"), ConfigError::DomainName { field: "host", .. }));
+        assert!(checked("zone = 'eu-1a'\nhost = 'rack_7.2'").is_ok());
         assert_eq!(bad("cluster_id = 'abc'"), ConfigError::ClusterId);
         assert!(matches!(bad("segment_mib = 1"), ConfigError::Range { field: "segment_mib", .. }));
         assert!(matches!(bad("capacity_mib = 10"), ConfigError::Range { field: "capacity_mib", .. }));

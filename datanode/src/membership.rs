@@ -60,6 +60,10 @@ pub struct Member {
     pub address: String,
     /// The machine's boot.
     pub boot_id: [u8; 16],
+    /// Its zone; empty: none.
+    pub zone: String,
+    /// Its machine's name; empty: the boot id tells.
+    pub host: String,
     /// Bytes of all segments.
     pub capacity_bytes: u64,
     /// How the under-store does.
@@ -92,6 +96,8 @@ impl Member {
             boot_id: self.boot_id.to_vec().into(),
             capacity_bytes: self.capacity_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            zone: self.zone.clone(),
+            host: self.host.clone(),
         };
         let reply = self.metadata.register(request).await;
         match &reply {

@@ -131,6 +131,8 @@ pub async fn serve(
         disk: id,
         address: if config.advertise.is_empty() { address.to_string() } else { config.advertise.clone() },
         boot_id,
+        zone: config.zone.clone(),
+        host: config.host.clone(),
         capacity_bytes,
         health: through.health.clone(),
     };

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 const PEERS_MAX: usize = 31;
 /// Watches of a server, at most.
 const WATCHES_MAX: usize = 65_536;
+/// MiB of copies a second, at most.
+const REPAIR_MIB_MAX: u64 = 1 << 20;
 /// What a session's lease may be, in milliseconds.
 const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
@@ -51,6 +53,9 @@ pub struct Config {
     pub watches_max: usize,
     /// Names of removed trees that the leader purges in a second, at most; 0: as fast as it can.
     pub tree_purge_per_second: u32,
+    /// MiB of further copies that the leader asks one data node to receive in a second, at most; 0: as
+    /// fast as it can.
+    pub repair_mib_per_second: u64,
     /// A request that takes longer is told in the log, in milliseconds; 0: none is.
     pub slow_operation_ms: u64,
     /// The highest feature level that this server says it applies, and does; for rolling upgrades that are
@@ -131,6 +136,7 @@ impl Default for Config {
             session_lease_ms: SESSION_LEASE_MS,
             watches_max: 256,
             tree_purge_per_second: 20_000,
+            repair_mib_per_second: 100,
             slow_operation_ms: 500,
             feature_level_max: 0,
             memory_mib: 512,
@@ -208,6 +214,12 @@ pub enum ConfigError {
         /// What it holds.
         found: usize,
     },
+    /// More than any disk takes.
+    #[error("repair_mib_per_second: {found} is more than {REPAIR_MIB_MAX}")]
+    RepairRate {
+        /// What it holds.
+        found: u64,
+    },
     /// A feature level that this build does not apply.
     #[error(
         "feature_level_max: {found} is not between {FEATURE_LEVEL_LOWEST} and {FEATURE_LEVEL}, nor 0 for all"
@@ -280,6 +292,9 @@ impl Config {
         }
         if self.watches_max > WATCHES_MAX {
             return Err(ConfigError::Watches { found: self.watches_max });
+        }
+        if self.repair_mib_per_second > REPAIR_MIB_MAX {
+            return Err(ConfigError::RepairRate { found: self.repair_mib_per_second });
         }
         let found = self.feature_level_max;
         if found != 0 && !FeatureLevels::default().include(FeatureLevel(found)) {
@@ -395,6 +410,8 @@ mod tests {
         let long = refused(|c| c.session_lease_ms = 3_600_001);
         assert_eq!(long, ConfigError::SessionLease { found: 3_600_001 });
         assert_eq!(refused(|c| c.watches_max = 65_537), ConfigError::Watches { found: 65_537 });
+        let rate = ConfigError::RepairRate { found: REPAIR_MIB_MAX + 1 };
+        assert_eq!(refused(|c| c.repair_mib_per_second = REPAIR_MIB_MAX + 1), rate);
         let level = refused(|c| c.feature_level_max = FEATURE_LEVEL.0 + 1);
         assert_eq!(level, ConfigError::FeatureLevel { found: FEATURE_LEVEL.0 + 1 });
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));

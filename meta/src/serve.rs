@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ pub async fn serve(
         watches_max: config.watches_max,
         watcher_patience: WATCHER_PATIENCE,
         tree_purge_per_second,
+        repair_bytes_per_second: NonZeroU64::new(config.repair_mib_per_second << 20),
         slow_operation: (config.slow_operation_ms > 0)
             .then(|| Duration::from_millis(config.slow_operation_ms)),
     };

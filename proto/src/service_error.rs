@@ -221,4 +221,17 @@ pub enum ServiceError {
     /// Something inside failed that should not have; the server's log has it.
     #[error("internal error")]
     Internal,
+    /// A data node is not drained when too few others would be left.
+    #[error(
+        "{node} cannot be drained: chunks need {needed} data nodes, and {left} would be left that live, have a disk \
+         that takes writes, and stay"
+    )]
+    TooFewLeft {
+        /// The node.
+        node: NodeId,
+        /// Processes that would be left.
+        left: u64,
+        /// The greatest `min_replicas` of the root's policy and of those of open chunks.
+        needed: u64,
+    },
 }

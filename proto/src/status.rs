@@ -252,6 +252,9 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::LossDiffers { chunk, length } => (Code::Aborted, "LossDiffers", vec![chunk.0, *length]),
         E::NothingLeft { chunk } => (Code::FailedPrecondition, "NothingLeft", vec![chunk.0]),
         E::Diverged { chunk, length } => (Code::DataLoss, "Diverged", vec![chunk.0, *length]),
+        E::TooFewLeft { node, left, needed } => {
+            (Code::FailedPrecondition, "TooFewLeft", vec![node.0, *left, *needed])
+        }
         E::NodeAlive { node } => (Code::FailedPrecondition, "NodeAlive", vec![node.0]),
         E::NoSuchNode { node } => (Code::NotFound, "NoSuchNode", vec![node.0]),
         E::TooManyWatches { most } => (Code::ResourceExhausted, "TooManyWatches", vec![*most]),
@@ -305,6 +308,7 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "LossDiffers" => E::LossDiffers { chunk: chunk()?, length: at(1)? },
         "NothingLeft" => E::NothingLeft { chunk: chunk()? },
         "Diverged" => E::Diverged { chunk: chunk()?, length: at(1)? },
+        "TooFewLeft" => E::TooFewLeft { node: NodeId(at(0)?), left: at(1)?, needed: at(2)? },
         "NodeAlive" => E::NodeAlive { node: NodeId(at(0)?) },
         "NoSuchNode" => E::NoSuchNode { node: NodeId(at(0)?) },
         "TooManyWatches" => E::TooManyWatches { most: at(0)? },
@@ -464,6 +468,7 @@ mod tests {
             ServiceError::NothingLeft { chunk },
             ServiceError::Diverged { chunk, length: 9 },
             ServiceError::NodeAlive { node: NodeId(101) },
+            ServiceError::TooFewLeft { node: NodeId(101), left: 1, needed: 2 },
             ServiceError::NoSuchNode { node: NodeId(101) },
             ServiceError::TooManyWatches { most: 256 },
             ServiceError::WatcherTooSlow,

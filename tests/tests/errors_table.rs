@@ -104,6 +104,7 @@ fn service_errors() -> Vec<ServiceError> {
         E::NothingLeft { chunk },
         E::Diverged { chunk, length: 1 },
         E::NodeAlive { node: NodeId(101) },
+        E::TooFewLeft { node: NodeId(101), left: 1, needed: 2 },
         E::NoSuchNode { node: NodeId(101) },
         E::TooManyWatches { most: 256 },
         E::WatcherTooSlow,

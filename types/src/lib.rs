@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod clock;
 pub mod codec;
 pub mod credentials;
+pub mod domain;
 pub mod error;
 pub mod extent;
 pub mod ids;
@@ -24,6 +25,7 @@ pub use attr::{DeviceNumber, FileKind, Inode, TailRef, Timestamp};
 pub use chunk::{Chain, ReplicaHealth, WriterMark};
 pub use clock::{Clock, SystemClock};
 pub use credentials::Credentials;
+pub use domain::is_domain_name;
 pub use error::{FoundInode, FsError};
 pub use extent::{Extent, ExtentSource, ObjectKey};
 pub use ids::{

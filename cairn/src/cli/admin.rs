@@ -82,6 +82,36 @@ pub struct AcceptLossArgs {
 pub enum NodeCommand {
     /// Say that a data node's disk will never return, so that what it held gets other copies
     Remove(RemoveNodeArgs),
+    /// Empty a data node that lives: no new chunks, and what only it has goes elsewhere
+    Drain(DrainNodeArgs),
+    /// Keep a data node that was to be drained
+    Undrain(UndrainNodeArgs),
+    /// List the data nodes, where they are and which are to leave
+    Ls,
+}
+
+/// `cairn admin node drain`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It serves on all the while, and clients notice nothing. Once it is drained it may be shut down and\n\
+    removed (cairn admin node remove). It is refused when too few data nodes would be left for min_replicas.\n\
+    Repeated it changes nothing, so that an interrupted --wait can be taken up again."
+)]
+pub struct DrainNodeArgs {
+    /// The data node, as `cairn status` shows it: 101 or node-101
+    #[arg(value_parser = node_number)]
+    pub node: u64,
+    /// Wait until it is drained, and tell how far it is
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `cairn admin node undrain`.
+#[derive(Debug, Args)]
+pub struct UndrainNodeArgs {
+    /// The data node, as `cairn status` shows it: 101 or node-101
+    #[arg(value_parser = node_number)]
+    pub node: u64,
 }
 
 /// `cairn admin node remove`.

@@ -246,6 +246,7 @@ impl Cause {
                 | ServiceError::LossDiffers { .. }
                 | ServiceError::NothingLeft { .. }
                 | ServiceError::NodeAlive { .. }
+                | ServiceError::TooFewLeft { .. }
                 | ServiceError::NoSuchNode { .. }
                 | ServiceError::MemberIdUsed { .. }
                 | ServiceError::NoSuchMember { .. }

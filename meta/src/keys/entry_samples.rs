@@ -105,6 +105,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         },
     ];
     let all = all.into_iter().chain(of_the_second_level(session, mtime));
+    let all = all.chain(of_nodes_that_leave(node, chunk));
     all.map(|command| (command_name(&command), command)).collect()
 }
 
@@ -135,6 +136,25 @@ fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
         },
         Command::EndLoad { load: samples::load_id() },
         Command::DiscardLoad,
+    ]
+}
+
+fn of_nodes_that_leave(node: NodeId, chunk: ChunkId) -> Vec<Command> {
+    vec![
+        Command::RegisterNodeIn {
+            disk: DiskId([0xd1; 16]),
+            address: "h:1".into(),
+            incarnation: Incarnation(6),
+            boot_id: [0xb0; 16],
+            capacity_bytes: 1 << 40,
+            version: "0.1.0".into(),
+            zone: "z".into(),
+            host: "h".into(),
+        },
+        Command::DrainNode { node, needed: 2 },
+        Command::UndrainNode { node },
+        Command::ReleaseReplicas { node, chunks: vec![chunk] },
+        Command::EndDrain { node, seen: LogIndex(300) },
     ]
 }
 
@@ -182,6 +202,11 @@ fn command_name(command: &Command) -> &'static str {
         Command::LoadFacts { .. } => "load_facts",
         Command::EndLoad { .. } => "end_load",
         Command::DiscardLoad => "discard_load",
+        Command::RegisterNodeIn { .. } => "register_node_in",
+        Command::DrainNode { .. } => "drain_node",
+        Command::UndrainNode { .. } => "undrain_node",
+        Command::ReleaseReplicas { .. } => "release_replicas",
+        Command::EndDrain { .. } => "end_drain",
     }
 }
 

@@ -86,6 +86,8 @@ proptest! {
         let source = mounts::MountSource { bucket: text.clone(), refresh_ms: n[0], force_path_style: flag, ..Default::default() };
         back(&mounts::MountRecord { mount: MountId(1), root: InodeId(n[1]), source, created: time });
         back(&disks::DiskRecord { address: text.clone(), capacity_bytes: n[0], retired: flag, ..samples::disk() });
+        let (zone, drain) = if flag { (text.clone(), None) } else { (String::new(), samples::disk().drain) };
+        back(&disks::DiskRecord { zone, host: text.clone(), drain, ..samples::disk() });
         let struck = flag.then_some(time);
         back(&removed::RemovedNode { node: NodeId(n[0]), at: time, struck, ..samples::removed() });
         let sample = samples::intent();

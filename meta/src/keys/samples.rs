@@ -9,7 +9,7 @@ use cairn_types::{
 use super::chunks::{Activation, ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica, Sealed};
 use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
-use super::disks::DiskRecord;
+use super::disks::{DiskRecord, Drain};
 use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, UploadChunk, Work};
 use super::loads::{LoadId, LoadRecord};
@@ -121,6 +121,9 @@ pub fn disk() -> DiskRecord {
         version: "0.1.0".into(),
         retired: true,
         registered: Timestamp(8),
+        zone: "z".into(),
+        host: "h".into(),
+        drain: Some(Drain { since: Timestamp(9), named: LogIndex(300), done: Some(Timestamp(10)) }),
     }
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use cairn_types::{IntentId, NodeId};
 
 use super::board::WorkKey;
+use super::leaving::Leaving;
+use super::nodes::View;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{notice, rows};
@@ -65,9 +67,13 @@ async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentI
     });
     for (record, source) in found.rows {
         let since = *given.entry((record.intent, record.assignee)).or_insert(now);
-        let live = tenure.registry.get(record.assignee).is_some_and(|v| v.is_live());
+        let assignee = tenure.registry.get(record.assignee).filter(View::is_live);
+        let live = assignee.is_some();
+        let leaves = assignee.is_some_and(|v| v.registered.leaving != Leaving::No);
         let failures = tenure.board.failures(record.assignee, WorkKey::Intent(record.intent));
-        if !live || now.saturating_sub(since) > LEASE || failures >= FAILURES_MAX {
+        // What a node is at that leaves it may end, but for what any other can do as well.
+        let leaves = leaves && !matches!(record.work, Work::Upload { .. });
+        if !live || leaves || now.saturating_sub(since) > LEASE || failures >= FAILURES_MAX {
             given.remove(&(record.intent, record.assignee));
             if reassign(tenure, &record, live).await? {
                 continue;
@@ -118,7 +124,8 @@ async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<
 
 /// Live nodes that hold every one of `chunks`.
 fn holders_of_all(tenure: &Tenure, chunks: &[UploadChunk]) -> Result<Vec<NodeId>, JobFault> {
-    let mut able = live_nodes(tenure);
+    let live = tenure.registry.all().into_iter().filter(View::is_live);
+    let mut able: Vec<NodeId> = live.map(|v| v.registered.node).collect();
     for upload in chunks {
         let record = tenure.chunk(upload.chunk)?;
         able.retain(|node| record.as_ref().is_some_and(|r| r.is_holder(*node)));
@@ -126,11 +133,13 @@ fn holders_of_all(tenure: &Tenure, chunks: &[UploadChunk]) -> Result<Vec<NodeId>
     Ok(able)
 }
 
-/// The nodes that are not silent.
+/// The nodes that are not silent; those that leave only when there are no others.
 #[must_use]
 pub fn live_nodes(tenure: &Tenure) -> Vec<NodeId> {
-    let live = tenure.registry.all().into_iter().filter(super::nodes::View::is_live);
-    live.map(|v| v.registered.node).collect()
+    let live = tenure.registry.all().into_iter().filter(View::is_live);
+    let (stay, leave): (Vec<View>, Vec<View>) = live.partition(|v| v.registered.leaving == Leaving::No);
+    let nodes = if stay.is_empty() { leave } else { stay };
+    nodes.into_iter().map(|v| v.registered.node).collect()
 }
 
 fn some_node_is_live(tenure: &Tenure) -> bool {

@@ -8,6 +8,8 @@ pub mod aging;
 pub mod board;
 pub mod collect;
 pub mod data;
+pub mod domains;
+pub mod drain;
 pub mod first_seen;
 pub mod group;
 #[cfg(test)]
@@ -16,6 +18,7 @@ pub mod holds;
 pub mod intents;
 pub mod lag;
 pub mod leases;
+pub mod leaving;
 pub mod look;
 pub mod nodes;
 pub mod notice;
@@ -118,6 +121,7 @@ async fn lead(
     jobs.spawn(aging::run(tenure.clone()));
     jobs.spawn(intents::run(tenure.clone()));
     jobs.spawn(removal::run(tenure.clone()));
+    jobs.spawn(drain::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use cairn_types::{Clock, DiskId, Incarnation, NodeId};
 
+use super::domains::Domains;
+use super::leaving::Leaving;
 use super::placement::Candidate;
 use crate::keys::chunks::PlacedReplica;
 use crate::namespace::clipped;
@@ -36,6 +38,12 @@ pub struct Registered {
     pub version: String,
     /// True once an operator removed it: it counts as silent, whatever is heard.
     pub removed: bool,
+    /// Its zone; empty: none.
+    pub zone: String,
+    /// Its machine: as it says, or by its boot id.
+    pub host: String,
+    /// Whether it is to leave.
+    pub leaving: Leaving,
 }
 
 /// One heartbeat's content.
@@ -94,6 +102,19 @@ impl View {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.registered.retired || self.heartbeat.as_ref().is_some_and(|h| h.retired)
+    }
+
+    /// True when it may be given new copies.
+    #[must_use]
+    pub fn takes_chunks(&self) -> bool {
+        self.is_live() && !self.is_retired() && self.registered.leaving == Leaving::No
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn domains(&self) -> Arc<Domains> {
+        let Registered { zone, host, address, .. } = self.registered.clone();
+        Arc::new(Domains { zone, host, address })
     }
 
     /// Bytes that it can hold.
@@ -199,6 +220,13 @@ impl Registry {
         }
     }
 
+    /// Notes whether `node` is to leave.
+    pub fn note_leaving(&self, node: NodeId, leaving: Leaving) {
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.registered.leaving = leaving;
+        }
+    }
+
     /// Forgets a removed node.
     pub fn forget(&self, node: NodeId) {
         self.entries().remove(&node);
@@ -239,6 +267,13 @@ impl Registry {
         Some(PlacedReplica { node, disk: registered.disk, incarnation: registered.incarnation })
     }
 
+    /// Where those of `nodes` are that are heard of.
+    #[must_use]
+    pub fn domains_of(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<Arc<Domains>> {
+        let live = nodes.into_iter().filter_map(|node| self.get(node)).filter(View::is_live);
+        live.map(|view| view.domains()).collect()
+    }
+
     /// All nodes, by id.
     #[must_use]
     pub fn all(&self) -> Vec<View> {
@@ -262,11 +297,12 @@ impl Registry {
         let mut candidates: Vec<Candidate> = entries
             .values()
             .map(|e| (self.view(e, now), e.blamed_until > now))
-            .filter(|(v, _)| v.is_live() && !v.is_retired())
+            .filter(|(v, _)| v.takes_chunks())
             .map(|(v, blamed)| {
                 let node = v.registered.node;
                 Candidate {
                     node,
+                    domains: v.domains(),
                     capacity_bytes: v.capacity_bytes(),
                     free_bytes: v.free_bytes(),
                     shunned: blamed || avoid.contains(&node),
@@ -305,6 +341,9 @@ mod tests {
             retired: false,
             version: String::new(),
             removed: false,
+            zone: String::new(),
+            host: "h".into(),
+            leaving: Leaving::No,
         }
     }
 
@@ -386,13 +425,28 @@ mod tests {
         let mut used = beat(2, 1);
         (used.pinned_bytes, used.used_bytes) = (1 << 29, 1 << 30);
         registry.heartbeat(used).expect("registered");
+        let domains = Domains { zone: String::new(), host: "h".into(), address: "127.0.0.1:2".into() };
         let free = Candidate {
             node: NodeId(2),
+            domains: Arc::new(domains),
             capacity_bytes: beat(2, 1).capacity_bytes,
             free_bytes: 1 << 29,
             shunned: false,
         };
         assert_eq!(registry.candidates(&[]), [free]);
+    }
+
+    #[test]
+    fn a_node_that_is_to_leave_takes_no_chunks_and_is_heard() {
+        let (_, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        for leaving in [Leaving::Draining, Leaving::Drained] {
+            registry.note_leaving(NodeId(1), leaving);
+            let candidates: Vec<NodeId> = registry.candidates(&[]).into_iter().map(|c| c.node).collect();
+            assert_eq!(candidates, [NodeId(2)]);
+            assert!(registry.is_healthy(NodeId(1)), "what it has is read there");
+        }
+        registry.note_leaving(NodeId(1), Leaving::No);
+        assert_eq!(registry.candidates(&[]).len(), 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use cairn_proto::v1::{self, work};
 use cairn_types::{ChunkId, NodeId};
 
+use super::leaving::Leaving;
 use super::nodes::{Liveness, View};
 use super::wire;
 use crate::keys::chunks::ChunkRecord;
@@ -112,5 +113,11 @@ pub fn node_status(view: &View) -> v1::DataNode {
         incarnation: registered.incarnation.0,
         version: registered.version.clone(),
         removed: registered.removed,
+        zone: registered.zone.clone(),
+        host: registered.host.clone(),
+        draining: registered.leaving == Leaving::Draining,
+        drained: registered.leaving == Leaving::Drained,
+        drain_chunks: 0,
+        drain_bytes: 0,
     }
 }

@@ -1,12 +1,20 @@
 //! Which nodes a new chunk is placed on. Pure: health and randomness come as arguments.
 
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use cairn_types::{FsError, NodeId, Policy};
 
-/// A data node as placement sees it; only nodes that are alive and not retired are given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::domains::Domains;
+
+/// A data node as placement sees it; only nodes that are alive, not retired and not draining are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The node.
     pub node: NodeId,
+    /// Where it is.
+    pub domains: Arc<Domains>,
     /// Bytes it can hold.
     pub capacity_bytes: u64,
     /// Bytes it has left.
@@ -27,43 +35,84 @@ impl Candidate {
 
 /// Chooses min(replicas, usable) nodes, the primary first.
 ///
-/// Nodes are drawn at random in proportion to their free bytes. Shunned ones are taken only
-/// when the others are fewer than `min_replicas`, and then no more of them than that needs.
-/// The same `seed` gives the same choice.
+/// No two at one address, nor at that of one that `has` a copy: one process is one failure. Zones where
+/// there is none come first, then hosts; among equals nodes are drawn at random in proportion to their free
+/// bytes. Shunned ones are taken only when the others are fewer than `min_replicas`, and then no more of
+/// them than that needs. The same `seed` gives the same choice.
 ///
 /// # Errors
 /// [`FsError::TooFewNodes`] when even with them there are fewer than `min_replicas`;
 /// [`FsError::NoSpace`] when there would be enough if they had room.
-pub fn choose(candidates: &[Candidate], policy: &Policy, seed: u64) -> Result<Vec<NodeId>, FsError> {
-    let roomy = candidates.iter().filter(|c| c.has_room());
-    let (shunned, good): (Vec<Candidate>, Vec<Candidate>) = roomy.copied().partition(|c| c.shunned);
+pub fn choose(
+    candidates: &[Candidate],
+    has: &[Arc<Domains>],
+    policy: &Policy,
+    seed: u64,
+) -> Result<Vec<NodeId>, FsError> {
+    let apart = candidates.iter().filter(|c| has.iter().all(|h| h.address != c.domains.address));
+    let (roomy, full): (Vec<&Candidate>, Vec<&Candidate>) = apart.partition(|c| c.has_room());
     let min = usize::from(policy.min_replicas);
-    if good.len() + shunned.len() < min {
-        if candidates.len() >= min {
+    let available = addresses(&roomy);
+    if available < min {
+        let all: Vec<&Candidate> = roomy.into_iter().chain(full).collect();
+        if addresses(&all) >= min {
             return Err(FsError::NoSpace);
         }
-        let available = u8::try_from(good.len() + shunned.len()).unwrap_or(u8::MAX);
+        let available = u8::try_from(available).unwrap_or(u8::MAX);
         return Err(FsError::TooFewNodes { available, needed: policy.min_replicas });
     }
-    let mut chosen = draw(good, usize::from(policy.replicas), seed);
-    if chosen.len() < min {
-        chosen.extend(draw(shunned, min - chosen.len(), seed));
-    }
-    Ok(chosen)
+    let (shunned, good): (Vec<&Candidate>, Vec<&Candidate>) = roomy.into_iter().partition(|c| c.shunned);
+    let mut draw = Draw { taken: has.to_vec(), chosen: Vec::new() };
+    draw.take(good, usize::from(policy.replicas), seed);
+    let lacking = min.saturating_sub(draw.chosen.len());
+    draw.take(shunned, lacking, seed);
+    Ok(draw.chosen)
 }
 
-/// Draws up to `count` without putting back, weighted by free bytes (Efraimidis-Spirakis keys).
-fn draw(candidates: Vec<Candidate>, count: usize, seed: u64) -> Vec<NodeId> {
-    let mut keyed: Vec<(f64, NodeId)> = candidates
-        .into_iter()
-        .map(|c| {
-            // 53 random bits, never 0: ln stays finite.
-            let unit = ((mix(seed ^ mix(c.node.0)) >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
-            (-unit.ln() / c.free_bytes as f64, c.node)
-        })
-        .collect();
-    keyed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    keyed.into_iter().take(count).map(|(_, node)| node).collect()
+/// How many copies of a chunk these nodes can have.
+#[must_use]
+pub fn addresses<'c>(candidates: impl IntoIterator<Item = &'c (impl Borrow<Candidate> + 'c)>) -> usize {
+    let addresses = candidates.into_iter().map(|c| c.borrow().domains.address.as_str());
+    addresses.collect::<BTreeSet<&str>>().len()
+}
+
+/// A choice as far as it has come.
+struct Draw {
+    /// Where copies are by now.
+    taken: Vec<Arc<Domains>>,
+    chosen: Vec<NodeId>,
+}
+
+impl Draw {
+    /// Draws up to `count` more without putting back, weighted by free bytes (Efraimidis-Spirakis keys),
+    /// each from the domains that have the fewest.
+    fn take(&mut self, candidates: Vec<&Candidate>, count: usize, seed: u64) {
+        let mut left: Vec<(f64, &Candidate)> = candidates
+            .into_iter()
+            .map(|c| {
+                // 53 random bits, never 0: ln stays finite.
+                let unit = ((mix(seed ^ mix(c.node.0)) >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
+                (-unit.ln() / c.free_bytes as f64, c)
+            })
+            .collect();
+        left.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.node.cmp(&b.1.node)));
+        for _ in 0..count {
+            left.retain(|(_, c)| self.taken.iter().all(|t| t.address != c.domains.address));
+            // The first of the least crowded: they stand in the order of their keys.
+            let least = left.iter().enumerate().min_by_key(|(_, (_, c))| self.crowd(&c.domains));
+            let Some((place, _)) = least else { return };
+            let (_, next) = left.remove(place);
+            self.taken.push(next.domains.clone());
+            self.chosen.push(next.node);
+        }
+    }
+
+    /// How crowded a node's domains are: whether its zone and its host have a copy, then how many.
+    fn crowd(&self, at: &Domains) -> (bool, bool, usize, usize) {
+        let zone = self.taken.iter().filter(|t| t.zone == at.zone).count();
+        let host = self.taken.iter().filter(|t| t.zone == at.zone && t.host == at.host).count();
+        (zone > 0, host > 0, zone, host)
+    }
 }
 
 /// SplitMix64's finalizer: spreads every bit of `x` over the result.
@@ -77,19 +126,30 @@ fn mix(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GIB: u64 = 1 << 30;
 
     fn nodes(n: u64) -> Vec<Candidate> {
-        (1..=n)
-            .map(|i| Candidate { node: NodeId(i), capacity_bytes: 16 * GIB, free_bytes: GIB, shunned: false })
-            .collect()
+        (1..=n).map(|i| node(i, "", "", i)).collect()
+    }
+
+    fn node(node: u64, zone: &str, host: &str, address: u64) -> Candidate {
+        let (zone, host) = (zone.to_owned(), host.to_owned());
+        let domains = Arc::new(Domains { zone, host, address: format!("h:{address}") });
+        let node = NodeId(node);
+        Candidate { node, domains, capacity_bytes: 16 * GIB, free_bytes: GIB, shunned: false }
+    }
+
+    fn choose_fresh(candidates: &[Candidate], policy: &Policy, seed: u64) -> Result<Vec<NodeId>, FsError> {
+        choose(candidates, &[], policy, seed)
     }
 
     #[test]
     fn as_many_as_the_policy_wants_and_never_twice() {
         for seed in 0..200 {
-            let mut chosen = choose(&nodes(5), &Policy::cluster(), seed).expect("five nodes are enough");
+            let mut chosen =
+                choose_fresh(&nodes(5), &Policy::cluster(), seed).expect("five nodes are enough");
             assert_eq!(chosen.len(), 3);
             chosen.sort_unstable();
             chosen.dedup();
@@ -99,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_choice_and_seeds_spread() {
-        let of = |seed| choose(&nodes(5), &Policy::cluster(), seed);
+        let of = |seed| choose_fresh(&nodes(5), &Policy::cluster(), seed);
         assert_eq!(of(7), of(7));
         let mut primaries: Vec<_> = (0..100).filter_map(|s| of(s).ok()).map(|c| c[0]).collect();
         primaries.sort_unstable();
@@ -109,11 +169,11 @@ mod tests {
 
     #[test]
     fn never_below_min_replicas() {
-        assert_eq!(choose(&nodes(2), &Policy::cluster(), 1).map(|c| c.len()), Ok(2));
+        assert_eq!(choose_fresh(&nodes(2), &Policy::cluster(), 1).map(|c| c.len()), Ok(2));
         let too_few = Err(FsError::TooFewNodes { available: 1, needed: 2 });
-        assert_eq!(choose(&nodes(1), &Policy::cluster(), 1), too_few);
+        assert_eq!(choose_fresh(&nodes(1), &Policy::cluster(), 1), too_few);
         let none = Err(FsError::TooFewNodes { available: 0, needed: 1 });
-        assert_eq!(choose(&[], &Policy::single(), 1), none);
+        assert_eq!(choose_fresh(&[], &Policy::single(), 1), none);
     }
 
     #[test]
@@ -121,12 +181,12 @@ mod tests {
         let mut three = nodes(3);
         three[0].shunned = true;
         for seed in 0..50 {
-            let chosen = choose(&three, &Policy::cluster(), seed).expect("two are left");
+            let chosen = choose_fresh(&three, &Policy::cluster(), seed).expect("two are left");
             assert_eq!(chosen.len(), 2);
             assert!(!chosen.contains(&NodeId(1)));
         }
         three[1].shunned = true;
-        let chosen = choose(&three, &Policy::cluster(), 1).expect("a shunned one fills in");
+        let chosen = choose_fresh(&three, &Policy::cluster(), 1).expect("a shunned one fills in");
         assert_eq!(chosen.len(), 2);
         assert_eq!(chosen[0], NodeId(3), "the primary is the one that is not shunned");
     }
@@ -136,21 +196,138 @@ mod tests {
         let mut one = nodes(1);
         one[0].capacity_bytes = 64 << 20;
         one[0].free_bytes = 4 << 20;
-        assert_eq!(choose(&one, &Policy::single(), 3), Ok(vec![NodeId(1)]));
+        assert_eq!(choose_fresh(&one, &Policy::single(), 3), Ok(vec![NodeId(1)]));
         one[0].free_bytes -= 1;
-        assert_eq!(choose(&one, &Policy::single(), 3), Err(FsError::NoSpace));
+        assert_eq!(choose_fresh(&one, &Policy::single(), 3), Err(FsError::NoSpace));
     }
 
     #[test]
     fn full_nodes_are_not_used_and_empty_ones_are_used_more() {
         let mut two = nodes(2);
         two[0].free_bytes = FREE_BYTES_MIN - 1;
-        assert_eq!(choose(&two, &Policy::single(), 3), Ok(vec![NodeId(2)]));
+        assert_eq!(choose_fresh(&two, &Policy::single(), 3), Ok(vec![NodeId(2)]));
         two[1].free_bytes = 0;
-        assert_eq!(choose(&two, &Policy::single(), 3), Err(FsError::NoSpace));
+        assert_eq!(choose_fresh(&two, &Policy::single(), 3), Err(FsError::NoSpace));
         two[1].free_bytes = GIB;
         two[0].free_bytes = 10 * GIB;
-        let first = (0..1000).filter(|s| choose(&two, &Policy::single(), *s) == Ok(vec![NodeId(1)])).count();
+        let first =
+            (0..1000).filter(|s| choose_fresh(&two, &Policy::single(), *s) == Ok(vec![NodeId(1)])).count();
         assert!((850..970).contains(&first), "10 of 11 expected, got {first} of 1000");
+    }
+
+    #[test]
+    fn two_disks_of_one_process_never_have_the_same_chunk() {
+        let disks = [node(1, "", "", 1), node(2, "", "", 1), node(3, "", "", 1), node(4, "", "", 2)];
+        for seed in 0..50 {
+            let chosen = choose_fresh(&disks, &Policy::cluster(), seed).expect("two processes");
+            assert_eq!(chosen.len(), 2);
+            assert!(chosen.contains(&NodeId(4)), "{chosen:?}");
+        }
+        let one = Err(FsError::TooFewNodes { available: 1, needed: 2 });
+        assert_eq!(choose_fresh(&disks[..3], &Policy::cluster(), 1), one);
+        let has = [disks[0].domains.clone()];
+        assert_eq!(
+            choose(&disks, &has, &Policy::single(), 1),
+            Ok(vec![NodeId(4)]),
+            "a copy is there already"
+        );
+    }
+
+    #[test]
+    fn a_further_copy_goes_where_none_is() {
+        let all = [node(1, "a", "1", 1), node(2, "a", "2", 2), node(3, "b", "3", 3), node(4, "b", "4", 4)];
+        for seed in 0..20 {
+            let has = [all[0].domains.clone()];
+            let chosen = choose(&all[1..], &has, &Policy::single(), seed).expect("one");
+            assert!(chosen[0] != NodeId(2), "the other zone");
+        }
+        let one_zone = [node(1, "a", "1", 1), node(2, "a", "1", 2), node(3, "a", "2", 3)];
+        for seed in 0..20 {
+            let has = [one_zone[0].domains.clone()];
+            assert_eq!(choose(&one_zone, &has, &Policy::single(), seed), Ok(vec![NodeId(3)]), "another host");
+        }
+    }
+
+    /// A random cluster: zones, hosts in them, addresses on those, disks at those.
+    fn cluster() -> impl Strategy<Value = Vec<Candidate>> {
+        let disk = (0u64..4, 0u64..3, 0u64..3, 1u64..8, any::<bool>(), 0u8..6);
+        proptest::collection::vec(disk, 1..14).prop_map(|disks| {
+            let disks = disks.into_iter().zip(1..);
+            let candidate =
+                |((zone, host, port, gib, bare, shunned), id): ((_, u64, u64, u64, bool, u8), u64)| {
+                    let zone: u64 = zone;
+                    let address = zone * 100 + host * 10 + port;
+                    let named = if bare && zone == 0 { String::new() } else { format!("z{zone}") };
+                    // Without a zone of its own: another address, so that no process is in two zones.
+                    let address = if named.is_empty() { address + 1000 } else { address };
+                    let mut found = node(id, &named, &format!("h{zone}-{host}"), address);
+                    found.free_bytes = gib * GIB;
+                    found.shunned = shunned == 0;
+                    found
+                };
+            disks.map(candidate).collect()
+        })
+    }
+
+    fn distinct<'c>(of: impl Iterator<Item = &'c Candidate>, part: impl Fn(&Domains) -> String) -> usize {
+        of.map(|c| part(&c.domains)).collect::<BTreeSet<String>>().len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Of all choices this one has the most zones, and of those the most hosts, and is never at one
+        /// address twice; it is as long as it can be.
+        #[test]
+        fn copies_are_as_far_apart_as_the_cluster_allows(
+            all in cluster(), replicas in 1u8..5, min in 1u8..4, seed: u64,
+        ) {
+            let policy = Policy { replicas: replicas.max(min), min_replicas: min, ..Policy::cluster() };
+            let places = distinct(all.iter(), |d| d.address.clone());
+            let chosen = choose_fresh(&all, &policy, seed);
+            if places < usize::from(min) {
+                let available = u8::try_from(places).unwrap_or(u8::MAX);
+                prop_assert_eq!(chosen, Err(FsError::TooFewNodes { available, needed: min }));
+                return Ok(());
+            }
+            let chosen = chosen.expect("enough");
+            let picked: Vec<&Candidate> =
+                chosen.iter().filter_map(|n| all.iter().find(|c| c.node == *n)).collect();
+            prop_assert_eq!(picked.len(), chosen.len());
+            prop_assert_eq!(distinct(picked.iter().copied(), |d| d.address.clone()), chosen.len());
+            let good = || all.iter().filter(|c| !c.shunned);
+            let good_places = distinct(good(), |d| d.address.clone());
+            let wanted = good_places.min(usize::from(policy.replicas));
+            prop_assert!(chosen.len() == wanted.max(usize::from(min)), "{} of {}", chosen.len(), wanted);
+            let by_choice = || picked.iter().copied().filter(|c| !c.shunned);
+            prop_assert_eq!(by_choice().count(), wanted, "shunned ones only fill in");
+            let zones = distinct(good(), |d| d.zone.clone()).min(wanted);
+            prop_assert_eq!(distinct(by_choice(), |d| d.zone.clone()), zones);
+            let hosts = distinct(good(), |d| format!("{} {}", d.zone, d.host)).min(wanted);
+            prop_assert_eq!(distinct(by_choice(), |d| format!("{} {}", d.zone, d.host)), hosts);
+        }
+    }
+
+    #[test]
+    fn free_bytes_weigh_and_the_primary_rotates_within_the_zones() {
+        // Three zones of two nodes, of which one has three times the room of the other.
+        let mut six: Vec<Candidate> = Vec::new();
+        for (zone, id) in [("a", 1), ("b", 3), ("c", 5)] {
+            six.push(node(id, zone, "x", id));
+            six.push(node(id + 1, zone, "y", id + 1));
+        }
+        six.iter_mut().filter(|c| c.node.0 % 2 == 0).for_each(|c| c.free_bytes = 3 * GIB);
+        let (mut large, mut primaries) = (0, [0; 7]);
+        for seed in 0..2000 {
+            let chosen = choose_fresh(&six, &Policy::cluster(), seed).expect("enough");
+            assert_eq!(chosen.len(), 3);
+            large += chosen.iter().filter(|n| n.0 % 2 == 0).count();
+            primaries[usize::try_from(chosen[0].0).expect("small")] += 1;
+        }
+        assert!((4300..4700).contains(&large), "three quarters of 6000 expected, got {large}");
+        for (node, times) in primaries.iter().enumerate().skip(1) {
+            let expected = if node % 2 == 0 { 500 } else { 167 };
+            assert!((expected / 2..expected * 2).contains(times), "node {node}: {times} of 2000");
+        }
     }
 }

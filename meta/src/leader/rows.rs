@@ -3,6 +3,8 @@
 
 use cairn_types::{ChunkId, IntentId, NodeId, SessionId};
 
+use super::domains::host_of;
+use super::leaving::Leaving;
 use super::look::Look;
 use super::nodes::Registered;
 use crate::keys::chunks::{self, ChunkRecord};
@@ -129,6 +131,9 @@ pub fn chunks_after(rows: &dyn Rows, after: ChunkId, limit: usize) -> Result<Vec
 impl From<DiskRecord> for Registered {
     fn from(d: DiskRecord) -> Self {
         Self {
+            leaving: Leaving::from(&d),
+            host: host_of(&d.host, d.boot_id),
+            zone: d.zone,
             node: d.node,
             disk: d.disk,
             address: d.address,

@@ -1,7 +1,7 @@
 //! [`Tenure`]: what a leader keeps in memory for as long as it leads, and how its jobs act.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::data::DataNodes;
+use super::drain::Drains;
 use super::holds::HoldAnswers;
 use super::leases::Leases;
-use super::nodes::{ERROR_BYTES_MAX, Registry};
+use super::nodes::{ERROR_BYTES_MAX, Registry, View};
 use super::removal::Losses;
+use super::repair::Repairs;
 use super::rows;
 use super::seal::{SealAsks, Seals};
 use crate::keys::RowFault;
@@ -80,6 +82,8 @@ pub struct Ground {
     pub watcher_patience: Duration,
     /// Names of removed trees that are purged in a second, at most; `None`: no bound.
     pub tree_purge_per_second: Option<NonZeroU32>,
+    /// Bytes of further copies that a data node is asked to receive in a second, at most; `None`: no bound.
+    pub repair_bytes_per_second: Option<NonZeroU64>,
     /// A request that takes longer is told in the log; `None`: none is.
     pub slow_operation: Option<Duration>,
 }
@@ -100,6 +104,8 @@ pub struct Tenure {
     pub node_timeout: Duration,
     /// Names of removed trees that are purged in a second, at most; `None`: no bound.
     pub tree_purge_per_second: Option<NonZeroU32>,
+    /// Bytes of further copies that a data node is asked to receive in a second, at most; `None`: no bound.
+    pub repair_bytes_per_second: Option<NonZeroU64>,
     /// The data nodes.
     pub registry: Registry,
     /// The sessions' leases.
@@ -114,6 +120,10 @@ pub struct Tenure {
     pub seals: Seals,
     /// What removed data nodes took with them.
     pub losses: Losses,
+    /// How far the further copies are.
+    pub repairs: Repairs,
+    /// How far the nodes are that are to be shut down.
+    pub drains: Drains,
     /// Cancelled when leadership ends.
     pub stop: CancellationToken,
     stir: watch::Sender<u64>,
@@ -149,7 +159,9 @@ impl Tenure {
         term: Term,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
-        let Ground { node, clock, random, node_timeout, session_lease, tree_purge_per_second, .. } = ground;
+        let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
+        let (tree_purge_per_second, repair_bytes_per_second) =
+            (ground.tree_purge_per_second, ground.repair_bytes_per_second);
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -165,6 +177,8 @@ impl Tenure {
             data: DataNodes::new(cluster),
             seals,
             losses: Losses::default(),
+            repairs: Repairs::default(),
+            drains: Drains::default(),
             stop,
             stir,
             urgent: Mutex::new(HashMap::new()),
@@ -175,6 +189,7 @@ impl Tenure {
             random,
             node_timeout,
             tree_purge_per_second,
+            repair_bytes_per_second,
         };
         Ok((Arc::new(tenure), asks))
     }
@@ -346,6 +361,14 @@ impl Tenure {
     /// A data node as the wire has it.
     #[must_use]
     pub fn node_status(&self) -> Vec<v1::DataNode> {
-        self.registry.all().iter().map(super::notice::node_status).collect()
+        self.registry.all().iter().map(|view| self.status_of(view)).collect()
+    }
+
+    /// One of them as the wire has it, with what a drain has left of it.
+    #[must_use]
+    pub fn status_of(&self, view: &View) -> v1::DataNode {
+        let left = self.drains.left(view.registered.node);
+        let known = super::notice::node_status(view);
+        v1::DataNode { drain_chunks: left.chunks, drain_bytes: left.bytes, ..known }
     }
 }

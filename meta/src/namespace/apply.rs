@@ -11,9 +11,9 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir,
-    mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal,
-    server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
+    clone, cluster, commit, concat, copy_range, create, deny, drain, import, intent, level, link, load, lock,
+    mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir,
+    seal, server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -173,9 +173,17 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
                 version: version.clone(),
                 retired: false,
                 registered: Timestamp(0),
+                zone: String::new(),
+                host: String::new(),
+                drain: None,
             };
             node::register(state, record)
         }
+        Command::RegisterNodeIn { .. }
+        | Command::DrainNode { .. }
+        | Command::UndrainNode { .. }
+        | Command::ReleaseReplicas { .. }
+        | Command::EndDrain { .. } => execute_node(state, command),
         Command::RetireDisk { disk } => node::retire(state, *disk),
         Command::RemoveNode { node, incarnation } => node::remove(state, *node, *incarnation),
         Command::EndRemoval { node } => node::end_removal(state, *node),
@@ -202,6 +210,42 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         | Command::EndLoad { .. }
         | Command::DiscardLoad => execute_load(state, command),
         _ => execute_intent(state, command),
+    }
+}
+
+fn execute_node(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::RegisterNodeIn {
+            disk,
+            address,
+            incarnation,
+            boot_id,
+            capacity_bytes,
+            version,
+            zone,
+            host,
+        } => {
+            let record = DiskRecord {
+                disk: *disk,
+                node: NodeId(0),
+                address: address.clone(),
+                incarnation: *incarnation,
+                boot_id: *boot_id,
+                capacity_bytes: *capacity_bytes,
+                version: version.clone(),
+                retired: false,
+                registered: Timestamp(0),
+                zone: zone.clone(),
+                host: host.clone(),
+                drain: None,
+            };
+            node::register(state, record)
+        }
+        Command::DrainNode { node, needed } => drain::begin(state, *node, *needed),
+        Command::UndrainNode { node } => drain::undo(state, *node),
+        Command::ReleaseReplicas { node, chunks } => drain::release(state, *node, chunks),
+        Command::EndDrain { node, seen } => drain::end(state, *node, *seen),
+        _ => refuse(FsError::InvalidRequest),
     }
 }
 

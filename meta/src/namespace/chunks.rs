@@ -59,6 +59,9 @@ impl State<'_, '_> {
     ) -> Outcome<ChunkRecord> {
         let placement = checked_placement(policy, placement)?;
         self.check_not_removed(policy, placement)?;
+        for replica in &placement.replicas {
+            self.note_named(replica.disk)?;
+        }
         let chunk = self.cluster.next.chunk;
         self.cluster.next.chunk = chunk.next();
         let record = ChunkRecord {

@@ -385,6 +385,56 @@ pub enum Command {
     /// Takes a bounded number of rows out of what was loaded so far. Propose it until no load is
     /// under way: `NotFound` says so.
     DiscardLoad,
+    /// As `RegisterNode`, of a node that says where it is: chunks' copies are spread over zones and hosts.
+    /// Answers `node`.
+    RegisterNodeIn {
+        /// Its disk.
+        disk: DiskId,
+        /// Where it listens, `host:port`.
+        address: String,
+        /// Its new process incarnation.
+        incarnation: Incarnation,
+        /// The machine's boot id.
+        boot_id: [u8; 16],
+        /// Bytes it may keep.
+        capacity_bytes: u64,
+        /// Its build.
+        version: String,
+        /// Its zone; empty: none.
+        zone: String,
+        /// Its machine; empty: the boot id tells.
+        host: String,
+    },
+    /// An operator wants to shut a data node down: leaders place no chunk there from here on, and what it
+    /// has goes elsewhere. Repeated it changes nothing. `TooFewNodes` when fewer than `needed` addresses of
+    /// others would be left to place chunks at.
+    DrainNode {
+        /// The node.
+        node: NodeId,
+        /// The greatest `min_replicas` of the policies that the leader knows of.
+        needed: u8,
+    },
+    /// The node stays after all: chunks are placed there again. Repeated it changes nothing.
+    UndrainNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// A draining node holds these sealed chunks no more, as far as S3 or enough others do: it deletes its
+    /// replicas then.
+    ReleaseReplicas {
+        /// The node.
+        node: NodeId,
+        /// The chunks: as many as [`STRIKE_MAX`](super::STRIKE_MAX) at most.
+        chunks: Vec<ChunkId>,
+    },
+    /// A look at all chunks found none that names the draining node. `InvalidRequest` when one was placed
+    /// there since the look began.
+    EndDrain {
+        /// The node.
+        node: NodeId,
+        /// The last entry that the state had applied when the look began.
+        seen: LogIndex,
+    },
 }
 
 /// Answers of one [`Command::Deny`], at most.

@@ -12,6 +12,7 @@ use super::precondition::{Precondition, Wanted};
 
 const FIRST: FeatureLevel = FeatureLevel::FIRST;
 const SECOND: FeatureLevel = FeatureLevel::SECOND;
+const FOURTH: FeatureLevel = FeatureLevel::FOURTH;
 
 /// The highest of several.
 fn highest(levels: impl Iterator<Item = FeatureLevel>) -> FeatureLevel {
@@ -36,6 +37,11 @@ impl Command {
             | Command::LoadFacts { .. }
             | Command::EndLoad { .. }
             | Command::DiscardLoad => SECOND,
+            Command::RegisterNodeIn { .. }
+            | Command::DrainNode { .. }
+            | Command::UndrainNode { .. }
+            | Command::ReleaseReplicas { .. }
+            | Command::EndDrain { .. } => FOURTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }
@@ -73,13 +79,17 @@ impl Command {
 
 impl Command {
     /// What a cluster at this feature level is asked in its place, where it has something older for it:
-    /// without holders, unlinked files are gone at once there, as ever.
+    /// without holders, unlinked files are gone at once there, as ever; without zones, a data node is in none.
     #[must_use]
     pub fn at(self, level: FeatureLevel) -> Self {
-        if level >= SECOND {
+        if level >= FOURTH {
             return self;
         }
         match self {
+            Command::RegisterNodeIn {
+                disk, address, incarnation, boot_id, capacity_bytes, version, ..
+            } => Command::RegisterNode { disk, address, incarnation, boot_id, capacity_bytes, version },
+            command if level >= SECOND => command,
             Command::OpenHolder { client, credentials: Some(credentials) } => {
                 Command::OpenSessionAs { client, credentials }
             }

@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal, report,
-    seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    Context, drain, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal,
+    report, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 
@@ -146,6 +146,10 @@ impl Meta for MetaService {
 
     async fn remove_node(&self, r: Request<v1::RemoveNodeRequest>) -> Answered<v1::RemoveNodeReply> {
         self.0.call("RemoveNode", r, async |ctx, m, d| removal::remove(&ctx, m, d).await).await
+    }
+
+    async fn drain_node(&self, r: Request<v1::DrainNodeRequest>) -> Answered<v1::DrainNodeReply> {
+        self.0.call("DrainNode", r, async |ctx, m, d| drain::drain(&ctx, m, d).await).await
     }
 
     async fn wait_tree(&self, r: Request<v1::WaitTreeRequest>) -> Answered<v1::WaitTreeReply> {

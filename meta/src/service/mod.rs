@@ -2,6 +2,7 @@
 
 pub mod call;
 mod decode;
+mod drain;
 mod dump;
 mod extents;
 mod fsck;

@@ -191,7 +191,7 @@ fn ground(rows: &dyn Rows, ino: InodeId) -> Result<Option<Ground>, WireError> {
 
 fn choose(tenure: &Tenure, policy: &Policy, avoid: &[NodeId]) -> Result<Option<Placement>, FsError> {
     let candidates = tenure.registry.candidates(avoid);
-    let nodes = placement::choose(&candidates, policy, tenure.random.next_u64())?;
+    let nodes = placement::choose(&candidates, &[], policy, tenure.random.next_u64())?;
     let replicas: Vec<_> = nodes.iter().filter_map(|n| tenure.registry.placed(*n)).collect();
     Ok(nodes.first().map(|primary| Placement { replicas, primary: *primary }))
 }

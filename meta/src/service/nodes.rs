@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::CHUNK_BYTES_MAX;
-use cairn_types::{Chain, ChunkId, DiskId, Epoch, FsError, Incarnation, NodeId, Timestamp, WriterMark};
+use cairn_types::{
+    Chain, ChunkId, DiskId, Epoch, FsError, Incarnation, NodeId, Timestamp, WriterMark, is_domain_name,
+};
 
 use super::Context;
 use super::call::malformed;
+use crate::leader::domains::host_of;
+use crate::leader::leaving::Leaving;
 use crate::leader::nodes::{Heartbeat, NotRegistered, Registered};
 use crate::leader::rows;
 use crate::namespace::Command;
@@ -36,20 +40,29 @@ pub async fn register(
     if request.version.len() > TEXT_BYTES_MAX {
         return Err(malformed("version"));
     }
+    for (field, name) in [("zone", &request.zone), ("host", &request.host)] {
+        if !name.is_empty() && !is_domain_name(name) {
+            return Err(malformed(field));
+        }
+    }
     let tenure = ctx.tenure()?;
     let incarnation = Incarnation(request.incarnation);
-    let command = Command::RegisterNode {
+    let command = Command::RegisterNodeIn {
         disk,
         address: request.address.clone(),
         incarnation,
         boot_id,
         capacity_bytes: request.capacity_bytes,
         version: request.version.clone(),
+        zone: request.zone.clone(),
+        host: request.host.clone(),
     };
     let (_, reply) = ctx.node.propose_internal(command, deadline).await?;
     let node = reply?.node.ok_or(ServiceError::Internal)?;
     let known = rows::nodes(&*tenure.local()?.store).map_err(super::fault)?;
-    let retired = known.iter().any(|d| d.node == node && d.retired);
+    let known = known.into_iter().find(|d| d.node == node);
+    let retired = known.as_ref().is_some_and(|d| d.retired);
+    let leaving = known.map_or(Leaving::No, |d| d.leaving);
     let restarted = tenure.registry.register(Registered {
         node,
         disk,
@@ -59,6 +72,9 @@ pub async fn register(
         retired,
         version: request.version,
         removed: false,
+        host: host_of(&request.host, boot_id),
+        zone: request.zone,
+        leaving,
     });
     tracing::info!(%node, %disk, %incarnation, restarted, "a data node has registered");
     tenure.seals.retry();

@@ -142,7 +142,13 @@ impl Report<'_> {
         self.tenure.stir();
         match reply {
             // Collected, or persisted and forgotten meanwhile: the copy is surplus.
-            Ok(_) | Err(FsError::ChunkGone { .. } | FsError::ChunkState { .. }) => Ok(()),
+            Ok(answer) => {
+                let bytes = answer.chunk.and_then(|record| record.sealed_length()).unwrap_or(0);
+                metrics::counter!("cairn_meta_copies_made_total").increment(1);
+                metrics::counter!("cairn_meta_copied_bytes").increment(bytes);
+                Ok(())
+            }
+            Err(FsError::ChunkGone { .. } | FsError::ChunkState { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -37,7 +37,7 @@ impl Room {
         let (mut capacity, mut free, mut count) = (0u64, 0u64, 0);
         for node in nodes.iter().filter(|node| node.is_live()) {
             let (all, left) = (node.capacity_bytes(), node.free_bytes());
-            let (all, left) = if node.is_retired() { (all.saturating_sub(left), 0) } else { (all, left) };
+            let (all, left) = if !node.takes_chunks() { (all.saturating_sub(left), 0) } else { (all, left) };
             capacity = capacity.saturating_add(all);
             free = free.saturating_add(left.min(all));
             count += 1;
@@ -55,6 +55,7 @@ mod tests {
     use cairn_types::{DiskId, Incarnation, NodeId};
 
     use super::*;
+    use crate::leader::leaving::Leaving;
     use crate::leader::nodes::{Heartbeat, Liveness, Registered};
 
     fn node(live: bool, retired: bool, pinned_bytes: u64) -> View {
@@ -67,6 +68,9 @@ mod tests {
             retired,
             version: String::new(),
             removed: false,
+            zone: String::new(),
+            host: String::new(),
+            leaving: Leaving::No,
         };
         let heartbeat = Heartbeat { capacity_bytes: 1000, pinned_bytes, ..Heartbeat::default() };
         let liveness = if live { Liveness::Alive } else { Liveness::Silent(Duration::from_secs(9)) };

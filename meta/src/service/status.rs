@@ -21,6 +21,7 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
     let trees = jobs::tree_counts(&*view.store).map_err(super::fault)?;
     let unlinked = holds::kept(&*view.store, holds::COUNTED_MAX).map_err(super::fault)?;
     let lag_age_ms = if state.counts.unpersisted_bytes == 0 { 0 } else { tenure.lag_age_ms() };
+    let repair = tenure.repairs.progress();
     let leader = raft.leader.as_ref().map_or(0, |(id, _)| id.0);
     let server = |m: MemberStatus| {
         let itself = m.node == raft.node;
@@ -66,6 +67,11 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         unlinked_kept: unlinked.files,
         unlinked_held: unlinked.held,
         unlinked_more: unlinked.more,
+        repair_chunks: repair.chunks,
+        repair_single: repair.single,
+        repair_bytes: repair.bytes,
+        copies_running: repair.running,
+        copies_running_bytes: repair.running_bytes,
     })
 }
 

@@ -51,6 +51,8 @@ pub struct ClusterOptions {
     pub meta_toml: String,
     /// Lines added to every data node's configuration, before its tables.
     pub data_toml: String,
+    /// The zones of the data nodes, in their order; those beyond have none.
+    pub zones: Vec<&'static str>,
 }
 
 impl Default for ClusterOptions {
@@ -65,6 +67,7 @@ impl Default for ClusterOptions {
             segment_mib: 64,
             meta_toml: String::new(),
             data_toml: String::new(),
+            zones: Vec::new(),
         }
     }
 }
@@ -172,9 +175,10 @@ impl Cluster {
         }
         let metas = quoted(self.meta_addresses());
         let understore = options.understore.toml(&self.directory)?;
-        for data in &self.datas {
+        for (n, data) in self.datas.iter().enumerate() {
+            let zone = options.zones.get(n).map_or(String::new(), |zone| format!("zone = {zone:?}\n"));
             data.configure(&format!(
-                "dir = {:?}\nlisten = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
+                "{zone}dir = {:?}\nlisten = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
                 data.directory(),
                 data.address(),
                 data.http(),

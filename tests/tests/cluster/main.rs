@@ -13,6 +13,7 @@ mod cli;
 mod cli_failures;
 mod cli_json;
 mod deploy;
+mod drain;
 mod dumps;
 mod fault_proxy;
 mod files;

@@ -211,6 +211,12 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::RemoveNodeReply>, Status> {
         unserved()
     }
+    async fn drain_node(
+        &self,
+        _: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeReply>, Status> {
+        unserved()
+    }
     async fn wait_tree(
         &self,
         _: Request<v1::WaitTreeRequest>,

@@ -102,7 +102,7 @@ pub(super) async fn fence(tenure: &Tenure, record: &ChunkRecord) -> Vec<Answer> 
 
 /// Replicas that must hold the end.
 fn needed(tenure: &Tenure, record: &ChunkRecord) -> usize {
-    let healthy = tenure.registry.candidates(&[]).len();
+    let healthy = placement::addresses(&tenure.registry.candidates(&[]));
     decide::holders_needed(record.replicas.len(), healthy, &record.policy)
 }
 
@@ -126,13 +126,14 @@ pub(super) async fn bring_up(tenure: &Tenure, record: &ChunkRecord, end: &End) -
     (holders, needed)
 }
 
-/// Healthy nodes outside the set.
+/// Healthy nodes outside the set, and away from those in it that are heard of.
 fn fresh_nodes(tenure: &Tenure, record: &ChunkRecord, count: usize, attempt: u64) -> Vec<NodeId> {
     let mut candidates = tenure.registry.candidates(&[]);
     candidates.retain(|c| record.replicas.iter().all(|r| r.node != c.node));
     let replicas = u8::try_from(count.min(candidates.len())).unwrap_or(u8::MAX);
     let policy = Policy { replicas, min_replicas: replicas.min(1), ..record.policy };
-    placement::choose(&candidates, &policy, tenure.random.next_u64() ^ attempt).unwrap_or_default()
+    let has = tenure.registry.domains_of(record.replicas.iter().map(|r| r.node));
+    placement::choose(&candidates, &has, &policy, tenure.random.next_u64() ^ attempt).unwrap_or_default()
 }
 
 /// Extends `nodes` to the decided end, all at once; answers those that have it.

@@ -7,6 +7,7 @@ pub(super) mod concat;
 pub(super) mod copy_range;
 pub(super) mod create;
 pub(super) mod deny;
+pub(super) mod drain;
 pub(super) mod import;
 pub(super) mod intent;
 pub(super) mod level;

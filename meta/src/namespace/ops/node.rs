@@ -13,7 +13,7 @@ fn answer(node: NodeId) -> Answer {
     Answer { node: Some(node), ..Answer::default() }
 }
 
-/// Takes a data node's start over; `record` comes without node, time and retirement.
+/// Takes a data node's start over; `record` comes without node, time, retirement and drain.
 pub fn register(state: &mut State<'_, '_>, mut record: DiskRecord) -> Outcome<Answer> {
     if record.disk.is_nil() {
         return refuse(FsError::InvalidRequest);
@@ -25,6 +25,7 @@ pub fn register(state: &mut State<'_, '_>, mut record: DiskRecord) -> Outcome<An
         Some(known) => {
             record.node = known.node;
             record.retired = known.retired;
+            record.drain = known.drain;
         }
         None => {
             record.node = state.cluster.next.node;

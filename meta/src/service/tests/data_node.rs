@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use cairn_proto::WireError;
 use cairn_proto::v1::data_server::{Data, DataServer};
 use cairn_proto::v1::{self, report_work_request::Outcome};
 use tokio::net::TcpListener;
@@ -45,6 +46,8 @@ pub struct FakeNode<'c> {
     pub disk: u8,
     pub incarnation: u64,
     address: String,
+    zone: String,
+    host: String,
     pub desk: Arc<Mutex<Desk>>,
     stop: CancellationToken,
 }
@@ -65,6 +68,31 @@ impl<'c> FakeNode<'c> {
     }
 
     pub async fn start(cluster: &'c Cluster, disk: u8) -> FakeNode<'c> {
+        Self::start_in(cluster, disk, "", "").await
+    }
+
+    /// One that says where it is.
+    pub async fn start_in(cluster: &'c Cluster, disk: u8, zone: &str, host: &str) -> FakeNode<'c> {
+        Self::try_start_in(cluster, disk, zone, host).await.expect("registered")
+    }
+
+    /// A further disk of the process that serves `other`.
+    pub async fn start_beside(cluster: &'c Cluster, disk: u8, other: &Self, zone: &str) -> FakeNode<'c> {
+        let (address, desk) = (other.address.clone(), other.desk.clone());
+        let (zone, host) = (zone.to_owned(), other.host.clone());
+        let stop = CancellationToken::new();
+        let mut node = Self { cluster, id: 0, disk, incarnation: 1, address, zone, host, desk, stop };
+        node.register(1).await;
+        node.beat().await;
+        node
+    }
+
+    pub async fn try_start_in(
+        cluster: &'c Cluster,
+        disk: u8,
+        zone: &str,
+        host: &str,
+    ) -> Result<FakeNode<'c>, WireError> {
         let desk = Arc::new(Mutex::new(Desk::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -72,14 +100,19 @@ impl<'c> FakeNode<'c> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let router = Server::builder().add_service(DataServer::new(Served(desk.clone())));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
-        let mut node = Self { cluster, id: 0, disk, incarnation: 1, address, desk, stop };
-        node.register(1).await;
+        let (zone, host) = (zone.to_owned(), host.to_owned());
+        let mut node = Self { cluster, id: 0, disk, incarnation: 1, address, zone, host, desk, stop };
+        node.try_register(1).await?;
         node.beat().await;
-        node
+        Ok(node)
     }
 
     /// Registers as a new process.
     pub async fn register(&mut self, incarnation: u64) {
+        self.try_register(incarnation).await.expect("registered");
+    }
+
+    async fn try_register(&mut self, incarnation: u64) -> Result<(), WireError> {
         let message = v1::RegisterRequest {
             disk: vec![self.disk; 16].into(),
             address: self.address.clone(),
@@ -87,10 +120,13 @@ impl<'c> FakeNode<'c> {
             boot_id: vec![1; 16].into(),
             capacity_bytes: 100 << 30,
             version: "test".into(),
+            zone: self.zone.clone(),
+            host: self.host.clone(),
         };
-        let reply = self.cluster.nodes.clone().register(self.cluster.request(message)).await;
+        let reply = self.cluster.nodes.clone().register(self.cluster.request(message)).await?;
         self.incarnation = incarnation;
-        self.id = reply.expect("registered").into_inner().node;
+        self.id = reply.into_inner().node;
+        Ok(())
     }
 
     pub async fn beat(&self) {

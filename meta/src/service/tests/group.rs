@@ -27,6 +27,7 @@ pub(super) async fn three() -> Vec<Cluster> {
             election_ms: (1000, 2000),
             node_timeout: Duration::from_secs(1000),
             slow_operation: None,
+            repair_bytes_per_second: None,
         };
         servers.push(Cluster::serve(id, members.clone(), listener, manner).await);
     }

@@ -2,6 +2,7 @@
 
 mod cut;
 mod data_node;
+mod drain;
 mod dump;
 mod faults;
 mod fsck;
@@ -27,6 +28,7 @@ mod watch_sight;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -85,6 +87,7 @@ struct Manner {
     election_ms: (u64, u64),
     node_timeout: Duration,
     slow_operation: Option<Duration>,
+    repair_bytes_per_second: Option<NonZeroU64>,
 }
 
 /// A cluster, seen through one of its metadata servers: the only one, unless a test makes several.
@@ -113,11 +116,26 @@ impl Cluster {
     }
 
     async fn with(policy: Policy, node_timeout: Duration) -> Self {
+        Self::repairing_at(None, policy, node_timeout).await
+    }
+
+    /// As [`Cluster::with`], where so many bytes of copies are made in a second.
+    async fn repairing_at(
+        repair_bytes_per_second: Option<NonZeroU64>,
+        policy: Policy,
+        node_timeout: Duration,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let members = BTreeMap::from([(NodeId(1), address.to_string())]);
-        let manner =
-            Manner { policy, heartbeat_ms: 100, election_ms: (300, 600), node_timeout, slow_operation: None };
+        let manner = Manner {
+            policy,
+            heartbeat_ms: 100,
+            election_ms: (300, 600),
+            node_timeout,
+            slow_operation: None,
+            repair_bytes_per_second,
+        };
         let mut cluster = Self::serve(NodeId(1), members, listener, manner).await;
         let id = eventually("the server leads", async || cluster.led().await).await;
         cluster.id = id;
@@ -159,6 +177,7 @@ impl Cluster {
             watches_max: 2,
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
+            repair_bytes_per_second: manner.repair_bytes_per_second,
             slow_operation: manner.slow_operation,
         };
         let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
@@ -292,8 +311,12 @@ impl Session<'_> {
 
     /// Opens the tail of a file for this session's `n`-th writer.
     async fn open_tail(&self, ino: u64, n: u64) -> Result<v1::Chunk, WireError> {
+        self.open_tail_avoiding(ino, n, &[]).await
+    }
+
+    async fn open_tail_avoiding(&self, ino: u64, n: u64, avoid: &[u64]) -> Result<v1::Chunk, WireError> {
         let writer = self.id * (1 << 20) + n;
-        let open = v1::OpenTail { ino, generation: 0, writer, avoid: vec![] };
+        let open = v1::OpenTail { ino, generation: 0, writer, avoid: avoid.to_vec() };
         Ok(self.mutate(Operation::OpenTail(open)).await?.chunk.expect("a chunk"))
     }
 }

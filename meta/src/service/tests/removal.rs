@@ -100,6 +100,7 @@ async fn what_a_removed_node_held_with_others_gets_further_copies() {
         boot_id: vec![1; 16].into(),
         capacity_bytes: 100 << 30,
         version: "test".into(),
+        ..Default::default()
     };
     let refused = cluster.nodes.clone().register(cluster.request(message)).await.map(drop);
     let gone = FsError::NodeRemoved { node: NodeId(gone.id) };

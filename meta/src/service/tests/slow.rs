@@ -70,6 +70,7 @@ async fn a_slow_request_is_told_with_the_clients_trace_its_session_and_its_path(
         node_timeout: Duration::from_secs(3),
         // Every request takes longer.
         slow_operation: Some(Duration::ZERO),
+        repair_bytes_per_second: None,
     };
     let mut cluster = Cluster::serve(NodeId(1), members, listener, manner).await;
     cluster.id = eventually("the server leads", async || cluster.led().await).await;
