@@ -18,6 +18,9 @@ const WATCHES_MAX: usize = 65_536;
 /// What a session's lease may be, in milliseconds.
 const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
+/// What compaction may write again in a second, in MiB.
+const COMPACT_MIB: RangeInclusive<u64> = 1..=65_536;
+
 /// How one metadata server runs. Every field has a default; an unknown one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +54,10 @@ pub struct Config {
     pub watches_max: usize,
     /// Names of removed trees that the leader purges in a second, at most; 0: as fast as it can.
     pub tree_purge_per_second: u32,
+    /// Packs of which less than that is alive are compacted, in percent, below 100; 0: none is.
+    pub compact_below_percent: u32,
+    /// What compaction writes again in a second on the average, in MiB, from 1.
+    pub compact_mib_per_second: u64,
     /// A request that takes longer is told in the log, in milliseconds; 0: none is.
     pub slow_operation_ms: u64,
     /// The highest feature level that this server says it applies, and does; for rolling upgrades that are
@@ -131,6 +138,8 @@ impl Default for Config {
             session_lease_ms: SESSION_LEASE_MS,
             watches_max: 256,
             tree_purge_per_second: 20_000,
+            compact_below_percent: 50,
+            compact_mib_per_second: 16,
             slow_operation_ms: 500,
             feature_level_max: 0,
             memory_mib: 512,
@@ -196,6 +205,13 @@ pub enum ConfigError {
     /// The times do not fit each other.
     #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
     Times,
+    /// Packs would be compacted for ever, or never.
+    #[error(
+        "compact_below_percent must be below 100, compact_mib_per_second between {} and {}",
+        COMPACT_MIB.start(),
+        COMPACT_MIB.end()
+    )]
+    Compacting,
     /// A lease that no client could keep, or that outlives every reason for it.
     #[error("session_lease_ms: {found} is not between {} and {}", LEASE_MS.start(), LEASE_MS.end())]
     SessionLease {
@@ -280,6 +296,9 @@ impl Config {
         }
         if self.watches_max > WATCHES_MAX {
             return Err(ConfigError::Watches { found: self.watches_max });
+        }
+        if self.compact_below_percent >= 100 || !COMPACT_MIB.contains(&self.compact_mib_per_second) {
+            return Err(ConfigError::Compacting);
         }
         let found = self.feature_level_max;
         if found != 0 && !FeatureLevels::default().include(FeatureLevel(found)) {

@@ -31,6 +31,7 @@ mod file;
 mod freshness;
 mod fsck;
 mod gather;
+mod gc;
 mod growth;
 mod listing;
 mod load;
@@ -68,6 +69,7 @@ pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
 pub use freshness::Aged;
 pub use fsck::{Fsck, FsckOptions};
+pub use gc::Gc;
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
@@ -85,7 +87,7 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk,
+    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember, GroupStatusReply, LostChunk,
     MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -13,7 +13,7 @@ use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
-use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk};
+use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk, StrayPack};
 use crate::namespace::facts::{ChunkFact, Fact};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
@@ -135,6 +135,10 @@ fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
         },
         Command::EndLoad { load: samples::load_id() },
         Command::DiscardLoad,
+        Command::CancelUpload { intent },
+        Command::CondemnPacks { packs: vec![StrayPack { pack: PackId(4), etag: "e".into(), bytes: 70_064 }] },
+        Command::CreateCompaction { assignee: node, chunks: vec![chunk] },
+        Command::Compacted { intent, etag: "e".into(), places: vec![place], bytes: 70_064 },
     ]
 }
 
@@ -182,6 +186,10 @@ fn command_name(command: &Command) -> &'static str {
         Command::LoadFacts { .. } => "load_facts",
         Command::EndLoad { .. } => "end_load",
         Command::DiscardLoad => "discard_load",
+        Command::CancelUpload { .. } => "cancel_upload",
+        Command::CondemnPacks { .. } => "condemn_packs",
+        Command::CreateCompaction { .. } => "create_compaction",
+        Command::Compacted { .. } => "compacted",
     }
 }
 

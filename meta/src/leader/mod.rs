@@ -7,8 +7,10 @@
 pub mod aging;
 pub mod board;
 pub mod collect;
+pub mod compact;
 pub mod data;
 pub mod first_seen;
+pub mod gc;
 pub mod group;
 #[cfg(test)]
 pub mod hand_clock;
@@ -26,6 +28,8 @@ pub mod repair;
 pub mod rows;
 pub mod seal;
 pub mod sessions;
+pub mod sparse;
+pub mod survey;
 pub mod sweep;
 pub mod tenure;
 pub mod trees;
@@ -120,6 +124,8 @@ async fn lead(
     jobs.spawn(removal::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
+    jobs.spawn(compact::run(tenure.clone()));
+    jobs.spawn(survey::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));
     jobs.spawn(holds::run(tenure.clone()));
     current.send_replace(Some(tenure));

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
+use super::compact::Compacting;
 use super::data::DataNodes;
+use super::gc::Gc;
 use super::holds::HoldAnswers;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry};
@@ -80,6 +82,8 @@ pub struct Ground {
     pub watcher_patience: Duration,
     /// Names of removed trees that are purged in a second, at most; `None`: no bound.
     pub tree_purge_per_second: Option<NonZeroU32>,
+    /// When packs are compacted, and how fast.
+    pub compacting: Compacting,
     /// A request that takes longer is told in the log; `None`: none is.
     pub slow_operation: Option<Duration>,
 }
@@ -100,6 +104,10 @@ pub struct Tenure {
     pub node_timeout: Duration,
     /// Names of removed trees that are purged in a second, at most; `None`: no bound.
     pub tree_purge_per_second: Option<NonZeroU32>,
+    /// When packs are compacted, and how fast.
+    pub compacting: Compacting,
+    /// Who looks at what is to be collected.
+    pub gc: Gc,
     /// The data nodes.
     pub registry: Registry,
     /// The sessions' leases.
@@ -149,7 +157,8 @@ impl Tenure {
         term: Term,
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
-        let Ground { node, clock, random, node_timeout, session_lease, tree_purge_per_second, .. } = ground;
+        let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
+        let Ground { tree_purge_per_second, compacting, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -175,6 +184,8 @@ impl Tenure {
             random,
             node_timeout,
             tree_purge_per_second,
+            compacting,
+            gc: Gc::default(),
         };
         Ok((Arc::new(tenure), asks))
     }

@@ -5,6 +5,7 @@ mod decode;
 mod dump;
 mod extents;
 mod fsck;
+mod gc;
 mod list;
 mod load;
 mod lock;

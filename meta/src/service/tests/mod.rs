@@ -5,6 +5,7 @@ mod data_node;
 mod dump;
 mod faults;
 mod fsck;
+mod gc;
 mod group;
 mod holds;
 mod import;
@@ -159,6 +160,7 @@ impl Cluster {
             watches_max: 2,
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
+            compacting: crate::leader::compact::Compacting::default(),
             slow_operation: manner.slow_operation,
         };
         let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
