@@ -278,8 +278,10 @@ impl Pair {
             Step::Drop(n) => return self.drop_replicas(*n),
             Step::Upload(some) => {
                 let chunks: Vec<u64> = some.iter().map(|n| self.nth_chunk(*n)).collect();
-                let command =
-                    Command::CreateUpload { assignee: FIRST, chunks: chunks.iter().copied().map(ChunkId).collect() };
+                let command = Command::CreateUpload {
+                    assignee: FIRST,
+                    chunks: chunks.iter().copied().map(ChunkId).collect(),
+                };
                 (self.model.upload(&chunks), command)
             }
             Step::Compact(some) => {
@@ -317,7 +319,9 @@ impl Pair {
     fn condemn(&mut self, packs: &[u64]) {
         let named = |pack: u64| {
             self.model.intents.values().any(|job| match job {
-                Job::Upload { pack: of, .. } | Job::Compact { pack: of, .. } | Job::Delete { pack: of } => *of == pack,
+                Job::Upload { pack: of, .. } | Job::Compact { pack: of, .. } | Job::Delete { pack: of } => {
+                    *of == pack
+                }
             })
         };
         let chosen: Vec<u64> = packs.iter().copied().filter(|pack| *pack > 0 && !named(*pack)).collect();
@@ -395,7 +399,8 @@ fn play(steps: &[Step], met: &mut Met) -> Pair {
     let mut pair = Pair::new();
     for step in steps {
         let (packs, intents) = (pair.model.packs.len(), pair.model.intents.len());
-        let compactions = |p: &Pair| p.model.intents.values().filter(|j| matches!(j, Job::Compact { .. })).count();
+        let compactions =
+            |p: &Pair| p.model.intents.values().filter(|j| matches!(j, Job::Compact { .. })).count();
         let before = compactions(&pair);
         pair.take(step);
         pair.compare();

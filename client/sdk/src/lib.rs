@@ -87,7 +87,8 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember, GroupStatusReply, LostChunk,
-    MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
+    GroupStatusReply, LostChunk, MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply,
+    TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -36,7 +36,11 @@ pub(super) async fn packs(
     let abandoned_uploads = if first { abandoned(node, &area, asked.only_look).await } else { 0 };
     let objects = page.objects.into_iter();
     let objects = objects.map(|o| v1::SurveyedObject { key: o.key, bytes: o.size, etag: o.etag });
-    Ok(v1::SurveyPacksReply { objects: objects.collect(), more: page.continuation.is_some(), abandoned_uploads })
+    Ok(v1::SurveyPacksReply {
+        objects: objects.collect(),
+        more: page.continuation.is_some(),
+        abandoned_uploads,
+    })
 }
 
 /// Not every endpoint lists its uploads: then none are told.

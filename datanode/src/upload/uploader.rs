@@ -93,7 +93,8 @@ impl Uploader {
     /// As [`upload`](Self::upload).
     pub async fn compact(&self, work: &v1::Compact) -> Result<v1::Uploaded, UploadError> {
         let source = Arc::new(PackedChunks::new(Arc::clone(&self.store), work)?);
-        let chunk = |c: &v1::PackedChunk| v1::UploadChunk { chunk: c.chunk, length: c.length, chain: c.chain };
+        let chunk =
+            |c: &v1::PackedChunk| v1::UploadChunk { chunk: c.chunk, length: c.length, chain: c.chain };
         let (intent, pack, key) = (work.intent, work.pack, work.key.clone());
         let upload = v1::Upload { intent, pack, key, chunks: work.chunks.iter().map(chunk).collect() };
         let done = Self { source, ..self.clone() }.upload(&upload).await?;

@@ -225,7 +225,9 @@ fn replica_of(piece: &Work) -> Option<ChunkId> {
         Work::Sealed(notice) => Some(ChunkId(notice.chunk)),
         Work::Delete(work) => Some(ChunkId(work.chunk)),
         Work::Copy(work) => Some(ChunkId(work.chunk)),
-        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) | Work::Compact(_) => None,
+        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) | Work::Compact(_) => {
+            None
+        }
     }
 }
 

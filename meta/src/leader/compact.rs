@@ -68,13 +68,8 @@ struct Job {
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "compact", Duration::from_secs(1));
     let now = tenure.clock.boottime();
-    let mut job = Job {
-        current: None,
-        found: VecDeque::new(),
-        looked: now,
-        not_before: now,
-        resting: HashMap::new(),
-    };
+    let mut job =
+        Job { current: None, found: VecDeque::new(), looked: now, not_before: now, resting: HashMap::new() };
     while turns.next().await {
         turns.ended(job.turn(&tenure).await);
     }
@@ -111,9 +106,8 @@ impl Job {
         self.resting.retain(|_, until| *until > now);
         let (view, percent, resting) =
             (tenure.local()?, tenure.compacting.below_percent, self.resting.clone());
-        let find = move || {
-            sparse::find(&*view.store, percent, SPARSE_MAX, &|pack| resting.contains_key(&pack))
-        };
+        let find =
+            move || sparse::find(&*view.store, percent, SPARSE_MAX, &|pack| resting.contains_key(&pack));
         self.found = tokio::task::spawn_blocking(find).await??.into();
         metrics::gauge!("cairn_meta_sparse_packs_count").set(self.found.len() as f64);
         Ok(())

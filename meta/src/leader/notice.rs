@@ -90,7 +90,12 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
                     crc32c: c.place.crc32c,
                 })
             });
-            work::Work::Compact(v1::Compact { intent, pack: pack.0, key: key.clone(), chunks: chunks.collect() })
+            work::Work::Compact(v1::Compact {
+                intent,
+                pack: pack.0,
+                key: key.clone(),
+                chunks: chunks.collect(),
+            })
         }
         Work::Import { mount, directory, prefix, start_after } => {
             let source = source?;

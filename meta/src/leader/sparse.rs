@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cairn_types::{ChunkId, PackId};
+use cairn_types::{ChunkId, ClusterId, PackId};
 
 use super::rows;
 use crate::keys::RowFault;
-use crate::keys::packs::PackRecord;
-use crate::namespace::jobs;
+use crate::keys::packs::{self, PackRecord};
+use crate::namespace::{jobs, read};
 use crate::store::Rows;
 
 /// Rows read in one step of a scan.
@@ -31,8 +31,12 @@ fn below(live: u64, bytes: u64, percent: u32) -> bool {
     u128::from(live) * 100 < u128::from(bytes) * u128::from(percent)
 }
 
-fn may_be(pack: &PackRecord, percent: u32) -> bool {
-    pack.live_chunks > 0 && pack.deletion.is_none() && below(pack.live_bytes, pack.bytes, percent)
+/// A pack of another cluster's, which a dump brought, is left alone: that one may live.
+fn may_be(pack: &PackRecord, cluster: ClusterId, percent: u32) -> bool {
+    pack.live_chunks > 0
+        && pack.deletion.is_none()
+        && below(pack.live_bytes, pack.bytes, percent)
+        && pack.key == packs::object_key(cluster, pack.pack)
 }
 
 /// The packs of which less than `percent` is alive, counting whole chunks, by their ids; `most` are
@@ -47,12 +51,13 @@ pub fn find(
     skip: &dyn Fn(PackId) -> bool,
 ) -> Result<Vec<Sparse>, RowFault> {
     let mut found: BTreeMap<PackId, (Sparse, u32)> = BTreeMap::new();
+    let cluster = read::cluster(rows)?.cluster;
     let mut after = PackId(0);
     loop {
         let page = jobs::packs_after(rows, after, PAGE)?;
         let Some(last) = page.last() else { break };
         after = last.pack;
-        for pack in page.into_iter().filter(|p| may_be(p, percent) && !skip(p.pack)) {
+        for pack in page.into_iter().filter(|p| may_be(p, cluster, percent) && !skip(p.pack)) {
             let sparse = Sparse { pack: pack.pack, bytes: pack.bytes, chunks: Vec::new(), live_length: 0 };
             found.insert(pack.pack, (sparse, pack.live_chunks));
         }
@@ -75,7 +80,8 @@ pub fn find(
             }
         }
     }
-    let worth = |sparse: &Sparse| !sparse.chunks.is_empty() && below(sparse.live_length, sparse.bytes, percent);
+    let worth =
+        |sparse: &Sparse| !sparse.chunks.is_empty() && below(sparse.live_length, sparse.bytes, percent);
     Ok(found.into_values().map(|(sparse, _)| sparse).filter(worth).take(most).collect())
 }
 
@@ -83,7 +89,7 @@ pub fn find(
 mod tests {
     use super::*;
     use crate::keys::chunks::{self, ChunkRecord, PackPlace};
-    use crate::keys::{self, packs, samples};
+    use crate::keys::{self, samples};
     use crate::store::{MemoryStore, Store, Txn};
     use cairn_types::{IntentId, Timestamp};
 
@@ -96,7 +102,11 @@ mod tests {
             let live = parts.iter().filter(|(_, live)| *live > 0);
             let record = PackRecord {
                 pack: PackId(*pack),
-                key: "k".into(),
+                key: if *pack == 7 {
+                    "k".into()
+                } else {
+                    packs::object_key(ClusterId::default(), PackId(*pack))
+                },
                 etag: "e".into(),
                 bytes: *bytes,
                 live_chunks: u32::try_from(live.clone().count()).expect("few"),
@@ -133,6 +143,7 @@ mod tests {
             (3, 100, &[(50, 0), (50, 0)]),
             (4, 100, &[(50, 50), (50, 0)]),
             (5, 100, &[(10, 1), (10, 1), (80, 0)]),
+            (7, 100, &[(10, 1)]),
             (8, 100, &[(10, 1)]),
             (9, 100, &[(10, 1)]),
         ]);

@@ -239,7 +239,9 @@ fn packs_of_intents(state: &dyn Rows) -> Result<BTreeSet<PackId>, crate::keys::R
         let Some(last) = page.last() else { return Ok(named) };
         after = Some(last.intent);
         named.extend(page.iter().filter_map(|intent| match &intent.work {
-            Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } => Some(*pack),
+            Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } => {
+                Some(*pack)
+            }
             Work::Import { .. } => None,
         }));
     }
@@ -290,14 +292,7 @@ async fn disk(
     }
 }
 
-fn take_away(
-    tenure: &Tenure,
-    node: NodeId,
-    stray: Stray,
-    bytes: u64,
-    only_look: bool,
-    found: &mut Found,
-) {
+fn take_away(tenure: &Tenure, node: NodeId, stray: Stray, bytes: u64, only_look: bool, found: &mut Found) {
     match stray {
         Stray::Gone(chunk) => {
             found.strays.add(bytes);

@@ -11,9 +11,9 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, compact, concat, copy_range, create, deny, import, intent, level, link, load, lock, mkdir,
-    mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir, seal,
-    server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
+    clone, cluster, commit, compact, concat, copy_range, create, deny, import, intent, level, link, load,
+    lock, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica,
+    rmdir, seal, server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};

@@ -32,9 +32,8 @@ impl Pass for Intents {
             }
             look.tally.add(Counter::Intents, 1);
             look.tally.id(Counter::Intents, intent.0);
-            if let Work::Upload { pack, .. }
-            | Work::DeletePack { pack, .. }
-            | Work::Compact { pack, .. } = &record.work
+            if let Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } =
+                &record.work
             {
                 look.tally.id(Counter::Packs, pack.0);
             }

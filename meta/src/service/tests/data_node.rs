@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use cairn_proto::v1::data_server::{Data, DataServer};
 use cairn_proto::WireError;
+use cairn_proto::v1::data_server::{Data, DataServer};
 use cairn_proto::v1::{self, report_work_request::Outcome};
 use cairn_types::FsError;
 use tokio::net::TcpListener;
@@ -249,7 +249,8 @@ impl Data for Served {
         let desk = self.desk()?;
         let mut all: Vec<_> = desk.held.iter().filter(|(chunk, _)| **chunk > after).collect();
         all.sort_by_key(|(chunk, _)| **chunk);
-        let replica = |(chunk, held): &(&u64, &Held)| v1::SurveyedReplica { chunk: **chunk, bytes: held.length };
+        let replica =
+            |(chunk, held): &(&u64, &Held)| v1::SurveyedReplica { chunk: **chunk, bytes: held.length };
         let replicas = all.iter().take(2).map(replica).collect();
         Ok(Response::new(v1::SurveyReplicasReply { replicas, more: all.len() > 2 }))
     }

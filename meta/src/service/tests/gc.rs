@@ -282,10 +282,8 @@ async fn a_compaction_whose_chunks_have_died_is_given_up_when_it_fails() {
     assert_eq!(look(&cluster, true).await.expect("a report").compactions, 1);
     unlink(&session, "/c").await;
     nodes[0].report(moved.intent, Outcome::Failure("it is gone".into())).await.expect("reported");
-    eventually("it is given up", async || {
-        (look(&cluster, true).await.ok()?.compactions == 0).then_some(())
-    })
-    .await;
+    eventually("it is given up", async || (look(&cluster, true).await.ok()?.compactions == 0).then_some(()))
+        .await;
     let written = v1::Uploaded { pack: moved.pack, etag: "n".into(), bytes: 1000, chunks: Vec::new() };
     nodes[0].report(moved.intent, Outcome::Compacted(written)).await.expect("a late report changes nothing");
     assert_eq!(cluster.status().await.packs, 1);

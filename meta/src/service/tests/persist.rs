@@ -39,7 +39,12 @@ pub(super) fn uploaded(upload: &v1::Upload) -> Outcome {
     Outcome::Uploaded(v1::Uploaded { pack: upload.pack, etag: "\"e\"".into(), bytes: offset, chunks })
 }
 
-pub(super) async fn sealed_file(cluster: &Cluster, session: &Session<'_>, nodes: &[FakeNode<'_>], path: &str) -> u64 {
+pub(super) async fn sealed_file(
+    cluster: &Cluster,
+    session: &Session<'_>,
+    nodes: &[FakeNode<'_>],
+    path: &str,
+) -> u64 {
     let ino = session.create(path).await.ino;
     let chunk = session.open_tail(ino, 1).await.expect("a tail").chunk;
     nodes.iter().for_each(|n| n.hold(chunk, 1000, 0));
