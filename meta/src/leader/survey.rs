@@ -81,7 +81,11 @@ pub async fn run(tenure: Arc<Tenure>) {
     let mut next = tenure.clock.boottime().saturating_add(FIRST);
     while turns.next().await {
         let now = tenure.clock.boottime();
-        let Some(_permit) = tenure.gc.begin().filter(|_| now >= next) else { continue };
+        if now < next {
+            continue;
+        }
+        // An operator is at it.
+        let Some(_permit) = tenure.gc.begin() else { continue };
         next = now.saturating_add(PERIOD);
         let outcome = survey(&tenure, false, &|_, _| {}).await;
         if let Ok(found) = &outcome {

@@ -1,6 +1,7 @@
 //! CreateCompaction, Compacted.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cairn_types::{ChunkId, FsError, InodeId, IntentId, NodeId, PackId};
 
@@ -29,11 +30,11 @@ pub fn create(state: &mut State<'_, '_>, assignee: NodeId, chunks: &[ChunkId]) -
         if moved.iter().any(|m| m.chunk == *chunk) {
             return refuse(FsError::InvalidRequest);
         }
-        if !from.contains_key(&place.pack) {
+        if let Entry::Vacant(source) = from.entry(place.pack) {
             let Some(pack) = state.get::<PackRecord>(&packs::key(place.pack))? else {
                 return refuse(FsError::ChunkState { chunk: *chunk });
             };
-            from.insert(place.pack, PackSource { pack: place.pack, key: pack.key });
+            source.insert(PackSource { pack: place.pack, key: pack.key });
         }
         let (ino, base) = match record.owner {
             ChunkOwner::Session(_) => (InodeId(0), 0),
