@@ -8,12 +8,12 @@ use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::report_work_request::Outcome;
 use cairn_proto::v1::work::Work;
 use cairn_proto::{WireError, v1};
-use cairn_types::{ChunkId, FsError, IntentId, NodeId, Policy};
+use cairn_types::{ChunkId, FeatureLevel, FsError, IntentId, NodeId, Policy};
 
 use super::data_node::FakeNode;
 use super::persist::{next, sealed_file, upload, uploaded};
 use super::{Cluster, LONG, Session, at, eventually};
-use crate::namespace::Command;
+use crate::namespace::{Command, jobs};
 
 fn quick() -> Policy {
     Policy { max_lag_ms: 100, ..Policy::single() }
@@ -67,6 +67,15 @@ fn deletion(work: Work) -> Option<v1::DeletePack> {
     if let Work::DeletePack(deletion) = work { Some(deletion) } else { None }
 }
 
+/// The cluster is at the level that collection needs, as it is a moment after it began.
+async fn level_raised(cluster: &Cluster) {
+    eventually("the feature level is raised", async || {
+        let view = cluster.node.read_local().ok()?;
+        (jobs::level(&*view.store).ok()? >= FeatureLevel::FOURTH).then_some(())
+    })
+    .await;
+}
+
 async fn propose(cluster: &Cluster, command: Command) {
     cluster.node.propose_internal(command, LONG).await.expect("proposed").1.expect("applied");
 }
@@ -82,6 +91,7 @@ fn key(cluster: &Cluster, pack: u64) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_nobody_can_do_gives_its_dead_chunks_free() {
     let cluster = Cluster::with(quick(), ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let dead = sealed_file(&cluster, &session, &nodes, "/dead").await;
@@ -109,6 +119,7 @@ async fn an_upload_that_nobody_can_do_gives_its_dead_chunks_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_under_way_is_waited_for_and_its_dead_pack_goes() {
     let cluster = Cluster::with(quick(), ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let other = sealed_file(&cluster, &session, &nodes, "/other").await;
@@ -133,6 +144,7 @@ async fn an_upload_under_way_is_waited_for_and_its_dead_pack_goes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_that_nothing_names_get_a_tombstone_and_others_are_left_alone() {
     let cluster = Cluster::with(quick(), ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let mut work = nodes[0].pull().await;
@@ -183,6 +195,7 @@ async fn objects_that_nothing_names_get_a_tombstone_and_others_are_left_alone() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_no_row_names_are_deleted_and_no_others() {
     let cluster = Cluster::with(Policy { max_lag_ms: 3_600_000, ..Policy::single() }, ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let chunks = [
@@ -223,6 +236,7 @@ async fn replicas_that_no_row_names_are_deleted_and_no_others() {
 async fn a_pack_of_which_little_is_alive_is_written_again_and_dies() {
     // Minutes before a pack goes: all three chunks are sealed by then, and share it.
     let cluster = Cluster::with(Policy { max_lag_ms: 600_000, ..Policy::single() }, ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let mut work = nodes[0].pull().await;
@@ -265,6 +279,7 @@ async fn a_pack_of_which_little_is_alive_is_written_again_and_dies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_whose_chunks_have_died_is_given_up_when_it_fails() {
     let cluster = Cluster::with(Policy { max_lag_ms: 600_000, ..Policy::single() }, ALWAYS).await;
+    level_raised(&cluster).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     let mut work = nodes[0].pull().await;
