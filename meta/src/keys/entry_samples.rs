@@ -104,7 +104,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
         },
     ];
-    let all = all.into_iter().chain(of_the_second_level(session, mtime));
+    let all = all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_the_fourth_level());
     all.map(|command| (command_name(&command), command)).collect()
 }
 
@@ -135,9 +135,16 @@ fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
         },
         Command::EndLoad { load: samples::load_id() },
         Command::DiscardLoad,
+    ]
+}
+
+fn of_the_fourth_level() -> Vec<Command> {
+    let (intent, assignee, chunk) = (IntentId(3), NodeId(101), ChunkId(9));
+    let place = PersistedChunk { chunk, offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 };
+    vec![
         Command::CancelUpload { intent },
         Command::CondemnPacks { packs: vec![StrayPack { pack: PackId(4), etag: "e".into(), bytes: 70_064 }] },
-        Command::CreateCompaction { assignee: node, chunks: vec![chunk] },
+        Command::CreateCompaction { assignee, chunks: vec![chunk] },
         Command::Compacted { intent, etag: "e".into(), places: vec![place], bytes: 70_064 },
     ]
 }
