@@ -18,6 +18,8 @@ const WATCHES_MAX: usize = 65_536;
 /// What a session's lease may be, in milliseconds.
 const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
+/// How long a dead pack is kept at least, in milliseconds.
+const PACK_DELAY_MS_MIN: u64 = 1_000;
 /// What compaction may write again in a second, in MiB.
 const COMPACT_MIB: RangeInclusive<u64> = 1..=65_536;
 
@@ -58,6 +60,9 @@ pub struct Config {
     pub compact_below_percent: u32,
     /// What compaction writes again in a second on the average, in MiB, from 1.
     pub compact_mib_per_second: u64,
+    /// How long a dead pack is kept in the under-store, in milliseconds: a reader may have been told of
+    /// it, and a dump that was taken meanwhile needs it.
+    pub pack_delay_ms: u64,
     /// A request that takes longer is told in the log, in milliseconds; 0: none is.
     pub slow_operation_ms: u64,
     /// The highest feature level that this server says it applies, and does; for rolling upgrades that are
@@ -140,6 +145,7 @@ impl Default for Config {
             tree_purge_per_second: 20_000,
             compact_below_percent: 50,
             compact_mib_per_second: 16,
+            pack_delay_ms: 60_000,
             slow_operation_ms: 500,
             feature_level_max: 0,
             memory_mib: 512,
@@ -205,6 +211,12 @@ pub enum ConfigError {
     /// The times do not fit each other.
     #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
     Times,
+    /// Readers would meet packs that are gone.
+    #[error("pack_delay_ms: {found} is less than {PACK_DELAY_MS_MIN}")]
+    PackDelay {
+        /// What it holds.
+        found: u64,
+    },
     /// Packs would be compacted for ever, or never.
     #[error(
         "compact_below_percent must be below 100, compact_mib_per_second between {} and {}",
@@ -296,6 +308,9 @@ impl Config {
         }
         if self.watches_max > WATCHES_MAX {
             return Err(ConfigError::Watches { found: self.watches_max });
+        }
+        if self.pack_delay_ms < PACK_DELAY_MS_MIN {
+            return Err(ConfigError::PackDelay { found: self.pack_delay_ms });
         }
         if self.compact_below_percent >= 100 || !COMPACT_MIB.contains(&self.compact_mib_per_second) {
             return Err(ConfigError::Compacting);

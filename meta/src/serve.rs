@@ -140,6 +140,7 @@ pub async fn serve(
             below_percent: config.compact_below_percent,
             bytes_per_second: config.compact_mib_per_second << 20,
         },
+        pack_delay: Duration::from_millis(config.pack_delay_ms),
         slow_operation: (config.slow_operation_ms > 0)
             .then(|| Duration::from_millis(config.slow_operation_ms)),
     };

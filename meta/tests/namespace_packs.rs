@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::intents::{IntentRecord, Work};
 use cairn_meta::namespace::command::{PersistedChunk, StrayPack};
-use cairn_meta::namespace::{Command, Operation, jobs, read};
+use cairn_meta::namespace::{Command, Operation, Target, jobs, read};
 use cairn_types::{ChunkId, FsError, IntentId, PackId};
 use driver::{Driver, FIRST, SECOND, every_row, extent, replayed_in_rocks};
 use proptest::prelude::*;
@@ -22,8 +22,10 @@ const LENGTH: u64 = 10;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A file of two chunks' bytes: a new one's, and an older one's that is still held by nobody.
+    /// A file in a chunk of its own.
     File,
+    /// A clone of a file, in the same chunk.
+    Clone(usize),
     Unlink(usize),
     Upload(Vec<usize>),
     Compact(Vec<usize>),
@@ -41,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
     let some = || proptest::collection::vec(0usize..12, 1..4);
     prop_oneof![
         4 => Just(Step::File),
+        1 => (0usize..12).prop_map(Step::Clone),
         4 => (0usize..12).prop_map(Step::Unlink),
         3 => some().prop_map(Step::Upload),
         3 => some().prop_map(Step::Compact),
@@ -55,10 +58,21 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Clone, Debug, Default)]
 struct Chunk {
-    alive: bool,
+    /// Files that are in it.
+    files: u64,
     upload: Option<u64>,
     /// Its pack, and where in it.
     place: Option<(u64, u64)>,
+}
+
+impl Chunk {
+    fn alive(&self) -> bool {
+        self.files > 0
+    }
+
+    fn is_in(&self, pack: u64) -> bool {
+        self.place.is_some_and(|(of, _)| of == pack)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +112,7 @@ impl Model {
             let Some(chunk) = self.chunks.get(id) else {
                 return Err(FsError::ChunkGone { chunk: ChunkId(*id) });
             };
-            if !chunk.alive || chunk.upload.is_some() || chunk.place.is_some() || !seen.insert(*id) {
+            if !chunk.alive() || chunk.upload.is_some() || chunk.place.is_some() || !seen.insert(*id) {
                 return Err(FsError::ChunkState { chunk: ChunkId(*id) });
             }
         }
@@ -116,7 +130,7 @@ impl Model {
             let Some(chunk) = self.chunks.get(id) else {
                 return Err(FsError::ChunkGone { chunk: ChunkId(*id) });
             };
-            let Some(place) = chunk.place.filter(|_| chunk.alive) else {
+            let Some(place) = chunk.place.filter(|_| chunk.alive()) else {
                 return Err(FsError::ChunkState { chunk: ChunkId(*id) });
             };
             if found.iter().any(|(known, _)| known == id) {
@@ -143,7 +157,7 @@ impl Model {
                 self.packs.insert(pack, None);
                 for (n, (chunk, from)) in chunks.iter().enumerate() {
                     let known = self.chunks.get_mut(chunk);
-                    if let Some(chunk) = known.filter(|c| c.alive && c.place == Some(*from)) {
+                    if let Some(chunk) = known.filter(|c| c.alive() && c.place == Some(*from)) {
                         chunk.place = Some((pack, n as u64 * LENGTH));
                     }
                 }
@@ -173,7 +187,7 @@ impl Model {
     }
 
     fn cancel(&mut self, id: u64) -> Result<(), FsError> {
-        let alive = |chunk: &u64| self.chunks.get(chunk).is_some_and(|c| c.alive);
+        let alive = |chunk: &u64| self.chunks.get(chunk).is_some_and(Chunk::alive);
         let wanted = match self.intents.get(&id).ok_or(FsError::NotFound)? {
             Job::Upload { chunks, .. } => chunks.iter().all(alive),
             Job::Compact { chunks, .. } => {
@@ -190,7 +204,7 @@ impl Model {
     }
 
     fn alive_in(&self, pack: u64) -> usize {
-        self.chunks.values().filter(|c| c.alive && c.place.is_some_and(|(of, _)| of == pack)).count()
+        self.chunks.values().filter(|c| c.alive() && c.is_in(pack)).count()
     }
 
     fn delete_pack(&mut self, pack: u64) -> Result<(), FsError> {
@@ -235,8 +249,26 @@ impl Pair {
         self.d.create(&format!("/{}", self.named), vec![extent(0, LENGTH, chunk, 0)]).unwrap();
         self.d.close(chunk, LENGTH, Vec::new());
         self.d.done(Operation::ReleaseChunk { chunk });
-        self.model.chunks.insert(chunk.0, Chunk { alive: true, ..Chunk::default() });
+        self.model.chunks.insert(chunk.0, Chunk { files: 1, ..Chunk::default() });
         self.files.push(Some(vec![chunk.0]));
+        self.named += 1;
+    }
+
+    fn clone_file(&mut self, n: usize) {
+        let Some(Some(chunks)) = self.files.get(n).cloned() else { return };
+        let target = |n: u64| Target::path(format!("/{n}"));
+        self.d.done(Operation::Clone {
+            from: target(n as u64),
+            to: target(self.named),
+            uid: 0,
+            gid: 0,
+            replace: false,
+            recursive: false,
+        });
+        for chunk in &chunks {
+            self.model.chunks.get_mut(chunk).unwrap().files += 1;
+        }
+        self.files.push(Some(chunks));
         self.named += 1;
     }
 
@@ -244,7 +276,7 @@ impl Pair {
         let Some(chunks) = self.files.get_mut(n).and_then(Option::take) else { return };
         self.d.unlink(&format!("/{n}"));
         for chunk in chunks {
-            self.model.chunks.get_mut(&chunk).unwrap().alive = false;
+            self.model.chunks.get_mut(&chunk).unwrap().files -= 1;
         }
     }
 
@@ -274,6 +306,7 @@ impl Pair {
     fn take(&mut self, step: &Step) {
         let (expected, command) = match step {
             Step::File => return self.file(),
+            Step::Clone(n) => return self.clone_file(*n),
             Step::Unlink(n) => return self.unlink(*n),
             Step::Drop(n) => return self.drop_replicas(*n),
             Step::Upload(some) => {
@@ -335,7 +368,7 @@ impl Pair {
     fn drop_replicas(&mut self, n: usize) {
         let id = self.nth_chunk(n);
         let Some(chunk) = self.model.chunks.get(&id) else { return };
-        let alive = chunk.alive;
+        let alive = chunk.alive();
         for node in [FIRST, SECOND] {
             let dropped = self.d.propose(Command::DropReplica { chunk: ChunkId(id), node });
             let expected = if alive { Err(FsError::ChunkState { chunk: ChunkId(id) }) } else { Ok(()) };
@@ -351,7 +384,7 @@ impl Pair {
         self.d.check();
         for (id, chunk) in &self.model.chunks {
             let record = read::chunk(rows, ChunkId(*id)).unwrap().unwrap();
-            assert_eq!(record.is_dead(), !chunk.alive, "{id}");
+            assert_eq!(record.is_dead(), !chunk.alive(), "{id}");
             assert_eq!(record.upload.map(|i| i.0), chunk.upload, "{id}");
             assert_eq!(record.place.map(|p| (p.pack.0, p.offset)), chunk.place, "{id}");
         }
@@ -361,7 +394,9 @@ impl Pair {
         assert_eq!(seen, self.model.packs);
         for pack in &packs {
             let alive = self.model.alive_in(pack.pack.0);
-            assert_eq!((pack.live_chunks as usize, pack.live_bytes), (alive, alive as u64 * LENGTH));
+            let inside = self.model.chunks.values().filter(|c| c.is_in(pack.pack.0));
+            let bytes: u64 = inside.map(|c| c.files * LENGTH).sum();
+            assert_eq!((pack.live_chunks as usize, pack.live_bytes), (alive, bytes));
         }
         let intents = jobs::intents(rows, None, 1000).unwrap();
         let seen: BTreeMap<u64, Job> = intents.iter().map(|i| (i.intent.0, job(i))).collect();

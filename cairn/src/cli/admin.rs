@@ -55,7 +55,7 @@ pub struct FsckArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The cluster collects by itself; this only looks at once, and says what is there. Nothing goes before its\n\
-    delay is over: replicas 10 s, objects 60 s. Exit codes: 0 nothing is left, or --dry-run; 3 something is left.\n\
+    delay is over: replicas 10 s, objects pack_delay_ms (60 s). Exit codes: 0 nothing is left, or --dry-run; 3 something is left.\n\
     docs/OPERATIONS.md says what each kind means."
 )]
 pub struct GcArgs {

@@ -26,8 +26,6 @@ use crate::namespace::{Command, read};
 const PER_TURN: usize = 1024;
 /// How long a dead replica is kept: a reader may have been told of it a moment ago.
 const REPLICA_DELAY: Duration = Duration::from_secs(10);
-/// How long a dead pack is kept, for the same reason.
-const PACK_DELAY: Duration = Duration::from_secs(60);
 /// Entries that the rows of one orphan, or one content, may take in one turn, at most.
 const PURGE_STEPS_MAX: usize = 64;
 
@@ -35,7 +33,7 @@ const PURGE_STEPS_MAX: usize = 64;
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "collect", Duration::from_secs(1));
     let mut dead_chunks = Delayed::new(REPLICA_DELAY);
-    let mut dead_packs = Delayed::new(PACK_DELAY);
+    let mut dead_packs = Delayed::new(tenure.pack_delay);
     let (mut surplus_next, mut orphans_next, mut detached_next) = (None, None, None);
     while turns.next().await {
         turns.ended(surplus(&tenure, &mut surplus_next).await);

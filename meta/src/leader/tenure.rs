@@ -84,6 +84,8 @@ pub struct Ground {
     pub tree_purge_per_second: Option<NonZeroU32>,
     /// When packs are compacted, and how fast.
     pub compacting: Compacting,
+    /// How long a dead pack is kept in the under-store.
+    pub pack_delay: Duration,
     /// A request that takes longer is told in the log; `None`: none is.
     pub slow_operation: Option<Duration>,
 }
@@ -106,6 +108,8 @@ pub struct Tenure {
     pub tree_purge_per_second: Option<NonZeroU32>,
     /// When packs are compacted, and how fast.
     pub compacting: Compacting,
+    /// How long a dead pack is kept in the under-store.
+    pub pack_delay: Duration,
     /// Who looks at what is to be collected.
     pub gc: Gc,
     /// The data nodes.
@@ -158,7 +162,7 @@ impl Tenure {
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
         let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
-        let Ground { tree_purge_per_second, compacting, .. } = ground;
+        let Ground { tree_purge_per_second, compacting, pack_delay, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -185,6 +189,7 @@ impl Tenure {
             node_timeout,
             tree_purge_per_second,
             compacting,
+            pack_delay,
             gc: Gc::default(),
         };
         Ok((Arc::new(tenure), asks))

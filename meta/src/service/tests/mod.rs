@@ -161,6 +161,7 @@ impl Cluster {
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
             compacting: crate::leader::compact::Compacting::default(),
+            pack_delay: Duration::from_secs(60),
             slow_operation: manner.slow_operation,
         };
         let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
