@@ -93,8 +93,10 @@ mod tests {
     use crate::store::{MemoryStore, Store, Txn};
     use cairn_types::{IntentId, Timestamp};
 
-    /// A state of these packs: id, length, and of each chunk its length and how much of it is alive.
-    fn state(packs: &[(u64, u64, &[(u64, u64)])]) -> MemoryStore {
+    /// A pack: its id, its length, and of each chunk its length and how much of it is alive.
+    type Made<'a> = (u64, u64, &'a [(u64, u64)]);
+
+    fn state(packs: &[Made<'_>]) -> MemoryStore {
         let store = MemoryStore::new();
         let mut txn = Txn::new(&store);
         let mut id = 0;
@@ -157,8 +159,7 @@ mod tests {
     #[test]
     fn more_rows_than_a_page_are_all_looked_at() {
         let parts = [(10, 10), (90, 0)];
-        let packs: Vec<(u64, u64, &[(u64, u64)])> =
-            (0..PAGE as u64 + 5).map(|n| (n + 10, 100, parts.as_slice())).collect();
+        let packs: Vec<Made<'_>> = (0..PAGE as u64 + 5).map(|n| (n + 10, 100, parts.as_slice())).collect();
         assert_eq!(of(&state(&packs), 50, usize::MAX).len(), PAGE + 5);
     }
 }
