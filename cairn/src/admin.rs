@@ -2,6 +2,7 @@
 
 mod dump;
 mod fsck;
+mod gc;
 mod load;
 mod node;
 mod raft;
@@ -23,6 +24,7 @@ pub async fn run(at: &Connect, args: AdminArgs) -> Result<(), CliError> {
         AdminCommand::Chunk(ChunkCommand::AcceptLoss(args)) => accept_loss(&client, &args, json).await,
         AdminCommand::Node(command) => node::run(&client, command, json).await,
         AdminCommand::Fsck(args) => fsck::run(&client, &args, json).await,
+        AdminCommand::Gc(args) => gc::run(&client, &args, json).await,
         AdminCommand::Dump(args) => dump::run(&client, &args, json).await,
         AdminCommand::Load(args) => load::run(&client, &args, json).await,
         AdminCommand::Raft(command) => raft::run(&client, command, json).await,

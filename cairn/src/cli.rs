@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use admin::{
-    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, DrainNodeArgs, FsckArgs, NodeCommand,
+    AcceptLossArgs, AdminArgs, AdminCommand, ChunkCommand, DrainNodeArgs, FsckArgs, GcArgs, NodeCommand,
     RemoveNodeArgs,
 };
 pub use dump::{DumpArgs, LoadArgs};
@@ -342,6 +342,7 @@ mod tests {
         assert!(json("cairn admin raft status --json"));
         assert!(json("cairn admin --json raft add node-4 h:7100 --learner"));
         assert!(json("cairn admin fsck --repair --json"));
+        assert!(json("cairn admin gc --dry-run --json"));
         assert!(
             Cli::read("cairn admin fsck --repair --server 2".split(' ')).is_err(),
             "only the leader repairs"

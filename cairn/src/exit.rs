@@ -96,6 +96,12 @@ pub enum CliError {
         /// How many.
         left: u64,
     },
+    /// Something that nothing points at is not gone in time.
+    #[error("{left} things are left to be collected: the cluster goes on by itself")]
+    Uncollected {
+        /// How many.
+        left: u64,
+    },
     /// A file is no dump that can be loaded: nothing is changed.
     #[error("load {file}")]
     Dump {
@@ -158,7 +164,7 @@ impl CliError {
             },
             Self::LoadBroke { source, .. } => source.code(),
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::CatchUp { .. } => 3,
+            Self::CatchUp { .. } | Self::Uncollected { .. } => 3,
             Self::Server { code, .. } | Self::Command { code } => *code,
             Self::NotLocked { .. } => 75,
             Self::LockLost { .. } => 3,

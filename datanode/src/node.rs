@@ -9,6 +9,7 @@ use crate::cache::Cache;
 use crate::health::Health;
 use crate::replicate::{Context, Primaries};
 use crate::silent::SilentPeers;
+use crate::understore::UnderStore;
 
 /// A data node's parts. Shared by all its tasks.
 pub struct Node {
@@ -24,6 +25,8 @@ pub struct Node {
     pub primaries: Primaries,
     /// Blocks of S3 objects.
     pub cache: Cache,
+    /// Where the packs are; absent without an under-store.
+    pub packs: Option<Arc<dyn UnderStore>>,
     /// How the under-store does.
     pub health: Health,
     /// Peers that a read waited for in vain.

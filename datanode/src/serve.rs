@@ -263,6 +263,7 @@ impl Parts {
             context: Arc::clone(&context),
             primaries: Primaries::new(Arc::clone(&context), appends_bytes),
             cache: through.cache,
+            packs: through.packs,
             health: through.health,
             silent: SilentPeers::default(),
             stop: stop.clone(),

@@ -12,7 +12,7 @@ use crate::config::{Config, UnderStoreConfig};
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::import::Imports;
-use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients};
+use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients, UnderStore};
 use crate::upload::Uploader;
 
 /// The parts that reach S3.
@@ -21,6 +21,8 @@ pub struct WriteThrough {
     pub uploader: Option<Uploader>,
     /// Finds out what the under-store does; absent without one. Uploads wait for it.
     pub endpoint: Option<Endpoint>,
+    /// The packs' under-store itself.
+    pub packs: Option<Arc<dyn UnderStore>>,
     /// The buckets of mounts.
     pub buckets: Arc<dyn Buckets>,
     /// Reads the directories of mounts.
@@ -62,7 +64,7 @@ pub async fn open(
         }
         None => (None, None),
     };
-    let cache = Cache::new(Arc::new(store.clone()), packs, Arc::clone(&buckets), disk);
+    let cache = Cache::new(Arc::new(store.clone()), packs.clone(), Arc::clone(&buckets), disk);
     let (cache, imports) = (cache.with_fetches(budget.blocks), Imports::new(budget.names_bytes));
-    Ok(WriteThrough { uploader, endpoint, buckets, imports, cache, health })
+    Ok(WriteThrough { uploader, endpoint, packs, buckets, imports, cache, health })
 }

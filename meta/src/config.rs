@@ -20,6 +20,11 @@ const REPAIR_MIB_MAX: u64 = 1 << 20;
 /// What a session's lease may be, in milliseconds.
 const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
+/// How long a dead pack is kept at least, in milliseconds.
+const PACK_DELAY_MS_MIN: u64 = 1_000;
+/// What compaction may write again in a second, in MiB.
+const COMPACT_MIB: RangeInclusive<u64> = 1..=65_536;
+
 /// How one metadata server runs. Every field has a default; an unknown one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,6 +61,13 @@ pub struct Config {
     /// MiB of further copies that the leader asks one data node to receive in a second, at most; 0: as
     /// fast as it can.
     pub repair_mib_per_second: u64,
+    /// Packs of which less than that is alive are compacted, in percent, below 100; 0: none is.
+    pub compact_below_percent: u32,
+    /// What compaction writes again in a second on the average, in MiB, from 1.
+    pub compact_mib_per_second: u64,
+    /// How long a dead pack is kept in the under-store, in milliseconds: a reader may have been told of
+    /// it, and a dump that was taken meanwhile needs it.
+    pub pack_delay_ms: u64,
     /// A request that takes longer is told in the log, in milliseconds; 0: none is.
     pub slow_operation_ms: u64,
     /// The highest feature level that this server says it applies, and does; for rolling upgrades that are
@@ -137,6 +149,9 @@ impl Default for Config {
             watches_max: 256,
             tree_purge_per_second: 20_000,
             repair_mib_per_second: 100,
+            compact_below_percent: 50,
+            compact_mib_per_second: 16,
+            pack_delay_ms: 60_000,
             slow_operation_ms: 500,
             feature_level_max: 0,
             memory_mib: 512,
@@ -202,6 +217,19 @@ pub enum ConfigError {
     /// The times do not fit each other.
     #[error("heartbeat_ms × 2 < election_min_ms < election_max_ms must hold")]
     Times,
+    /// Readers would meet packs that are gone.
+    #[error("pack_delay_ms: {found} is less than {PACK_DELAY_MS_MIN}")]
+    PackDelay {
+        /// What it holds.
+        found: u64,
+    },
+    /// Packs would be compacted for ever, or never.
+    #[error(
+        "compact_below_percent must be below 100, compact_mib_per_second between {} and {}",
+        COMPACT_MIB.start(),
+        COMPACT_MIB.end()
+    )]
+    Compacting,
     /// A lease that no client could keep, or that outlives every reason for it.
     #[error("session_lease_ms: {found} is not between {} and {}", LEASE_MS.start(), LEASE_MS.end())]
     SessionLease {
@@ -295,6 +323,12 @@ impl Config {
         }
         if self.repair_mib_per_second > REPAIR_MIB_MAX {
             return Err(ConfigError::RepairRate { found: self.repair_mib_per_second });
+        }
+        if self.pack_delay_ms < PACK_DELAY_MS_MIN {
+            return Err(ConfigError::PackDelay { found: self.pack_delay_ms });
+        }
+        if self.compact_below_percent >= 100 || !COMPACT_MIB.contains(&self.compact_mib_per_second) {
+            return Err(ConfigError::Compacting);
         }
         let found = self.feature_level_max;
         if found != 0 && !FeatureLevels::default().include(FeatureLevel(found)) {

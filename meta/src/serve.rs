@@ -18,6 +18,7 @@ use tonic::transport::server::{Router, TcpIncoming};
 use crate::config::{Config, ConfigError};
 use crate::http;
 use crate::leader::Ground;
+use crate::leader::compact::Compacting;
 use crate::node::{Node, Settings, StartError, Started};
 use crate::raft::machine::Pace;
 use crate::service;
@@ -136,6 +137,11 @@ pub async fn serve(
         watcher_patience: WATCHER_PATIENCE,
         tree_purge_per_second,
         repair_bytes_per_second: NonZeroU64::new(config.repair_mib_per_second << 20),
+        compacting: Compacting {
+            below_percent: config.compact_below_percent,
+            bytes_per_second: config.compact_mib_per_second << 20,
+        },
+        pack_delay: Duration::from_millis(config.pack_delay_ms),
         slow_operation: (config.slow_operation_ms > 0)
             .then(|| Duration::from_millis(config.slow_operation_ms)),
     };

@@ -28,6 +28,8 @@ pub enum AdminCommand {
     Raft(super::raft::RaftCommand),
     /// Check the metadata, and mend what can be mended
     Fsck(FsckArgs),
+    /// Collect what nothing points at any more, now: chunks, packs, objects, replicas
+    Gc(GcArgs),
     /// Write the whole namespace, at one point in time, as JSON lines
     Dump(super::dump::DumpArgs),
     /// Make a dump the namespace of a cluster that has none
@@ -47,6 +49,22 @@ pub struct FsckArgs {
     /// Check the state of this metadata server instead of the leader's: 2 or node-2
     #[arg(long, value_name = "N", value_parser = node_number)]
     pub server: Option<u64>,
+}
+
+/// `cairn admin gc`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The cluster collects by itself; this only looks at once, and says what is there. Nothing goes before its\n\
+    delay is over: replicas 10 s, objects pack_delay_ms (60 s). Exit codes: 0 nothing is left, or --dry-run; 3 something is left.\n\
+    docs/OPERATIONS.md says what each kind means."
+)]
+pub struct GcArgs {
+    /// Only say what would go, and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Give up waiting after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, conflicts_with = "dry_run")]
+    pub timeout: u64,
 }
 
 /// What to do with a chunk.

@@ -32,6 +32,7 @@ mod file;
 mod freshness;
 mod fsck;
 mod gather;
+mod gc;
 mod growth;
 mod listing;
 mod load;
@@ -70,6 +71,7 @@ pub use error::{Cause, Error, ErrorKind};
 pub use file::File;
 pub use freshness::Aged;
 pub use fsck::{Fsck, FsckOptions};
+pub use gc::Gc;
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
@@ -87,7 +89,8 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk,
-    MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
+    GroupStatusReply, LostChunk, MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply,
+    TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -10,7 +10,7 @@ use cairn_types::{ChunkId, Epoch};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{append, fence, read};
+use super::{append, fence, read, survey};
 use crate::node::Node;
 use crate::replicate::{refusal, secondary};
 
@@ -135,6 +135,22 @@ impl Data for DataService {
     ) -> Result<Response<v1::NodeStatusReply>, Status> {
         self.check(&request)?;
         Ok(Response::new(status(&self.node)))
+    }
+
+    async fn survey_packs(
+        &self,
+        request: Request<v1::SurveyPacksRequest>,
+    ) -> Result<Response<v1::SurveyPacksReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(survey::packs(&self.node, request.into_inner()).await?))
+    }
+
+    async fn survey_replicas(
+        &self,
+        request: Request<v1::SurveyReplicasRequest>,
+    ) -> Result<Response<v1::SurveyReplicasReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(survey::replicas(&self.node, request.into_inner()).await?))
     }
 }
 

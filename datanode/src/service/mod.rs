@@ -4,6 +4,7 @@ mod append;
 mod data;
 mod fence;
 mod read;
+mod survey;
 
 use std::sync::Arc;
 

@@ -69,13 +69,24 @@ impl DirectoryStore {
     }
 
     async fn remove_abandoned(&self, now: Timestamp) -> Result<(), UnderStoreError> {
+        let before = Timestamp(now.0.saturating_sub(STAGED_AGE_MAX_NS));
+        self.staged_before(before, false).await.map(drop)
+    }
+
+    /// Counts, or removes, what was staged before `before`.
+    async fn staged_before(&self, before: Timestamp, only_count: bool) -> Result<u64, UnderStoreError> {
         let mut staged = self.files.list(Some(&StorePath::from(STAGING)));
+        let mut found = 0;
         while let Some(meta) = staged.try_next().await.map_err(|e| meaning(&e, STAGING))? {
-            if now.0.saturating_sub(timestamp(&meta).0) > STAGED_AGE_MAX_NS {
+            if timestamp(&meta) >= before {
+                continue;
+            }
+            if !only_count {
                 self.files.delete(&meta.location).await.map_err(|e| meaning(&e, STAGING))?;
             }
+            found += 1;
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Writes the bytes under a name of its own, synced, and answers that name.
@@ -229,6 +240,15 @@ impl UnderStore for DirectoryStore {
             }
         }
         Ok(Capabilities { complete_if_absent: found.put_if_absent, ..found })
+    }
+
+    // What is staged has no key yet: it is of any prefix.
+    async fn abort_abandoned(&self, _: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        self.staged_before(begun_before, false).await
+    }
+
+    async fn count_abandoned(&self, _: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        self.staged_before(begun_before, true).await
     }
 
     fn describe(&self) -> String {

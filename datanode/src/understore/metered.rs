@@ -91,6 +91,10 @@ impl<S: UnderStore> UnderStore for MeteredStore<S> {
         self.measured("probe", scratch, self.store.probe(scratch)).await
     }
 
+    async fn count_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        self.measured("count_abandoned", prefix, self.store.count_abandoned(prefix, begun_before)).await
+    }
+
     async fn abort_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
         self.measured("abort_abandoned", prefix, self.store.abort_abandoned(prefix, begun_before)).await
     }

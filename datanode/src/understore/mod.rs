@@ -124,6 +124,14 @@ pub trait UnderStore: Send + Sync + 'static {
         Ok(0)
     }
 
+    /// How many [`abort_abandoned`](UnderStore::abort_abandoned) would abort.
+    ///
+    /// # Errors
+    /// As there.
+    async fn count_abandoned(&self, _prefix: &str, _begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        Ok(0)
+    }
+
     /// `s3://bucket/prefix` or `file:///dir`, for messages.
     fn describe(&self) -> String;
 }

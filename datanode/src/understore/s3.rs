@@ -246,7 +246,11 @@ impl UnderStore for S3Store {
     }
 
     async fn abort_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
-        s3_abandoned::abort(self, prefix, begun_before).await
+        s3_abandoned::each(self, prefix, begun_before, false).await
+    }
+
+    async fn count_abandoned(&self, prefix: &str, begun_before: Timestamp) -> Result<u64, UnderStoreError> {
+        s3_abandoned::each(self, prefix, begun_before, true).await
     }
 
     fn describe(&self) -> String {

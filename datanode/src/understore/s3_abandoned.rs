@@ -10,15 +10,16 @@ const PAGES_MAX: usize = 100;
 /// Uploads in a page, at most (S3's own limit).
 const PAGE_MAX: i32 = 1000;
 
-/// Aborts the uploads below `prefix` that were begun before `begun_before`; answers how many.
-pub(super) async fn abort(
+/// Counts, or aborts, the uploads below `prefix` that were begun before `begun_before`; answers how many.
+pub(super) async fn each(
     store: &S3Store,
     prefix: &str,
     begun_before: Timestamp,
+    only_count: bool,
 ) -> Result<u64, UnderStoreError> {
     let full_prefix = store.full_key(prefix);
     let (mut key_marker, mut id_marker) = (None, None);
-    let mut aborted = 0;
+    let mut found = 0;
     for _ in 0..PAGES_MAX {
         let page = store
             .client
@@ -41,8 +42,8 @@ pub(super) async fn abort(
                 continue;
             }
             let (client, bucket) = (store.client.clone(), store.bucket.clone());
-            if s3_multipart::abort(client, bucket, key.to_owned(), id.to_owned()).await {
-                aborted += 1;
+            if only_count || s3_multipart::abort(client, bucket, key.to_owned(), id.to_owned()).await {
+                found += 1;
             }
         }
         let next = (
@@ -55,5 +56,5 @@ pub(super) async fn abort(
         }
         (key_marker, id_marker) = next;
     }
-    Ok(aborted)
+    Ok(found)
 }

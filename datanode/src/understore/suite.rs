@@ -249,7 +249,9 @@ async fn an_upload_that_was_left_behind_is_aborted() {
     let metered = MeteredStore::new(store.clone(), Arc::new(SystemClock));
     assert_eq!(metered.abort_abandoned("packs/", Timestamp(0)).await, Ok(0), "it is not old");
     assert_eq!(metered.abort_abandoned("other/", Timestamp(i64::MAX)).await, Ok(0), "it is not there");
+    assert_eq!(metered.count_abandoned("packs/", Timestamp(i64::MAX)).await, Ok(1));
     assert_eq!(metered.abort_abandoned("packs/", Timestamp(i64::MAX)).await, Ok(1));
+    assert_eq!(metered.count_abandoned("packs/", Timestamp(i64::MAX)).await, Ok(0));
     let parts = store.client.list_parts().bucket(&store.bucket).key(&key);
     assert!(parts.set_upload_id(begun.upload_id().map(ToOwned::to_owned)).send().await.is_err());
 }

@@ -7,6 +7,7 @@
 //! ├── adopt.rs    is a pack that exists already what we would have written?
 //! ├── findings.rs what the under-store was found to do: uploads wait for it
 //! ├── pack.rs     the bytes of a pack (docs/FORMAT.md, "Packs")
+//! ├── packed.rs   chunks that are in packs already, for a compaction
 //! └── source.rs   where the chunks are read from
 //! ```
 
@@ -17,6 +18,7 @@ mod findings;
 pub mod pack;
 #[cfg(test)]
 mod pack_tests;
+mod packed;
 mod source;
 mod survey;
 mod uploader;

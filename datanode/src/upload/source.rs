@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_types::{Chain, ChunkId, InodeId};
 
+use super::pack::FrameHeader;
+
 /// A sealed replica as it stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedChunk {
@@ -32,6 +34,14 @@ pub struct ReadFailed {
 pub trait SealedChunks: Send + Sync + 'static {
     /// The replica, when it is here and sealed.
     fn sealed(&self, chunk: ChunkId) -> Option<SealedChunk>;
+
+    /// The header of the chunk's frame, when it is known without reading the chunk.
+    ///
+    /// # Errors
+    /// [`ReadFailed`] when it should be known and cannot be read.
+    async fn frame(&self, _chunk: ChunkId) -> Result<Option<FrameHeader>, ReadFailed> {
+        Ok(None)
+    }
 
     /// Exactly `length` bytes at `offset`, verified against the checksums they came with.
     ///

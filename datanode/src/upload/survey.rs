@@ -96,6 +96,10 @@ async fn survey_chunk(
     if (here.length, here.chain) != (length, chain) {
         return Err(UploadError::Differs { chunk });
     }
+    if let Some(frame) = source.frame(chunk).await? {
+        let same = (frame.chunk, frame.length, frame.chain) == (chunk, length, chain);
+        return if same { Ok(frame) } else { Err(UploadError::Differs { chunk }) };
+    }
     let (mut blocks, mut crc32c) = (Vec::new(), 0);
     while let range = FrameHeader::block_range(length, blocks.len() as u64)
         && !range.is_empty()

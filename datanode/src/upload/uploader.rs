@@ -1,4 +1,4 @@
-//! [`Uploader`]: carries out the work `Upload` and `DeletePack`.
+//! [`Uploader`]: carries out the work `Upload`, `Compact` and `DeletePack`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::adopt::adopt;
 use super::body::body;
 use super::pack::IndexEntry;
+use super::packed::PackedChunks;
 use super::survey::{Plan, survey};
 use super::{Findings, SealedChunks, UploadError};
 use crate::understore::{
@@ -83,6 +84,22 @@ impl Uploader {
             metrics::counter!("cairn_data_uploaded_bytes_total").increment(done.bytes);
         }
         outcome
+    }
+
+    /// Writes chunks that are in packs into a new one, as [`upload`](Self::upload) does. The packs that they
+    /// come from stay as they are.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn compact(&self, work: &v1::Compact) -> Result<v1::Uploaded, UploadError> {
+        let source = Arc::new(PackedChunks::new(Arc::clone(&self.store), work)?);
+        let chunk =
+            |c: &v1::PackedChunk| v1::UploadChunk { chunk: c.chunk, length: c.length, chain: c.chain };
+        let (intent, pack, key) = (work.intent, work.pack, work.key.clone());
+        let upload = v1::Upload { intent, pack, key, chunks: work.chunks.iter().map(chunk).collect() };
+        let done = Self { source, ..self.clone() }.upload(&upload).await?;
+        metrics::counter!("cairn_data_compacted_bytes_total").increment(done.bytes);
+        Ok(done)
     }
 
     /// What the store does, once that is known and enough.

@@ -42,7 +42,7 @@ impl Lanes {
     /// notice is said once, so it is waited for.
     pub(super) async fn enter(&self, piece: &Work) -> Option<Place> {
         let (lane, said_once) = match piece {
-            Work::Upload(_) | Work::DeletePack(_) => (&self.uploads, false),
+            Work::Upload(_) | Work::DeletePack(_) | Work::Compact(_) => (&self.uploads, false),
             Work::Import(_) => (&self.imports, false),
             Work::Copy(_) => (&self.copies, false),
             Work::Delete(_) => (&self.notices, false),

@@ -103,6 +103,7 @@ impl Worker {
         let outcome = match piece {
             Work::Upload(work) => Some(self.upload(&work).await),
             Work::DeletePack(work) => Some(self.delete_pack(&work).await),
+            Work::Compact(work) => Some(self.compact(&work).await),
             Work::Import(work) => self.import(work).await,
             Work::Sealed(notice) => self.sealed(notice).await,
             Work::Delete(work) => self.delete(ChunkId(work.chunk)).await,
@@ -135,6 +136,13 @@ impl Worker {
         let done = uploader.upload(work).await;
         self.node.health.note(done.as_ref().err().map(|error| error as &dyn std::error::Error));
         done.map_or_else(failure, Outcome::Uploaded)
+    }
+
+    async fn compact(&self, work: &v1::Compact) -> Outcome {
+        let Some(uploader) = &self.uploader else {
+            return Outcome::Failure("no under-store is configured on this node".to_owned());
+        };
+        uploader.compact(work).await.map_or_else(failure, Outcome::Compacted)
     }
 
     async fn delete_pack(&self, work: &v1::DeletePack) -> Outcome {
@@ -207,6 +215,7 @@ fn name(piece: &Work) -> &'static str {
         Work::Persisted(_) => "persisted",
         Work::Copy(_) => "copy",
         Work::DeletePack(_) => "delete_pack",
+        Work::Compact(_) => "compact",
     }
 }
 
@@ -216,7 +225,9 @@ fn replica_of(piece: &Work) -> Option<ChunkId> {
         Work::Sealed(notice) => Some(ChunkId(notice.chunk)),
         Work::Delete(work) => Some(ChunkId(work.chunk)),
         Work::Copy(work) => Some(ChunkId(work.chunk)),
-        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) => None,
+        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) | Work::Compact(_) => {
+            None
+        }
     }
 }
 
@@ -226,6 +237,7 @@ fn intent(piece: &Work) -> u64 {
         Work::Import(work) => work.intent,
         Work::Copy(work) => work.intent,
         Work::DeletePack(work) => work.intent,
+        Work::Compact(work) => work.intent,
         Work::Sealed(_) | Work::Delete(_) | Work::Persisted(_) => 0,
     }
 }

@@ -13,7 +13,7 @@ use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
-use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk};
+use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk, StrayPack};
 use crate::namespace::facts::{ChunkFact, Fact};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
@@ -104,8 +104,9 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
         },
     ];
-    let all = all.into_iter().chain(of_the_second_level(session, mtime));
-    let all = all.chain(of_nodes_that_leave(node, chunk));
+    let all =
+        all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_nodes_that_leave(node, chunk));
+    let all = all.chain(of_what_is_collected());
     all.map(|command| (command_name(&command), command)).collect()
 }
 
@@ -158,6 +159,17 @@ fn of_nodes_that_leave(node: NodeId, chunk: ChunkId) -> Vec<Command> {
     ]
 }
 
+fn of_what_is_collected() -> Vec<Command> {
+    let (intent, assignee, chunk) = (IntentId(3), NodeId(101), ChunkId(9));
+    let place = PersistedChunk { chunk, offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 };
+    vec![
+        Command::CancelUpload { intent },
+        Command::CondemnPacks { packs: vec![StrayPack { pack: PackId(4), etag: "e".into(), bytes: 70_064 }] },
+        Command::CreateCompaction { assignee, chunks: vec![chunk] },
+        Command::Compacted { intent, etag: "e".into(), places: vec![place], bytes: 70_064 },
+    ]
+}
+
 fn command_name(command: &Command) -> &'static str {
     match command {
         Command::InitCluster { .. } => "init_cluster",
@@ -207,6 +219,10 @@ fn command_name(command: &Command) -> &'static str {
         Command::UndrainNode { .. } => "undrain_node",
         Command::ReleaseReplicas { .. } => "release_replicas",
         Command::EndDrain { .. } => "end_drain",
+        Command::CancelUpload { .. } => "cancel_upload",
+        Command::CondemnPacks { .. } => "condemn_packs",
+        Command::CreateCompaction { .. } => "create_compaction",
+        Command::Compacted { .. } => "compacted",
     }
 }
 

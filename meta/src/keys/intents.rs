@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 use cairn_types::{Chain, ChunkId, InodeId, IntentId, MountId, NodeId, PackId, Timestamp};
 
 use super::Record;
+use super::chunks::PackPlace;
 use crate::store::Table;
 
 /// Work outside the state machine, until it is done.
@@ -74,6 +75,41 @@ pub enum Work {
         /// Its key.
         key: String,
     },
+    /// Write chunks that are in packs of S3 into one new pack.
+    Compact {
+        /// The new pack.
+        pack: PackId,
+        /// Its key.
+        key: String,
+        /// The packs that the chunks are in.
+        from: Vec<PackSource>,
+        /// The chunks, in the order of the new pack.
+        chunks: Vec<PackedChunk>,
+    },
+}
+
+/// A pack that chunks are read from.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PackSource {
+    /// The pack.
+    pub pack: PackId,
+    /// Its key.
+    pub key: String,
+}
+
+/// A chunk that moves from a pack to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PackedChunk {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its chain.
+    pub chain: Chain,
+    /// The file whose tail it was; 0 for a shared chunk.
+    pub ino: InodeId,
+    /// The file offset of its first byte, when `ino` is not 0.
+    pub base: u64,
+    /// Where it was found: it moves only if it is there still.
+    pub place: PackPlace,
 }
 
 /// A chunk to be uploaded.

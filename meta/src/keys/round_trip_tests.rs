@@ -95,6 +95,7 @@ proptest! {
         back(&IntentRecord { work: Work::DeletePack { pack: PackId(n[0]), key: "k".into() }, ..sample.clone() });
         let work = Work::Import { mount: MountId(1), directory: InodeId(n[0]), prefix: vec![1], start_after: vec![] };
         back(&IntentRecord { work, ..sample });
+        back(&IntentRecord { assigned: time, ..samples::compaction() });
         back(&counters::ClusterRecord { time, ..samples::cluster() });
         back(&counters::ContentCounter { made: n[0] });
         back(&counters::Granted { bytes: n[0] });

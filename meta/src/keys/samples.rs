@@ -11,7 +11,7 @@ use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::{DiskRecord, Drain};
 use super::events::{EventKind, EventRow, Site};
-use super::intents::{IntentRecord, UploadChunk, Work};
+use super::intents::{IntentRecord, PackSource, PackedChunk, UploadChunk, Work};
 use super::loads::{LoadId, LoadRecord};
 use super::places::Place;
 use super::removed::RemovedNode;
@@ -143,6 +143,15 @@ pub fn intent() -> IntentRecord {
         message: "m".into(),
         failed: false,
     }
+}
+
+pub fn compaction() -> IntentRecord {
+    let place = PackPlace { pack: PackId(2), offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 };
+    let (chunk, chain) = (ChunkId(9), Chain(0xdead_beef));
+    let from = vec![PackSource { pack: PackId(2), key: "o".into() }];
+    let chunks = vec![PackedChunk { chunk, chain, ino: InodeId(7), base: 4096, place }];
+    let work = Work::Compact { pack: PackId(4), key: "k".into(), from, chunks };
+    IntentRecord { work, ..intent() }
 }
 
 pub fn cluster() -> ClusterRecord {

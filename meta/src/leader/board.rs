@@ -220,6 +220,13 @@ impl Board {
         self.desks().get(&node).is_some_and(|d| d.offers.contains_key(&key))
     }
 
+    /// True when a piece of work was sent to a node, which has not failed at it since.
+    #[must_use]
+    pub fn is_under_way(&self, node: NodeId, key: WorkKey) -> bool {
+        let sent = |offer: &Offer| offer.failures == 0 && matches!(offer.stage, Stage::Sent { .. });
+        self.desks().get(&node).and_then(|d| d.offers.get(&key)).is_some_and(sent)
+    }
+
     /// Pieces of work offered to a node.
     #[must_use]
     pub fn offered(&self, node: NodeId) -> usize {
@@ -290,7 +297,9 @@ mod tests {
         assert_eq!(board.next(NODE, stream), Next::Refill);
         for rest in [1, 2, 4, 8, 16, 30, 30] {
             assert_eq!(board.next(NODE, stream), Next::Send(delete(1)));
+            assert_eq!(board.is_under_way(NODE, key), rest == 1, "it has failed at it before");
             board.failed(NODE, key);
+            assert!(!board.is_under_way(NODE, key));
             clock.advance(Duration::from_secs(rest) - Duration::from_millis(1));
             assert_eq!(board.next(NODE, stream), Next::Idle, "rests {rest} s");
             clock.advance(Duration::from_millis(1));

@@ -2,10 +2,11 @@
 //! holders, packs without a live chunk, rows of unlinked files and of what files were cut off from.
 //! All of it is in the log first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{ChunkId, InodeId, PackId};
+use cairn_types::{ChunkId, FeatureLevel, InodeId, IntentId, PackId};
 
 use super::board::WorkKey;
 use super::first_seen::FirstSeen;
@@ -18,15 +19,13 @@ use crate::keys::orphans::{self, Orphan};
 use crate::keys::packs::PackRecord;
 use crate::keys::queues::Queue;
 use crate::keys::{self, Record};
-use crate::namespace::Command;
 use crate::namespace::jobs::{self, Waiting};
+use crate::namespace::{Command, read};
 
 /// Rows of each kind looked at in one turn, at most.
 const PER_TURN: usize = 1024;
 /// How long a dead replica is kept: a reader may have been told of it a moment ago.
 const REPLICA_DELAY: Duration = Duration::from_secs(10);
-/// How long a dead pack is kept, for the same reason.
-const PACK_DELAY: Duration = Duration::from_secs(60);
 /// Entries that the rows of one orphan, or one content, may take in one turn, at most.
 const PURGE_STEPS_MAX: usize = 64;
 
@@ -34,7 +33,7 @@ const PURGE_STEPS_MAX: usize = 64;
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "collect", Duration::from_secs(1));
     let mut dead_chunks = Delayed::new(REPLICA_DELAY);
-    let mut dead_packs = Delayed::new(PACK_DELAY);
+    let mut dead_packs = Delayed::new(tenure.pack_delay);
     let (mut surplus_next, mut orphans_next, mut detached_next) = (None, None, None);
     while turns.next().await {
         turns.ended(surplus(&tenure, &mut surplus_next).await);
@@ -96,10 +95,15 @@ async fn look(
 /// Offers the deletion of dead chunks' replicas.
 async fn garbage(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobFault> {
     let dead = look(tenure, Queue::Garbage, delayed.next).await?;
+    let mut uploads = BTreeSet::new();
     for id in delayed.due(&dead, tenure.clock.boottime()) {
         let Some(record) = tenure.chunk(ChunkId(id))? else { continue };
+        if !record.is_dead() {
+            continue;
+        }
         // One that is on its way to S3 goes when the upload has ended.
-        if !record.is_dead() || record.upload.is_some() {
+        if let Some(upload) = record.upload {
+            uploads.insert(upload);
             continue;
         }
         if record.replicas.is_empty() {
@@ -111,6 +115,31 @@ async fn garbage(tenure: &Arc<Tenure>, delayed: &mut Delayed) -> Result<(), JobF
             let work = notice::delete(record.chunk);
             tenure.board.offer(replica.node, WorkKey::Delete(record.chunk), work);
         }
+    }
+    for upload in uploads {
+        cancel(tenure, upload).await?;
+    }
+    Ok(())
+}
+
+/// Ends an upload that has dead chunks, unless a node is at it: it may never end by itself, where there
+/// is no under-store or none that answers. What lives of it goes up with others.
+async fn cancel(tenure: &Tenure, upload: IntentId) -> Result<(), JobFault> {
+    let view = tenure.local()?;
+    if jobs::level(&*view.store)? < FeatureLevel::FOURTH {
+        return Ok(());
+    }
+    let Some(record) = read::intent(&*view.store, upload)? else { return Ok(()) };
+    let (node, key) = (record.assignee, WorkKey::Intent(upload));
+    let live = tenure.registry.get(node).is_some_and(|v| v.is_live());
+    if live && tenure.board.is_under_way(node, key) {
+        return Ok(());
+    }
+    if tenure.try_propose(Command::CancelUpload { intent: upload }).await?.is_some() {
+        tracing::info!(intent = %upload, "an upload with dead chunks is given up");
+        metrics::counter!("cairn_meta_uploads_cancelled_total").increment(1);
+        tenure.board.done(node, key);
+        tenure.stir();
     }
     Ok(())
 }

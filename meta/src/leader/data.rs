@@ -102,6 +102,34 @@ impl DataNodes {
         within(deadline, client.close(self.request(close, deadline))).await.map(|_| ())
     }
 
+    /// A page of the objects under the cluster's packs.
+    ///
+    /// # Errors
+    /// As [`Self::fence`]; `NotSupported` from a node without an under-store.
+    pub async fn survey_packs(
+        &self,
+        address: &str,
+        request: v1::SurveyPacksRequest,
+        deadline: Duration,
+    ) -> Result<v1::SurveyPacksReply, WireError> {
+        let mut client = self.client(address)?;
+        within(deadline, client.survey_packs(self.request(request, deadline))).await
+    }
+
+    /// A page of the replicas on a node's disks.
+    ///
+    /// # Errors
+    /// As [`Self::fence`].
+    pub async fn survey_replicas(
+        &self,
+        address: &str,
+        request: v1::SurveyReplicasRequest,
+        deadline: Duration,
+    ) -> Result<v1::SurveyReplicasReply, WireError> {
+        let mut client = self.client(address)?;
+        within(deadline, client.survey_replicas(self.request(request, deadline))).await
+    }
+
     /// The committed length of an open chunk, by its primary (rule R9).
     ///
     /// # Errors

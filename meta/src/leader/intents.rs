@@ -99,7 +99,7 @@ fn mount_source(
 async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<bool, JobFault> {
     let able: Vec<NodeId> = match &record.work {
         Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
-        Work::Import { .. } | Work::DeletePack { .. } => live_nodes(tenure),
+        Work::Import { .. } | Work::DeletePack { .. } | Work::Compact { .. } => live_nodes(tenure),
     };
     let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
     let command = match pick(tenure, &others) {

@@ -7,10 +7,12 @@
 pub mod aging;
 pub mod board;
 pub mod collect;
+pub mod compact;
 pub mod data;
 pub mod domains;
 pub mod drain;
 pub mod first_seen;
+pub mod gc;
 pub mod group;
 #[cfg(test)]
 pub mod hand_clock;
@@ -29,6 +31,8 @@ pub mod repair;
 pub mod rows;
 pub mod seal;
 pub mod sessions;
+pub mod sparse;
+pub mod survey;
 pub mod sweep;
 pub mod tenure;
 pub mod trees;
@@ -124,6 +128,8 @@ async fn lead(
     jobs.spawn(drain::run(tenure.clone()));
     jobs.spawn(repair::run(tenure.clone()));
     jobs.spawn(collect::run(tenure.clone()));
+    jobs.spawn(compact::run(tenure.clone()));
+    jobs.spawn(survey::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));
     jobs.spawn(holds::run(tenure.clone()));
     current.send_replace(Some(tenure));

@@ -76,6 +76,28 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
         Work::DeletePack { pack, key } => {
             work::Work::DeletePack(v1::DeletePack { intent, pack: pack.0, key: key.clone() })
         }
+        Work::Compact { pack, key, from, chunks } => {
+            let source = |pack| from.iter().find(|f| f.pack == pack);
+            let chunks = chunks.iter().filter_map(|c| {
+                let source = source(c.place.pack)?;
+                Some(v1::PackedChunk {
+                    chunk: c.chunk.0,
+                    length: c.place.length,
+                    chain: c.chain.0,
+                    ino: c.ino.0,
+                    base: c.base,
+                    key: source.key.clone(),
+                    offset: c.place.offset,
+                    crc32c: c.place.crc32c,
+                })
+            });
+            work::Work::Compact(v1::Compact {
+                intent,
+                pack: pack.0,
+                key: key.clone(),
+                chunks: chunks.collect(),
+            })
+        }
         Work::Import { mount, directory, prefix, start_after } => {
             let source = source?;
             work::Work::Import(v1::Import {

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
+use super::compact::Compacting;
 use super::data::DataNodes;
 use super::drain::Drains;
+use super::gc::Gc;
 use super::holds::HoldAnswers;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry, View};
@@ -84,6 +86,10 @@ pub struct Ground {
     pub tree_purge_per_second: Option<NonZeroU32>,
     /// Bytes of further copies that a data node is asked to receive in a second, at most; `None`: no bound.
     pub repair_bytes_per_second: Option<NonZeroU64>,
+    /// When packs are compacted, and how fast.
+    pub compacting: Compacting,
+    /// How long a dead pack is kept in the under-store.
+    pub pack_delay: Duration,
     /// A request that takes longer is told in the log; `None`: none is.
     pub slow_operation: Option<Duration>,
 }
@@ -106,6 +112,12 @@ pub struct Tenure {
     pub tree_purge_per_second: Option<NonZeroU32>,
     /// Bytes of further copies that a data node is asked to receive in a second, at most; `None`: no bound.
     pub repair_bytes_per_second: Option<NonZeroU64>,
+    /// When packs are compacted, and how fast.
+    pub compacting: Compacting,
+    /// How long a dead pack is kept in the under-store.
+    pub pack_delay: Duration,
+    /// Who looks at what is to be collected.
+    pub gc: Gc,
     /// The data nodes.
     pub registry: Registry,
     /// The sessions' leases.
@@ -160,8 +172,7 @@ impl Tenure {
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
         let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
-        let (tree_purge_per_second, repair_bytes_per_second) =
-            (ground.tree_purge_per_second, ground.repair_bytes_per_second);
+        let Ground { tree_purge_per_second, repair_bytes_per_second, compacting, pack_delay, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -190,6 +201,9 @@ impl Tenure {
             node_timeout,
             tree_purge_per_second,
             repair_bytes_per_second,
+            compacting,
+            pack_delay,
+            gc: Gc::default(),
         };
         Ok((Arc::new(tenure), asks))
     }

@@ -11,9 +11,9 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, concat, copy_range, create, deny, drain, import, intent, level, link, load, lock,
-    mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair, replica, rmdir,
-    seal, server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
+    clone, cluster, commit, compact, concat, copy_range, create, deny, drain, import, intent, level, link,
+    load, lock, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair,
+    replica, rmdir, seal, server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -300,6 +300,12 @@ fn execute_intent(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answe
         }
         Command::CreatePackDeletion { pack, assignee } => pack::create_deletion(state, *pack, *assignee),
         Command::PackDeleted { intent } => pack::deleted(state, *intent),
+        Command::CancelUpload { intent } => intent::cancel_upload(state, *intent),
+        Command::CondemnPacks { packs } => pack::condemn(state, packs),
+        Command::CreateCompaction { assignee, chunks } => compact::create(state, *assignee, chunks),
+        Command::Compacted { intent, etag, places, bytes } => {
+            compact::finish(state, *intent, etag, places, *bytes)
+        }
         _ => refuse(FsError::InvalidRequest),
     }
 }

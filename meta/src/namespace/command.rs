@@ -435,7 +435,43 @@ pub enum Command {
         /// The last entry that the state had applied when the look began.
         seen: LogIndex,
     },
+    /// Ends an upload of which a chunk is dead, or a compaction of which a chunk is dead or has moved:
+    /// the chunks that live wait for another one. `InvalidRequest` while all of it is wanted. A late report
+    /// finds no intent; the object that it is about is then a stray one (see [`Command::CondemnPacks`]).
+    CancelUpload {
+        /// The intent.
+        intent: IntentId,
+    },
+    /// Tombstones for objects of packs that no row and no intent names: from here on they are dead
+    /// packs, and go as those do. One that has a row, or whose id was never given out, is left alone.
+    CondemnPacks {
+        /// As many as [`CONDEMNED_MAX`] at most.
+        packs: Vec<StrayPack>,
+    },
+    /// Makes the intent to write persisted chunks into a new pack, so that those they are in may go.
+    /// Answers `intent`.
+    CreateCompaction {
+        /// The data node that shall do it.
+        assignee: NodeId,
+        /// The chunks, in the order of the new pack.
+        chunks: Vec<ChunkId>,
+    },
+    /// The new pack of a compaction is in S3 and verified. Each chunk that is alive and still where the
+    /// intent found it is in the new pack from here on. Ends the intent.
+    Compacted {
+        /// The compaction's intent.
+        intent: IntentId,
+        /// The new pack's ETag.
+        etag: String,
+        /// Where each chunk is in it.
+        places: Vec<PersistedChunk>,
+        /// The new pack's length.
+        bytes: u64,
+    },
 }
+
+/// Packs that one [`Command::CondemnPacks`] names, at most.
+pub const CONDEMNED_MAX: usize = 256;
 
 /// Answers of one [`Command::Deny`], at most.
 pub const ANSWERS_MAX: usize = 64;
@@ -468,6 +504,17 @@ pub struct PersistedChunk {
     pub length: u64,
     /// CRC32C of its bytes.
     pub crc32c: u32,
+}
+
+/// An object in the cluster's own area that is a pack by its key, and that nothing names.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StrayPack {
+    /// The pack, by its key.
+    pub pack: PackId,
+    /// The object's ETag, as a listing told it.
+    pub etag: String,
+    /// The object's size.
+    pub bytes: u64,
 }
 
 /// One name of a bucket's listing.

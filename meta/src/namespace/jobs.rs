@@ -3,10 +3,11 @@
 
 use cairn_types::{FeatureLevel, InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
+use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::contents::{self, ContentId};
 use crate::keys::counters::{self, Trees};
 use crate::keys::disks::DiskRecord;
-use crate::keys::intents::IntentRecord;
+use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::levels::{self, ClusterLevel};
 use crate::keys::orphans::Orphan;
 use crate::keys::packs::{self, PackRecord};
@@ -65,6 +66,43 @@ pub fn intents(
         Some(intent) => KeyRange::prefix_after(&[], &intents::key(intent)),
         None => KeyRange::default(),
     };
+    Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// True when work that writes a pack does not serve its purpose any more: a chunk of it is dead or gone,
+/// or, where it moves between packs, not where it was found.
+///
+/// # Errors
+/// A fault of the store.
+pub fn is_in_vain(rows: &(impl Rows + ?Sized), work: &Work) -> Result<bool, RowFault> {
+    let find = |chunk| keys::get::<ChunkRecord>(rows, &chunks::key(chunk));
+    match work {
+        Work::Upload { chunks, .. } => {
+            for upload in chunks {
+                if find(upload.chunk)?.is_none_or(|record| record.is_dead()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Work::Compact { chunks, .. } => {
+            for packed in chunks {
+                let stays = |record: &ChunkRecord| !record.is_dead() && record.place == Some(packed.place);
+                if !find(packed.chunk)?.is_some_and(|record| stays(&record)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Work::Import { .. } | Work::DeletePack { .. } => {}
+    }
+    Ok(false)
+}
+
+/// Packs after `after`, `limit` at most, by their ids.
+///
+/// # Errors
+/// A fault of the store.
+pub fn packs_after(rows: &dyn Rows, after: PackId, limit: usize) -> Result<Vec<PackRecord>, RowFault> {
+    let range = KeyRange::prefix_after(&[], &packs::key(after));
     Ok(keys::scan(rows, &range, limit)?.into_iter().map(|(_, record)| record).collect())
 }
 

@@ -41,7 +41,11 @@ impl Command {
             | Command::DrainNode { .. }
             | Command::UndrainNode { .. }
             | Command::ReleaseReplicas { .. }
-            | Command::EndDrain { .. } => FOURTH,
+            | Command::EndDrain { .. }
+            | Command::CancelUpload { .. }
+            | Command::CondemnPacks { .. }
+            | Command::CreateCompaction { .. }
+            | Command::Compacted { .. } => FOURTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }

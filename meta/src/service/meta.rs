@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, drain, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal,
+    Context, drain, dump, extents, fsck, gc, list, load, lock, loss, members, mutate, nodes, pull, removal,
     report, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
@@ -77,6 +77,7 @@ impl Meta for MetaService {
     type WatchStream = watch::WatchStream;
     type FsckStream = fsck::FsckStream;
     type DumpStream = dump::DumpStream;
+    type GcStream = gc::GcStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -208,6 +209,10 @@ impl Meta for MetaService {
 
     async fn load(&self, r: Request<v1::LoadRequest>) -> Answered<v1::LoadReply> {
         self.0.call("Load", r, async |ctx, m, d| load::load(&ctx, m, d).await).await
+    }
+
+    async fn gc(&self, r: Request<v1::GcRequest>) -> Answered<Self::GcStream> {
+        self.0.call("Gc", r, async |ctx, m, _| gc::gc(&ctx, m).await).await
     }
 }
 

@@ -6,6 +6,7 @@ mod drain;
 mod dump;
 mod extents;
 mod fsck;
+mod gc;
 mod list;
 mod load;
 mod lock;

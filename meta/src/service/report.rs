@@ -38,7 +38,8 @@ pub async fn report(
     let intent = IntentId(request.intent);
     let report = Report { ctx, tenure: &tenure, node, intent, deadline };
     match request.outcome.ok_or_else(|| malformed("outcome"))? {
-        Outcome::Uploaded(uploaded) => report.uploaded(uploaded).await?,
+        Outcome::Uploaded(uploaded) => report.uploaded(uploaded, false).await?,
+        Outcome::Compacted(written) => report.uploaded(written, true).await?,
         Outcome::Imported(batch) => report.imported(batch).await?,
         Outcome::Copied(copied) => report.copied(ChunkId(copied.chunk)).await?,
         Outcome::PackDeleted(true) => report.pack_deleted().await?,
@@ -69,7 +70,8 @@ impl Report<'_> {
         self.tenure.stir();
     }
 
-    async fn uploaded(&self, uploaded: v1::Uploaded) -> Result<(), WireError> {
+    /// A pack is there: of chunks that were nowhere else in S3, or, `compacted`, in other packs.
+    async fn uploaded(&self, uploaded: v1::Uploaded, compacted: bool) -> Result<(), WireError> {
         if uploaded.etag.len() > ETAG_BYTES_MAX {
             return Err(malformed("etag"));
         }
@@ -84,16 +86,24 @@ impl Report<'_> {
             })
             .collect();
         let chunks: Vec<ChunkId> = places.iter().map(|p| p.chunk).collect();
-        let command =
-            Command::Persisted { intent: self.intent, etag: uploaded.etag, places, bytes: uploaded.bytes };
+        let (intent, etag, bytes) = (self.intent, uploaded.etag, uploaded.bytes);
+        let command = if compacted {
+            Command::Compacted { intent, etag, places, bytes }
+        } else {
+            Command::Persisted { intent, etag, places, bytes }
+        };
         match self.propose(command).await? {
             Ok(_) => {}
             // Reported before: by this node, or by the one that had it first.
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        metrics::counter!("cairn_meta_packs_persisted_total").increment(1);
-        metrics::counter!("cairn_meta_persisted_bytes").increment(uploaded.bytes);
+        if compacted {
+            metrics::counter!("cairn_meta_packs_compacted_total").increment(1);
+        } else {
+            metrics::counter!("cairn_meta_packs_persisted_total").increment(1);
+            metrics::counter!("cairn_meta_persisted_bytes").increment(bytes);
+        }
         self.tenure.note_upload("");
         for chunk in chunks {
             self.tenure.settled(chunk);

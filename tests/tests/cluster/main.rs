@@ -18,6 +18,7 @@ mod dumps;
 mod fault_proxy;
 mod files;
 mod fsck;
+mod gc;
 mod handles;
 mod hung_nodes;
 mod locks;

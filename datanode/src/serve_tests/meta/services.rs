@@ -166,6 +166,10 @@ impl Meta for FakeMeta {
     async fn fsck(&self, _: Request<v1::FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
         unserved()
     }
+    type GcStream = Pin<Box<dyn Stream<Item = Result<v1::GcProgress, Status>> + Send>>;
+    async fn gc(&self, _: Request<v1::GcRequest>) -> Result<Response<Self::GcStream>, Status> {
+        unserved()
+    }
     type DumpStream = Pin<Box<dyn Stream<Item = Result<v1::DumpBatch, Status>> + Send>>;
     async fn dump(&self, _: Request<v1::DumpRequest>) -> Result<Response<Self::DumpStream>, Status> {
         unserved()

@@ -32,7 +32,9 @@ impl Pass for Intents {
             }
             look.tally.add(Counter::Intents, 1);
             look.tally.id(Counter::Intents, intent.0);
-            if let Work::Upload { pack, .. } | Work::DeletePack { pack, .. } = &record.work {
+            if let Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } =
+                &record.work
+            {
                 look.tally.id(Counter::Packs, pack.0);
             }
             if !is_named(look, &record)? {
@@ -61,6 +63,8 @@ fn is_named(look: &Look<'_>, record: &IntentRecord) -> Result<bool, StoreFault> 
             let import = look.at::<ImportRecord>(&imports::key(*directory))?;
             Ok(import.holds_readable(|import| import.intent == intent))
         }
+        // It holds nothing: its chunks may die or move meanwhile.
+        Work::Compact { .. } => Ok(true),
         Work::DeletePack { pack, .. } => {
             let pack = look.at::<PackRecord>(&packs::key(*pack))?;
             Ok(pack.record().is_none_or(|pack| pack.deletion == intent))

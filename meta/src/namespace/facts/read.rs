@@ -217,12 +217,12 @@ fn pack(record: PackRecord) -> Fact {
     Fact::Pack { pack, key, etag, bytes, created_ns: created, deletion }
 }
 
-/// Uploads and imports begin anew: what waits for them says so.
+/// Uploads, compactions and imports begin anew: what waits for them says so.
 fn deletion(record: IntentRecord) -> Option<Fact> {
     let IntentRecord { intent, work, created, .. } = record;
     match work {
         Work::DeletePack { pack, key } => Some(Fact::PackDeletion { intent, pack, key, created_ns: created }),
-        Work::Upload { .. } | Work::Import { .. } => None,
+        Work::Upload { .. } | Work::Import { .. } | Work::Compact { .. } => None,
     }
 }
 

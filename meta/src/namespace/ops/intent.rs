@@ -1,4 +1,4 @@
-//! Reassign, FailIntent.
+//! Reassign, FailIntent, CancelUpload.
 
 use cairn_types::{FsError, IntentId, NodeId};
 
@@ -6,6 +6,7 @@ use crate::keys::chunks::ChunkRecord;
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::packs::{self, PackRecord};
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::jobs;
 use crate::namespace::ops::session::clipped;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
@@ -53,6 +54,11 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
             // report of the upload must not find one.
             state.new_intent(record.assignee, Work::DeletePack { pack: *pack, key: key.clone() });
         }
+        // As of an upload: the chunks stay where they are.
+        Work::Compact { pack, key, .. } => {
+            state.end_intent(intent);
+            state.new_intent(record.assignee, Work::DeletePack { pack: *pack, key: key.clone() });
+        }
         Work::DeletePack { pack, .. } => {
             if let Some(mut pack) = state.get::<PackRecord>(&packs::key(*pack))? {
                 pack.deletion = None;
@@ -66,6 +72,23 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
         }
     }
     Ok(())
+}
+
+/// Ends an upload, or a compaction, that is not worth its while any more. Nothing is made that deletes
+/// its object: on a cluster without an under-store that could never be done, and where the object was
+/// made, or is made yet, a survey finds it.
+pub fn cancel_upload(state: &mut State<'_, '_>, intent: IntentId) -> Outcome<Answer> {
+    let record = state.intent(intent)?;
+    if !jobs::is_in_vain(&*state.txn, &record.work)? {
+        return refuse(FsError::InvalidRequest);
+    }
+    if let Work::Upload { chunks, .. } = &record.work {
+        for upload in chunks {
+            release_upload(state, intent, upload.chunk)?;
+        }
+    }
+    state.end_intent(intent);
+    Ok(Answer::default())
 }
 
 fn release_upload(state: &mut State<'_, '_>, intent: IntentId, chunk: cairn_types::ChunkId) -> Outcome<()> {

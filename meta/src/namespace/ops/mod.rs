@@ -3,6 +3,7 @@
 pub(super) mod clone;
 pub(super) mod cluster;
 pub(super) mod commit;
+pub(super) mod compact;
 pub(super) mod concat;
 pub(super) mod copy_range;
 pub(super) mod create;

@@ -1,18 +1,20 @@
-//! CreateUpload, Persisted, CreatePackDeletion, PackDeleted.
+//! CreateUpload, Persisted, CreatePackDeletion, PackDeleted, CondemnPacks.
 
 use cairn_types::{ChunkId, FsError, IntentId, NodeId, PackId};
 
 use crate::keys::chunks::{ChunkRecord, PackPlace};
 use crate::keys::intents::{UploadChunk, Work};
 use crate::keys::packs::{self, PackRecord};
-use crate::namespace::command::PersistedChunk;
+use crate::namespace::command::{CONDEMNED_MAX, PersistedChunk, StrayPack};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::store::Table;
 
 /// Chunks in one pack, at most.
-const CHUNKS_PER_PACK_MAX: usize = 512;
+pub(super) const CHUNKS_PER_PACK_MAX: usize = 512;
+/// Bytes of an ETag that are kept, at most.
+const ETAG_BYTES_MAX: usize = 256;
 
 /// Makes the intent to upload sealed chunks as one pack.
 pub fn create_upload(state: &mut State<'_, '_>, assignee: NodeId, chunks: &[ChunkId]) -> Outcome<Answer> {
@@ -50,14 +52,38 @@ pub fn persisted(
     let Work::Upload { pack, key, chunks } = state.intent(intent)?.work else {
         return refuse(FsError::InvalidRequest);
     };
-    let fits = chunks.len() == places.len()
-        && chunks.iter().zip(places).all(|(chunk, place)| {
-            let end = place.offset.checked_add(place.length);
-            chunk.chunk == place.chunk && chunk.length == place.length && end.is_some_and(|e| e <= bytes)
-        });
-    if !fits {
+    if !fit(chunks.iter().map(|c| (c.chunk, c.length)), places, bytes) {
         return refuse(FsError::InvalidRequest);
     }
+    record(state, pack, key, etag, bytes);
+    for place in places {
+        // A chunk that died meanwhile and lost its last replica has no record any more.
+        let Some(before) = state.find_chunk(place.chunk)? else { continue };
+        let mut after = before.clone();
+        after.upload = None;
+        after.place =
+            Some(PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c });
+        state.put_chunk(Some(&before), &after)?;
+    }
+    state.end_intent(intent);
+    Ok(Answer::default())
+}
+
+/// True when these are places of those chunks in a pack of `bytes`, in its order.
+pub(super) fn fit(
+    chunks: impl ExactSizeIterator<Item = (ChunkId, u64)>,
+    places: &[PersistedChunk],
+    bytes: u64,
+) -> bool {
+    chunks.len() == places.len()
+        && chunks.zip(places).all(|((chunk, length), place)| {
+            let end = place.offset.checked_add(place.length);
+            chunk == place.chunk && length == place.length && end.is_some_and(|e| e <= bytes)
+        })
+}
+
+/// Records a pack that nothing points into yet.
+pub(super) fn record(state: &mut State<'_, '_>, pack: PackId, key: String, etag: &str, bytes: u64) {
     let record = PackRecord {
         pack,
         key,
@@ -70,16 +96,22 @@ pub fn persisted(
     };
     state.put_pack(&record);
     state.cluster.counts.packs += 1;
-    for place in places {
-        // A chunk that died meanwhile and lost its last replica has no record any more.
-        let Some(before) = state.find_chunk(place.chunk)? else { continue };
-        let mut after = before.clone();
-        after.upload = None;
-        after.place =
-            Some(PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c });
-        state.put_chunk(Some(&before), &after)?;
+}
+
+/// Records objects that nothing names as dead packs. That no intent names them is the leader's to look
+/// at: it stays so for ever, since an intent that writes a pack is made together with the pack's id.
+pub fn condemn(state: &mut State<'_, '_>, packs: &[StrayPack]) -> Outcome<Answer> {
+    if packs.len() > CONDEMNED_MAX {
+        return refuse(FsError::InvalidRequest);
     }
-    state.end_intent(intent);
+    for stray in packs {
+        let known = state.get::<PackRecord>(&packs::key(stray.pack))?.is_some();
+        if known || stray.pack >= state.cluster.next.pack || stray.etag.len() > ETAG_BYTES_MAX {
+            continue;
+        }
+        let key = packs::object_key(state.cluster.cluster, stray.pack);
+        record(state, stray.pack, key, &stray.etag, stray.bytes);
+    }
     Ok(Answer::default())
 }
 

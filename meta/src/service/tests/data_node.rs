@@ -1,11 +1,12 @@
 //! A data node that answers what a test tells it to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use cairn_proto::WireError;
 use cairn_proto::v1::data_server::{Data, DataServer};
 use cairn_proto::v1::{self, report_work_request::Outcome};
+use cairn_types::FsError;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub struct Desk {
     pub unreachable: bool,
     pub extended: Vec<u64>,
     pub fenced: Vec<(u64, u32, u64)>,
+    /// The objects under the cluster's packs and their sizes; `None`: it has no under-store.
+    pub bucket: Option<BTreeMap<String, u64>>,
 }
 
 /// The chain that every replica has at a length.
@@ -256,5 +259,34 @@ impl Data for Served {
 
     async fn node_status(&self, _: Request<v1::NodeStatusRequest>) -> Answered<v1::NodeStatusReply> {
         absent()
+    }
+
+    async fn survey_packs(&self, r: Request<v1::SurveyPacksRequest>) -> Answered<v1::SurveyPacksReply> {
+        let after = r.into_inner().start_after;
+        let desk = self.desk()?;
+        let Some(bucket) = &desk.bucket else { return Err(WireError::Fs(FsError::NotSupported).into()) };
+        let all = bucket.iter().filter(|(key, _)| **key > after);
+        // Small pages, so that there are several.
+        let object = |(key, bytes): (&String, &u64)| v1::SurveyedObject {
+            key: key.clone(),
+            bytes: *bytes,
+            etag: "e".into(),
+        };
+        let objects = all.clone().take(2).map(object).collect();
+        Ok(Response::new(v1::SurveyPacksReply { objects, more: all.count() > 2, abandoned_uploads: 0 }))
+    }
+
+    async fn survey_replicas(
+        &self,
+        r: Request<v1::SurveyReplicasRequest>,
+    ) -> Answered<v1::SurveyReplicasReply> {
+        let after = r.into_inner().after;
+        let desk = self.desk()?;
+        let mut all: Vec<_> = desk.held.iter().filter(|(chunk, _)| **chunk > after).collect();
+        all.sort_by_key(|(chunk, _)| **chunk);
+        let replica =
+            |(chunk, held): &(&u64, &Held)| v1::SurveyedReplica { chunk: **chunk, bytes: held.length };
+        let replicas = all.iter().take(2).map(replica).collect();
+        Ok(Response::new(v1::SurveyReplicasReply { replicas, more: all.len() > 2 }))
     }
 }

@@ -6,6 +6,7 @@ mod drain;
 mod dump;
 mod faults;
 mod fsck;
+mod gc;
 mod group;
 mod holds;
 mod import;
@@ -178,6 +179,8 @@ impl Cluster {
             watcher_patience: Duration::from_secs(3),
             tree_purge_per_second: None,
             repair_bytes_per_second: manner.repair_bytes_per_second,
+            compacting: crate::leader::compact::Compacting::default(),
+            pack_delay: Duration::from_secs(60),
             slow_operation: manner.slow_operation,
         };
         let ((meta, nodes, members), jobs) = super::start(ground, stop.clone());
