@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
 
 mod accept_loss;
+mod append_disks;
 mod append_failures;
+mod append_partitions;
 mod append_retries;
 mod bad_clock;
 mod bad_input;
