@@ -81,6 +81,8 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
             "removed"
         } else if n.retired {
             "disk retired"
+        } else if n.alive && n.slow {
+            "slow"
         } else if n.alive {
             "alive"
         } else {
@@ -182,7 +184,7 @@ pub fn as_json(s: &StatusReply) -> Value {
                "matched_index": m.matched_index, "reachable": m.reachable})
     };
     let node = |n: &cairn_sdk::DataNode| {
-        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "disk": hex(&n.disk),
+        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "slow": n.slow, "disk": hex(&n.disk),
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
                "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation})
     };

@@ -32,6 +32,9 @@ const HINT_AFTER: Duration = Duration::from_millis(25);
 /// A replica may be this many times over its deadline while this node's own disk is no faster.
 const PATIENCE: u32 = 20;
 
+/// Whoever waits for a close: it is told the sealed chunk, and the tail that follows it already.
+pub type Closer = oneshot::Sender<Result<v1::CloseReply, WireError>>;
+
 /// What is asked of a primary besides appends.
 #[derive(Debug)]
 pub enum Order {
@@ -44,8 +47,10 @@ pub enum Order {
     },
     /// A planned close; answered when the chunk is sealed.
     Close {
+        /// A writer goes on in the file: into the chunk made ahead, if there is one.
+        go_on: bool,
         /// Where the answer goes.
-        answer: oneshot::Sender<Result<v1::Chunk, WireError>>,
+        answer: Closer,
     },
 }
 
@@ -139,7 +144,14 @@ pub struct Primary {
     pub(super) renew_ahead: bool,
     pub(super) told: u64,
     pub(super) closing: Closing,
-    pub(super) closers: Vec<oneshot::Sender<Result<v1::Chunk, WireError>>>,
+    pub(super) closers: Vec<Closer>,
+    /// Nodes that a chunk under this policy has at least.
+    pub(super) min_replicas: usize,
+    /// When the next chunk is to be made, however little this one holds.
+    pub(super) grows_old: Option<Duration>,
+    pub(super) next_asked: bool,
+    /// A writer wants to go on behind this chunk.
+    pub(super) goes_on: bool,
 }
 
 impl Primary {
@@ -190,7 +202,8 @@ impl Primary {
                 // An asker that is gone needs no answer.
                 let _ = answer.send(if open { Ok(self.committed()) } else { Err(fenced.into()) });
             }
-            Order::Close { answer } => {
+            Order::Close { go_on, answer } => {
+                self.goes_on |= go_on;
                 self.closers.push(answer);
                 self.drain();
             }
@@ -322,7 +335,12 @@ impl Primary {
         // No replica is slower than this node's own disk: a seal without it would not help yet.
         let own_is_slow = own < oldest.end;
         let patient = age < deadline.saturating_mul(PATIENCE);
-        if patient && (own_is_slow || !self.context.seals.may_give_up(self.ino, now)) {
+        let slowest = self.members.iter().min_by_key(|member| member.durable).map(|member| member.node);
+        let healthier = slowest.is_some_and(|node| {
+            self.context.healthy.suffice_without(node, self.min_replicas)
+        });
+        let seal_helps = !own_is_slow && healthier;
+        if patient && !(seal_helps && self.context.seals.may_give_up(self.ino, now)) {
             return Ok(());
         }
         Err(self.slowest(Reason::Slow))

@@ -104,8 +104,19 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             finding: Finding::LinkCount { ino: InodeId(7), version: 5, recorded: 2, counted: 1 },
         },
     ];
-    let all = all.into_iter().chain(of_the_second_level(session, mtime));
+    let all = all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_the_fourth_level());
     all.map(|command| (command_name(&command), command)).collect()
+}
+
+fn of_the_fourth_level() -> Vec<Command> {
+    let (chunk, epoch) = (ChunkId(9), Epoch(2));
+    let replica = PlacedReplica { node: NodeId(101), disk: DiskId([0xd1; 16]), incarnation: Incarnation(6) };
+    let placement = Placement { replicas: vec![replica], primary: NodeId(101) };
+    let (chain, mtime, next) = (Chain(0xabcd_ef01), Timestamp(1_700_000_000_000_000_000), ChunkId(10));
+    vec![
+        Command::PrepareSpare { chunk, epoch, placement },
+        Command::Roll { chunk, epoch, length: 70_000, chain, marks: vec![mark()], mtime, next },
+    ]
 }
 
 fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
@@ -182,6 +193,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::LoadFacts { .. } => "load_facts",
         Command::EndLoad { .. } => "end_load",
         Command::DiscardLoad => "discard_load",
+        Command::PrepareSpare { .. } => "prepare_spare",
+        Command::Roll { .. } => "roll",
     }
 }
 

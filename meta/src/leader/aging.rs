@@ -58,7 +58,8 @@ async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
     }
     let is_old = |q: &Queued| {
         let policy = &q.record.policy;
-        policy.persist != Persist::Never
+        q.record.state == ChunkState::Open
+            && policy.persist != Persist::Never
             && job.seen.age_ms(q.place, q.record.activation.time, now) >= policy.max_lag_ms / 2
             && !job.empty.contains_key(&q.record.chunk)
     };

@@ -98,7 +98,7 @@ impl DataNodes {
     /// As [`Self::fence`].
     pub async fn close(&self, address: &str, chunk: ChunkId, deadline: Duration) -> Result<(), WireError> {
         let mut client = self.client(address)?;
-        let close = v1::CloseRequest { chunk: chunk.0 };
+        let close = v1::CloseRequest { chunk: chunk.0, go_on: false };
         within(deadline, client.close(self.request(close, deadline))).await.map(|_| ())
     }
 

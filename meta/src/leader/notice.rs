@@ -112,5 +112,6 @@ pub fn node_status(view: &View) -> v1::DataNode {
         incarnation: registered.incarnation.0,
         version: registered.version.clone(),
         removed: registered.removed,
+        slow: view.slow,
     }
 }

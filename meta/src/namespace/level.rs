@@ -12,6 +12,7 @@ use super::precondition::{Precondition, Wanted};
 
 const FIRST: FeatureLevel = FeatureLevel::FIRST;
 const SECOND: FeatureLevel = FeatureLevel::SECOND;
+const FOURTH: FeatureLevel = FeatureLevel::FOURTH;
 
 /// The highest of several.
 fn highest(levels: impl Iterator<Item = FeatureLevel>) -> FeatureLevel {
@@ -36,6 +37,7 @@ impl Command {
             | Command::LoadFacts { .. }
             | Command::EndLoad { .. }
             | Command::DiscardLoad => SECOND,
+            Command::PrepareSpare { .. } | Command::Roll { .. } => FOURTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }

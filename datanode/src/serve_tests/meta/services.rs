@@ -91,6 +91,21 @@ impl Nodes for FakeMeta {
         }
         Ok(Response::new(self.sealed(end.chunk, end.length, end.chain, end.marks, None)))
     }
+
+    async fn prepare_spare(
+        &self,
+        request: Request<v1::PrepareSpareRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        Ok(Response::new(self.spare_after(request.into_inner().chunk)))
+    }
+
+    async fn roll(&self, request: Request<v1::RollRequest>) -> Result<Response<v1::RollReply>, Status> {
+        let asked = request.into_inner();
+        let seal = asked.seal.clone().unwrap();
+        let sealed = self.seal_planned(Request::new(seal.clone())).await?.into_inner();
+        let next = self.activate(&seal, asked.next);
+        Ok(Response::new(v1::RollReply { sealed: Some(sealed), next: Some(next) }))
+    }
 }
 
 #[tonic::async_trait]

@@ -73,7 +73,7 @@ impl Pass for Chunks {
 
 fn count(look: &mut Look<'_>, record: &ChunkRecord) {
     let state = match record.state {
-        ChunkState::Open => Counter::ChunksOpen,
+        ChunkState::Open | ChunkState::Spare => Counter::ChunksOpen,
         ChunkState::Sealing => Counter::ChunksSealing,
         ChunkState::Sealed => Counter::ChunksSealed,
     };

@@ -173,7 +173,14 @@ fn fact(table: Table, key: &[u8], value: &[u8]) -> Result<Option<Fact>, RowFault
     Ok(Some(match table {
         Table::Packs => pack(PackRecord::from_bytes(key, value)?),
         Table::Intents => return Ok(deletion(IntentRecord::from_bytes(key, value)?)),
-        Table::Chunks => Fact::Chunk(ChunkFact::of(&ChunkRecord::from_bytes(key, value)?)),
+        Table::Chunks => {
+            let record = ChunkRecord::from_bytes(key, value)?;
+            // A spare has nothing, and follows a tail of this cluster alone.
+            if record.state == ChunkState::Spare {
+                return Ok(None);
+            }
+            Fact::Chunk(ChunkFact::of(&record))
+        }
         Table::Mounts => mount(MountRecord::from_bytes(key, value)?),
         Table::Nodes => name(InodeId(number(0)?), key, NodeRow::from_bytes(key, value)?),
         // Their totals follow from them.
