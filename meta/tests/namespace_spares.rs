@@ -11,9 +11,7 @@ mod invariants;
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState};
 use cairn_meta::namespace::{Command, Operation, Target};
 use cairn_meta::store::{KeyRange, Rows, Table};
-use cairn_types::{
-    Chain, ChunkId, Epoch, FsError, Generation, InodeId, Policy, Timestamp, WriterMark,
-};
+use cairn_types::{Chain, ChunkId, Epoch, FsError, Generation, InodeId, Policy, Timestamp, WriterMark};
 use driver::{Driver, FIRST, POLICY, placement};
 use proptest::prelude::*;
 
@@ -265,7 +263,9 @@ fn takes(d: &mut Driver, ino: InodeId, file: &mut File, step: Step) {
                     d.done(Operation::OpenExclusive { ino });
                     file.generation += 1;
                 }
-                (_, Some((tail, _))) => drop(d.ok(Command::BeginSeal { chunk: tail, epoch: d.chunk(tail).epoch })),
+                (_, Some((tail, _))) => {
+                    drop(d.ok(Command::BeginSeal { chunk: tail, epoch: d.chunk(tail).epoch }))
+                }
                 _ => return,
             }
             file.tail = file.tail.map(|(tail, _)| (tail, true));

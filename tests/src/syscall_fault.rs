@@ -50,13 +50,7 @@ impl SyscallFault {
         let unable = |reason: String| FaultError::Unable { reason };
         let mut command = Command::new("strace");
         command
-            .args([
-                "-f",
-                "-e",
-                &format!("trace={call}"),
-                "-e",
-                &format!("inject={call}:{inject}"),
-            ])
+            .args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{inject}")])
             .args(["-o", "/dev/null", "-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -62,7 +62,7 @@ impl Primary {
     }
 
     /// The spare, if a roll whose answer was lost has activated it.
-    async fn rolled_into(&self, spare: Option<ChunkId>) -> Option<v1::Chunk> {
+    async fn rolled_into(&mut self, spare: Option<ChunkId>) -> Option<v1::Chunk> {
         let found = self.context.metadata.get_chunk(spare?).await.ok()?;
         (found.state() == v1::ChunkState::Open).then_some(found)
     }

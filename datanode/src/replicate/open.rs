@@ -52,9 +52,7 @@ pub async fn open(
     let is_spare = context.spares.has(chunk);
     // A replica that is here without its primary was left by one that gave up, or by a process
     // before this one: nobody goes on with it (R6). A spare of this process waits for its activation.
-    if !is_spare
-        && let Some(view) = context.store.chunk(chunk)
-    {
+    if !is_spare && let Some(view) = context.store.chunk(chunk) {
         let primary = v1::Chunk::decode(view.record).map(|record| record.primary);
         let elsewhere = primary.is_ok_and(|primary| primary != context.node.0);
         let refused =
@@ -63,9 +61,7 @@ pub async fn open(
     }
     let found = match context.spares.activation(chunk) {
         Some(activated) => activated,
-        None => {
-            context.metadata.get_chunk(chunk).await.map_err(|e| NotOpened::Refused(absent(chunk, e)))?
-        }
+        None => context.metadata.get_chunk(chunk).await.map_err(|e| NotOpened::Refused(absent(chunk, e)))?,
     };
     check(context, &found).map_err(|error| NotOpened::Refused(error.into()))?;
     let prepared = if is_spare {
@@ -90,7 +86,7 @@ pub(super) async fn make_everywhere(
         .map_err(|bad| NotOpened::Refused(ServiceError::from(bad).into()))?;
     // Both at once: nothing is taken before both are durable.
     let here = context.store.create(spec);
-    let there = created_there(context, prepared, found.clone());
+    let there = created_there(context, prepared, found);
     let (here, there) = tokio::join!(here, timeout(CREATE, there));
     if let Err(error) = here {
         tracing::warn!(chunk = chunk.0, %error, "create a replica");
@@ -209,11 +205,7 @@ fn spare_at(policy: &v1::Policy) -> Option<Duration> {
 }
 
 /// Sends the creation to every secondary and waits until each has it durable; else whom to blame.
-async fn created_there(
-    context: &Context,
-    prepared: &mut Prepared,
-    found: &v1::Chunk,
-) -> Result<(), NodeId> {
+async fn created_there(context: &Context, prepared: &mut Prepared, found: &v1::Chunk) -> Result<(), NodeId> {
     let incarnation_of =
         |node: NodeId| found.replicas.iter().find(|r| r.node == node.0).map_or(0, |r| r.incarnation);
     for link in &prepared.links {

@@ -336,9 +336,8 @@ impl Primary {
         let own_is_slow = own < oldest.end;
         let patient = age < deadline.saturating_mul(PATIENCE);
         let slowest = self.members.iter().min_by_key(|member| member.durable).map(|member| member.node);
-        let healthier = slowest.is_some_and(|node| {
-            self.context.healthy.suffice_without(node, self.min_replicas)
-        });
+        let healthier =
+            slowest.is_some_and(|node| self.context.healthy.suffice_without(node, self.min_replicas));
         let seal_helps = !own_is_slow && healthier;
         if patient && !(seal_helps && self.context.seals.may_give_up(self.ino, now)) {
             return Ok(());

@@ -237,9 +237,7 @@ fn execute_seal(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer>
             let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
             seal::planned(state, &decision)
         }
-        Command::PrepareSpare { chunk, epoch, placement } => {
-            spare::prepare(state, *chunk, *epoch, placement)
-        }
+        Command::PrepareSpare { chunk, epoch, placement } => spare::prepare(state, *chunk, *epoch, placement),
         Command::Roll { chunk, epoch, length, chain, marks, mtime, next } => {
             let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
             let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };

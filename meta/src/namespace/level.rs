@@ -156,6 +156,7 @@ impl Finding {
             Finding::ForgottenOrphan { .. } | Finding::WrongDenial { .. } | Finding::StrayHold { .. } => {
                 SECOND
             }
+            Finding::StraySpare { .. } | Finding::LostSpare { .. } => FOURTH,
             Finding::Undecodable { .. }
             | Finding::NoRoot { .. }
             | Finding::NoPlace { .. }

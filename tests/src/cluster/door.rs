@@ -124,7 +124,8 @@ fn owner(port: u16, to: u16) -> Option<u32> {
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.find(|pid| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
-        open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|link| link.as_os_str() == wanted.as_str())
+        open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .any(|link| link.as_os_str() == wanted.as_str())
     })
 }
 

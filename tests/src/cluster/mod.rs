@@ -149,7 +149,8 @@ impl Cluster {
         let http = |n: usize| address(n + servers);
         let environment = options.understore.environment();
         let server = |role, number: usize, n: usize| {
-            let server = Server::new(role, number, &directory, &binary, address(n), http(n), environment.clone());
+            let server =
+                Server::new(role, number, &directory, &binary, address(n), http(n), environment.clone());
             if options.doors { server.behind_a_door(address(n + 2 * servers)) } else { server }
         };
         let metas: Vec<Server> = meta_ports.map(|n| server("meta", n + 1, n)).collect();

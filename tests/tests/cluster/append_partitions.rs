@@ -148,7 +148,8 @@ async fn a_stale_replica_that_returns_after_the_seal_is_brought_up_or_goes() {
         let mut named = holders.iter().map(|replica| replica.address.as_str());
         (end == sealed.length && named.any(|named| named == address)).then_some("kept")
     };
-    let became = eventually("the stale replica to be settled", Duration::from_secs(60), settled).await.unwrap();
+    let became =
+        eventually("the stale replica to be settled", Duration::from_secs(60), settled).await.unwrap();
     println!("the stale replica is {became}");
     let again = wire.leader().await.unwrap().get_chunk(asked()).await.unwrap().into_inner();
     assert_eq!((again.length, again.chain), (sealed.length, sealed.chain));
