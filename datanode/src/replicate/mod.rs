@@ -19,6 +19,7 @@ pub mod writers;
 
 mod alarm;
 mod close;
+mod slow;
 mod take;
 
 pub use context::Context;

@@ -195,6 +195,7 @@ fn activate(
         min_replicas: usize::try_from(policy.min_replicas).unwrap_or(usize::MAX),
         grows_old: spare_at(policy).map(|after| context.clock.boottime().saturating_add(after)),
         next_asked: false,
+        taken: context.clock.boottime(),
         goes_on: false,
     })
 }

@@ -135,6 +135,7 @@ impl Primary {
         self.length = span.end;
         self.chain = record.chain;
         let since = self.context.clock.boottime();
+        self.taken = since;
         self.prepare_next(since);
         self.waiting.push_back(Waiting { offset: span.offset, end: span.end, since, ticket, _room: room });
         self.send_everywhere(record)

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use cairn_proto::v1::{ReadRecordsRequest, SealChunkRequest};
-use cairn_sdk::Client;
+use cairn_proto::v1::{ChunkState, GetChunkRequest, ReadRecordsRequest, SealChunkRequest};
+use cairn_sdk::{Client, ConnectOptions};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Server, Wire, eventually};
 
 use crate::append_failures::{LOG, goes_on, pumping, tail_nodes};
@@ -17,6 +17,13 @@ async fn start() -> (Cluster, Client) {
     let cluster = Cluster::start(ClusterOptions { doors: true, ..ClusterOptions::default() }).await.unwrap();
     let client = cluster.client().await.unwrap();
     (cluster, client)
+}
+
+/// A client that leaves slow replicas to the primary: it waits for longer than any may take.
+async fn patient(cluster: &Cluster) -> Client {
+    let mut options = ConnectOptions::new(cluster.meta_addresses());
+    options.append_deadline = Duration::from_secs(20);
+    Client::connect(options).await.unwrap()
 }
 
 fn pids(servers: &[Server]) -> Vec<u32> {
@@ -78,7 +85,8 @@ async fn client_cut_off_from_the_primary_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_replica_is_sealed_without_and_shown_and_comes_back_by_itself() {
-    let (cluster, client) = start().await;
+    let (cluster, _) = start().await;
+    let client = patient(&cluster).await;
     let mut pump = pumping(&client).await;
     let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
     let address = cluster.datas[secondary].address().to_owned();
@@ -107,7 +115,7 @@ async fn a_slow_replica_is_sealed_without_and_shown_and_comes_back_by_itself() {
 async fn a_slow_replica_without_which_there_are_too_few_is_waited_for() {
     let options = ClusterOptions { datas: 2, doors: true, ..ClusterOptions::default() };
     let cluster = Cluster::start(options).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    let client = patient(&cluster).await;
     let mut pump = pumping(&client).await;
     let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
     cluster.data_door(secondary).slow(&pids(&cluster.datas), SLOW);
@@ -126,9 +134,9 @@ async fn a_stale_replica_that_returns_after_the_seal_is_brought_up_or_goes() {
     cluster.datas[secondary].kill();
     pump.advance(200).await;
     let wire = Wire::new(&cluster, &client);
-    let asked = || wire.request(cairn_proto::v1::GetChunkRequest { chunk: tail.chunk });
+    let asked = || wire.request(GetChunkRequest { chunk: tail.chunk });
     let sealed = wire.leader().await.unwrap().get_chunk(asked()).await.unwrap().into_inner();
-    assert_eq!(sealed.state(), cairn_proto::v1::ChunkState::Sealed);
+    assert_eq!(sealed.state(), ChunkState::Sealed);
     cluster.datas[secondary].start().unwrap();
     cluster.wait_ready(SOON).await.unwrap();
     // What it has of the old chunk is all of it, or nothing.

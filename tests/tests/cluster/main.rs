@@ -8,6 +8,7 @@ mod append_disks;
 mod append_failures;
 mod append_partitions;
 mod append_retries;
+mod append_rolls;
 mod bad_clock;
 mod bad_input;
 mod bad_storage;
