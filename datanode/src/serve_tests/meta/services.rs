@@ -55,7 +55,8 @@ impl Nodes for FakeMeta {
         if !known {
             return Err(status::fs_status(&FsError::NotFound));
         }
-        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50 }))
+        let healthy = self.state().nodes.iter().map(|node| node.node).collect();
+        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50, healthy }))
     }
 
     type PullWorkStream = ReceiverStream<Result<v1::Work, Status>>;
