@@ -49,7 +49,10 @@ fn placement(tenure: &Tenure, tail: &ChunkRecord) -> Result<Placement, WireError
         .replicas
         .iter()
         .filter(|replica| good(replica.node))
-        .filter_map(|replica| tenure.registry.placed(replica.node).filter(|placed| placed == replica))
+        .filter_map(|replica| {
+            let placed = tenure.registry.placed(replica.node);
+            placed.filter(|placed| placed.incarnation == replica.incarnation)
+        })
         .collect();
     let needed = usize::from(tail.policy.replicas);
     if replicas.len() < needed || replicas.len() < tail.replicas.len() {
@@ -88,9 +91,17 @@ pub async fn roll(
         tenure.announce_sealed(&sealed);
     }
     let store = tenure.local()?.store;
-    let next = tenure.chunk(next).map_err(super::fault)?.filter(|next| next.state == ChunkState::Open);
+    let is_tail = |next: &ChunkRecord| next.state == ChunkState::Open && same_file(next, &record);
+    let next = tenure.chunk(next).map_err(super::fault)?.filter(is_tail);
     let next = next.map(|next| ctx.wire_chunk(&*store, &next)).transpose()?;
     Ok(v1::RollReply { sealed: Some(ctx.wire_chunk(&*store, &sealed)?), next })
+}
+
+fn same_file(one: &ChunkRecord, other: &ChunkRecord) -> bool {
+    match (one.owner, other.owner) {
+        (ChunkOwner::Tail { ino: one, .. }, ChunkOwner::Tail { ino: other, .. }) => one == other,
+        _ => false,
+    }
 }
 
 /// True when the lag bound leaves room for another tail behind `length` more bytes (append protocol R13).
