@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::call::admit;
 use super::{
     Context, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal, report,
-    seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::ChunkFact;
 use super::fact::{Fact, PartFact};
-use crate::keys::chunks::ChunkRecord;
+use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::keys::contents::{self, ContentId, ContentRow, DetachedRow};
 use crate::keys::counters::{self, ContentCounter};
 use crate::keys::extents::{self, ExtentRow};

@@ -44,14 +44,9 @@ pub(super) fn landmark(from: &State, step: &Step, to: &State) -> Option<&'static
         Step::Decide(at, _) | Step::PlannedRoll(at) if usize::from(to.asked) == at + 1 => {
             Some("sealed before its length was answered")
         }
-        Step::PlannedRoll(at) if from.chunks.get(at + 1).is_some_and(|next| next.extent == Extent::Spare) => {
-            let followed = to.chunks[at + 1].extent == Extent::Open;
-            Some(if followed { "rolled into a spare" } else { "a spare could not follow" })
-        }
+        Step::Prepare(at) if from.chunks[at - 1].closing => Some("made ahead while its tail closes"),
+        Step::Prepare(_) => Some("made ahead"),
         Step::PlannedRoll(_) => Some("planned roll"),
-        Step::AskSeal(at) if from.chunks.get(at + 1).is_some_and(|next| next.extent == Extent::Spare) => {
-            Some("a spare was given up with its tail")
-        }
         Step::Decide(at, length) if length > from.chunks[at].committed => {
             Some("sealed above the acknowledged")
         }
