@@ -132,6 +132,7 @@ pub fn node_state(n: &cairn_sdk::DataNode) -> &'static str {
         n if n.retired => "disk retired",
         n if n.drained => "drained",
         n if n.draining => "draining",
+        n if n.slow => "slow",
         _ => "alive",
     }
 }
@@ -215,7 +216,7 @@ pub fn as_json(s: &StatusReply) -> Value {
                "matched_index": m.matched_index, "reachable": m.reachable})
     };
     let node = |n: &cairn_sdk::DataNode| {
-        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "disk": hex(&n.disk),
+        json!({"node": n.node, "address": n.address, "alive": n.alive, "retired": n.retired, "removed": n.removed, "slow": n.slow, "disk": hex(&n.disk),
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
                "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation,
                "zone": n.zone, "host": n.host, "draining": n.draining, "drained": n.drained,

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chunk::ChunkStore;
 use crate::health::Health;
 use crate::metadata::Metadata;
+use crate::replicate::healthy::Healthy;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);
@@ -68,6 +69,8 @@ pub struct Member {
     pub capacity_bytes: u64,
     /// How the under-store does.
     pub health: Health,
+    /// Learns where new chunks are placed.
+    pub healthy: Healthy,
 }
 
 impl Member {
@@ -118,6 +121,7 @@ impl Member {
             };
             let reached = match beat {
                 Ok(reply) => {
+                    self.healthy.learn(&reply.healthy);
                     beats = beats.wrapping_add(1);
                     if beats % BEATS_PER_REFRESH == 1 {
                         self.refresh(&stop).await;

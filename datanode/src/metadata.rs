@@ -181,6 +181,22 @@ impl Metadata {
         self.call(DEADLINE, ATTEMPT, message, async |m, r| m.nodes.seal_planned(r).await).await
     }
 
+    /// Has the chunk allocated that is to follow a tail.
+    ///
+    /// # Errors
+    /// The leader's refusal, or that it could not be reached.
+    pub async fn prepare_spare(&self, message: v1::PrepareSpareRequest) -> Result<v1::Chunk, WireError> {
+        self.call(DEADLINE, ATTEMPT, message, async |m, r| m.nodes.prepare_spare(r).await).await
+    }
+
+    /// Seals a chunk as [`Self::seal_planned`], and activates the one made ahead.
+    ///
+    /// # Errors
+    /// The leader's refusal, or that it could not be reached: both may be done all the same.
+    pub async fn roll(&self, message: v1::RollRequest) -> Result<v1::RollReply, WireError> {
+        self.call(DEADLINE, ATTEMPT, message, async |m, r| m.nodes.roll(r).await).await
+    }
+
     /// Opens a session, for the changes that a node proposes itself.
     ///
     /// # Errors

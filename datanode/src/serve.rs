@@ -29,7 +29,9 @@ use crate::membership::{self, Member};
 use crate::metadata::Metadata;
 use crate::node::Node;
 use crate::replicate::grant::Grants;
+use crate::replicate::healthy::Healthy;
 use crate::replicate::seal::Seals;
+use crate::replicate::spare::Spares;
 use crate::replicate::{Context, Primaries};
 use crate::service::DataService;
 use crate::silent::SilentPeers;
@@ -135,6 +137,7 @@ pub async fn serve(
         host: config.host.clone(),
         capacity_bytes,
         health: through.health.clone(),
+        healthy: Healthy::default(),
     };
     let Some(node) = member.register(&shutdown).await else { return Ok(()) };
     let node = node.map_err(ServeError::Register)?;
@@ -251,6 +254,8 @@ impl Parts {
             peers: Peers::new(self.cluster, Connections::default()),
             grants,
             seals: Seals::default(),
+            healthy: member.healthy.clone(),
+            spares: Spares::default(),
             clock: self.clock,
             deadline: Duration::from_millis(self.config.replica_deadline_ms),
             leaving: CancellationToken::new(),

@@ -473,6 +473,7 @@ fn same_chunk(model: &Model, record: &ChunkRecord) {
         ChunkState::Open => Phase::Open,
         ChunkState::Sealing => Phase::Sealing,
         ChunkState::Sealed => Phase::Sealed(record.sealed_length().unwrap()),
+        ChunkState::Spare => unreachable!("namespace_spares.rs has those"),
     };
     let owner = match chunk.tail_of {
         0 => ChunkOwner::Session(SessionId(chunk.session)),

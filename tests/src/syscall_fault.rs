@@ -1,4 +1,4 @@
-//! [`SyscallFault`]: strace on a server, which kills it at one of its system calls.
+//! [`SyscallFault`]: strace on a server, which kills it at one of its system calls, or makes them fail.
 
 #![allow(clippy::disallowed_methods, reason = "waits for real processes in real time")]
 
@@ -34,16 +34,23 @@ impl SyscallFault {
     /// # Errors
     /// [`FaultError`] where there is no strace, or it may not trace.
     pub fn kill_at(pid: u32, call: &str, nth: u32) -> Result<Self, FaultError> {
+        Self::attach(pid, call, &format!("signal=KILL:when={nth}"))
+    }
+
+    /// From now on every call of `call` in the process `pid` fails with `error` (`EIO`), without being
+    /// made. Answers once every thread is watched.
+    ///
+    /// # Errors
+    /// [`FaultError`] where there is no strace, or it may not trace.
+    pub fn fail(pid: u32, call: &str, error: &str) -> Result<Self, FaultError> {
+        Self::attach(pid, call, &format!("error={error}:when=1+"))
+    }
+
+    fn attach(pid: u32, call: &str, inject: &str) -> Result<Self, FaultError> {
         let unable = |reason: String| FaultError::Unable { reason };
         let mut command = Command::new("strace");
         command
-            .args([
-                "-f",
-                "-e",
-                &format!("trace={call}"),
-                "-e",
-                &format!("inject={call}:signal=KILL:when={nth}"),
-            ])
+            .args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{inject}")])
             .args(["-o", "/dev/null", "-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

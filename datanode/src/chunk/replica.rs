@@ -139,7 +139,16 @@ impl ReplicaState {
         }
         self.epoch = fence.epoch;
         self.phase = Phase::Fenced;
+        self.learn_base(fence.spec.base);
         Ok(true)
+    }
+
+    /// A spare was made before it was known where in the file it would lie; the fence's record says it.
+    fn learn_base(&mut self, base: u64) {
+        if self.base == 0 && base > 0 {
+            self.base = base;
+            self.marks.iter_mut().for_each(|mark| mark.offset += base);
+        }
     }
 
     pub(crate) fn fence_answer(&self, here: &Here) -> FenceAnswer {

@@ -2,7 +2,7 @@
 //! the metadata is told the end, without a fence round.
 
 use cairn_proto::{WireError, v1};
-use cairn_types::{Sequence, WriterId};
+use cairn_types::{ChunkId, Sequence, WriterId};
 
 use super::primary::{Closing, End, Primary};
 use super::seal::{self, Reason};
@@ -30,8 +30,9 @@ impl Primary {
     }
 
     /// Tells the metadata the end of a chunk that is closed on every replica; when it will not take
-    /// it, asks for a seal round.
-    pub(super) async fn seal_planned(&mut self) -> Result<v1::Chunk, WireError> {
+    /// it, asks for a seal round. With a writer that goes on, and a chunk made ahead, the same entry
+    /// activates that one.
+    pub(super) async fn seal_planned(&mut self) -> Result<v1::CloseReply, WireError> {
         let request = v1::SealPlannedRequest {
             node: self.context.node.0,
             chunk: self.chunk.0,
@@ -40,12 +41,29 @@ impl Primary {
             chain: self.chain.0,
             marks: self.writers.marks(self.base).iter().map(v1::WriterMark::from).collect(),
         };
-        match self.context.metadata.seal_planned(request).await {
-            Ok(sealed) => Ok(sealed),
+        let metadata = &self.context.metadata;
+        let spare = self.context.spares.after(self.chunk).filter(|_| self.goes_on);
+        let closed = match spare {
+            Some(next) => {
+                let roll = v1::RollRequest { seal: Some(request), next: next.0 };
+                metadata.roll(roll).await.map(|rolled| (rolled.sealed, rolled.next))
+            }
+            None => metadata.seal_planned(request).await.map(|sealed| (Some(sealed), None)),
+        };
+        match closed {
+            Ok((chunk, next)) => Ok(v1::CloseReply { chunk, next }),
             Err(error) => {
                 tracing::warn!(chunk = self.chunk.0, %error, "seal as planned");
-                seal::ask(&self.context.metadata, self.chunk, self.epoch, Reason::Close, None).await
+                let sealed = seal::ask(metadata, self.chunk, self.epoch, Reason::Close, None).await?;
+                let next = self.rolled_into(spare).await;
+                Ok(v1::CloseReply { chunk: Some(sealed), next })
             }
         }
+    }
+
+    /// The spare, if a roll whose answer was lost has activated it.
+    async fn rolled_into(&mut self, spare: Option<ChunkId>) -> Option<v1::Chunk> {
+        let found = self.context.metadata.get_chunk(spare?).await.ok()?;
+        (found.state() == v1::ChunkState::Open).then_some(found)
     }
 }

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::grant::Grants;
+use super::healthy::Healthy;
 use super::seal::Seals;
+use super::spare::Spares;
 use crate::chunk::ChunkStore;
 use crate::connection::Peers;
 use crate::metadata::Metadata;
@@ -27,6 +29,10 @@ pub struct Context {
     pub grants: Grants,
     /// Which tails were given up for slowness.
     pub seals: Seals,
+    /// Where chunks would be placed.
+    pub healthy: Healthy,
+    /// Chunks made ahead.
+    pub spares: Spares,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// After this a replica that has not answered is sealed without.

@@ -4,6 +4,7 @@
 pub mod context;
 pub mod extend;
 pub mod grant;
+pub mod healthy;
 pub mod link;
 pub mod open;
 pub mod primaries;
@@ -12,11 +13,13 @@ pub mod record;
 pub mod refusal;
 pub mod seal;
 pub mod secondary;
+pub mod spare;
 pub mod ticket;
 pub mod writers;
 
 mod alarm;
 mod close;
+mod slow;
 mod take;
 
 pub use context::Context;

@@ -23,6 +23,8 @@ use super::{record, refusal};
 
 /// How long the replicas of a new chunk may take to make its record durable.
 const CREATE: Duration = Duration::from_millis(3_000);
+/// `v1::Policy::persist` of what never goes to S3.
+const PERSIST_NEVER: u32 = 2;
 
 /// Why a chunk was not opened.
 #[derive(Debug)]
@@ -47,26 +49,44 @@ pub async fn open(
     committed: Arc<AtomicU64>,
 ) -> Result<Primary, NotOpened> {
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
+    let is_spare = context.spares.has(chunk);
     // A replica that is here without its primary was left by one that gave up, or by a process
-    // before this one: nobody goes on with it (R6).
-    if let Some(view) = context.store.chunk(chunk) {
+    // before this one: nobody goes on with it (R6). A spare of this process waits for its activation.
+    if !is_spare && let Some(view) = context.store.chunk(chunk) {
         let primary = v1::Chunk::decode(view.record).map(|record| record.primary);
         let elsewhere = primary.is_ok_and(|primary| primary != context.node.0);
         let refused =
             if elsewhere { NotOpened::Refused(ServiceError::NotPrimary { chunk }.into()) } else { fenced() };
         return Err(refused);
     }
-    let found =
-        context.metadata.get_chunk(chunk).await.map_err(|error| NotOpened::Refused(absent(chunk, error)))?;
+    let found = match context.spares.activation(chunk) {
+        Some(activated) => activated,
+        None => context.metadata.get_chunk(chunk).await.map_err(|e| NotOpened::Refused(absent(chunk, e)))?,
+    };
     check(context, &found).map_err(|error| NotOpened::Refused(error.into()))?;
-    let mut primary = prepare(context, &found, committed)?;
-    let epoch = primary.epoch;
+    let prepared = if is_spare {
+        context.spares.take(chunk).ok_or_else(fenced)?
+    } else {
+        let mut prepared = connect(context, &found)?;
+        make_everywhere(context, &found, &mut prepared).await?;
+        prepared
+    };
+    activate(context, &found, prepared, committed)
+}
+
+/// Makes the chunk's record durable here and on every other replica.
+pub(super) async fn make_everywhere(
+    context: &Arc<Context>,
+    found: &v1::Chunk,
+    prepared: &mut Prepared,
+) -> Result<(), NotOpened> {
+    let (chunk, epoch) = (ChunkId(found.chunk), Epoch(found.epoch));
     let trouble = |reason, blame| NotOpened::Trouble { epoch, reason, blame };
-    let spec = record::spec(&found, context.store.incarnation())
+    let spec = record::spec(found, context.store.incarnation())
         .map_err(|bad| NotOpened::Refused(ServiceError::from(bad).into()))?;
     // Both at once: nothing is taken before both are durable.
     let here = context.store.create(spec);
-    let there = created_there(&mut primary, found);
+    let there = created_there(context, prepared, found);
     let (here, there) = tokio::join!(here, timeout(CREATE, there));
     if let Err(error) = here {
         tracing::warn!(chunk = chunk.0, %error, "create a replica");
@@ -78,9 +98,9 @@ pub async fn open(
         };
     }
     match there {
-        Ok(Ok(())) => Ok(primary),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(blame)) => Err(trouble(Reason::Broken, Some(blame))),
-        Err(_) => Err(trouble(Reason::Slow, primary.members.last().map(|member| member.node))),
+        Err(_) => Err(trouble(Reason::Slow, prepared.members.last().map(|member| member.node))),
     }
 }
 
@@ -99,21 +119,27 @@ pub fn check(context: &Context, found: &v1::Chunk) -> Result<(), ServiceError> {
     if found.primary != context.node.0 {
         return Err(ServiceError::NotPrimary { chunk });
     }
-    let own = found.replicas.iter().find(|replica| replica.node == context.node.0);
-    let same_process = own.is_some_and(|own| own.incarnation == context.store.incarnation().0);
     let open = found.state() == v1::ChunkState::Open && found.activation.is_some();
     let open = open && Epoch(found.epoch) == record::OPENED;
-    if open && same_process { Ok(()) } else { Err(ServiceError::ChunkFenced { chunk }) }
+    if open && is_primary(context, found) { Ok(()) } else { Err(ServiceError::ChunkFenced { chunk }) }
 }
 
-fn prepare(
-    context: &Arc<Context>,
-    found: &v1::Chunk,
-    committed: Arc<AtomicU64>,
-) -> Result<Primary, NotOpened> {
-    let chunk = ChunkId(found.chunk);
-    let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
-    let activation = found.activation.as_ref().ok_or_else(fenced)?;
+/// True when the record names this process as the chunk's primary.
+pub(super) fn is_primary(context: &Context, found: &v1::Chunk) -> bool {
+    let own = found.replicas.iter().find(|replica| replica.node == context.node.0);
+    let same_process = own.is_some_and(|own| own.incarnation == context.store.incarnation().0);
+    found.primary == context.node.0 && same_process
+}
+
+/// A chunk's set, this node first, and the ways to the others.
+pub(super) struct Prepared {
+    pub(super) members: Vec<Member>,
+    pub(super) links: Vec<Link>,
+    pub(super) said: SelectAll<Said>,
+}
+
+/// Opens the ways to the other replicas of a chunk.
+pub(super) fn connect(context: &Context, found: &v1::Chunk) -> Result<Prepared, NotOpened> {
     let mut members = vec![Member { node: context.node, durable: 0, closed: false }];
     let mut links = Vec::new();
     let mut said: SelectAll<Said> = SelectAll::new();
@@ -127,6 +153,20 @@ fn prepare(
         links.push(link);
         said.push(answers);
     }
+    Ok(Prepared { members, links, said })
+}
+
+/// The primary of a chunk that every replica has, by its activation.
+fn activate(
+    context: &Arc<Context>,
+    found: &v1::Chunk,
+    Prepared { members, links, said }: Prepared,
+    committed: Arc<AtomicU64>,
+) -> Result<Primary, NotOpened> {
+    let chunk = ChunkId(found.chunk);
+    let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
+    let activation = found.activation.as_ref().ok_or_else(fenced)?;
+    let policy = found.policy.as_ref().ok_or_else(fenced)?;
     let marks: Vec<WriterMark> = found.marks.iter().map(WriterMark::from).collect();
     Ok(Primary {
         context: Arc::clone(context),
@@ -152,33 +192,43 @@ fn prepare(
         told: 0,
         closing: Closing::No,
         closers: Vec::new(),
+        min_replicas: usize::try_from(policy.min_replicas).unwrap_or(usize::MAX),
+        grows_old: spare_at(policy).map(|after| context.clock.boottime().saturating_add(after)),
+        next_asked: false,
+        taken: context.clock.boottime(),
+        goes_on: false,
     })
 }
 
+/// The age at which a chunk's spare is made: a tail is closed at half of its lag.
+fn spare_at(policy: &v1::Policy) -> Option<Duration> {
+    (policy.persist != PERSIST_NEVER).then(|| Duration::from_millis(policy.max_lag_ms / 8 * 3))
+}
+
 /// Sends the creation to every secondary and waits until each has it durable; else whom to blame.
-async fn created_there(primary: &mut Primary, found: v1::Chunk) -> Result<(), NodeId> {
+async fn created_there(context: &Context, prepared: &mut Prepared, found: &v1::Chunk) -> Result<(), NodeId> {
     let incarnation_of =
         |node: NodeId| found.replicas.iter().find(|r| r.node == node.0).map_or(0, |r| r.incarnation);
-    for link in &primary.links {
+    for link in &prepared.links {
         let create = v1::CreateReplica {
             chunk: Some(found.clone()),
-            primary_incarnation: primary.context.store.incarnation().0,
+            primary_incarnation: context.store.incarnation().0,
             replica_incarnation: incarnation_of(link.node),
         };
         if !link.send(v1::replicate_request::Message::Create(create)) {
             return Err(link.node);
         }
     }
-    let mut missing = primary.links.len();
+    let mut missing = prepared.links.len();
     while missing > 0 {
-        match primary.said.next().await {
+        match prepared.said.next().await {
             Some((_, Progress::Created)) => missing -= 1,
             Some((place, said)) => {
-                let node = primary.members.get(place).map_or(primary.context.node, |member| member.node);
-                tracing::warn!(chunk = primary.chunk.0, node = node.0, ?said, "create a replica");
+                let node = prepared.members.get(place).map_or(context.node, |member| member.node);
+                tracing::warn!(chunk = found.chunk, node = node.0, ?said, "create a replica");
                 return Err(node);
             }
-            None => return Err(primary.context.node),
+            None => return Err(context.node),
         }
     }
     Ok(())

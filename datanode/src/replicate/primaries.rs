@@ -76,15 +76,16 @@ impl Primaries {
         Some(answered.await.unwrap_or_else(|_| Err(fenced())))
     }
 
-    /// Closes the chunk by plan and answers it sealed.
+    /// Closes the chunk by plan and answers it sealed. With `go_on`, a chunk that was made ahead becomes
+    /// the file's tail in the same entry, and is answered too.
     ///
     /// # Errors
     /// [`ServiceError::NoSuchChunk`] when no primary runs here; why it was not sealed.
-    pub async fn close(&self, chunk: ChunkId) -> Result<v1::Chunk, WireError> {
+    pub async fn close(&self, chunk: ChunkId, go_on: bool) -> Result<v1::CloseReply, WireError> {
         let none = || WireError::Service(ServiceError::NoSuchChunk { chunk });
         let handle = self.find(chunk).ok_or_else(none)?;
         let (answer, answered) = oneshot::channel();
-        handle.orders.send(Order::Close { answer }).await.map_err(|_| none())?;
+        handle.orders.send(Order::Close { go_on, answer }).await.map_err(|_| none())?;
         let fenced = WireError::Service(ServiceError::ChunkFenced { chunk });
         answered.await.unwrap_or(Err(fenced))
     }
@@ -130,6 +131,14 @@ impl Primaries {
         let task = self.clone().lead(Arc::clone(&handle), mailbox);
         self.context.tasks.spawn(task);
         Ok(handle)
+    }
+
+    /// Opens the tail that a roll has activated, before anybody appends to it.
+    fn go_on(&self, before: ChunkId, next: &v1::Chunk) {
+        self.context.spares.activate(before, next.clone());
+        if let Err(error) = self.find_or_start(ChunkId(next.chunk)) {
+            tracing::debug!(chunk = next.chunk, %error, "the next tail is not opened yet");
+        }
     }
 
     fn remove(&self, handle: &Arc<Handle>) {
@@ -183,7 +192,11 @@ impl Primaries {
                 let sealed = handle.fenced.run_until_cancelled(primary.seal_planned()).await;
                 self.remove(handle);
                 handle.ended.cancel();
-                sealed.unwrap_or(Err(refusal.clone()))
+                let sealed = sealed.unwrap_or(Err(refusal.clone()));
+                if let Ok(v1::CloseReply { next: Some(next), .. }) = &sealed {
+                    self.go_on(chunk, next);
+                }
+                sealed
             }
             End::Fenced => {
                 self.remove(handle);
@@ -194,9 +207,11 @@ impl Primaries {
                 self.remove(handle);
                 turn_away(&mut mailbox, &refusal);
                 handle.ended.cancel();
-                seal::ask(&self.context.metadata, chunk, primary.epoch, reason, blame).await
+                let sealed = seal::ask(&self.context.metadata, chunk, primary.epoch, reason, blame).await;
+                sealed.map(|sealed| v1::CloseReply { chunk: Some(sealed), next: None })
             }
         };
+        self.context.spares.forget(chunk);
         for closer in std::mem::take(&mut primary.closers) {
             // An asker that is gone needs no answer.
             let _ = closer.send(sealed.clone());
@@ -215,7 +230,7 @@ fn turn_away(mailbox: &mut Mailbox, error: &WireError) {
 }
 
 /// Answers those who asked for the close with its outcome, everyone else with `error`.
-fn finish(mailbox: &mut Mailbox, sealed: &Result<v1::Chunk, WireError>, error: &WireError) {
+fn finish(mailbox: &mut Mailbox, sealed: &Result<v1::CloseReply, WireError>, error: &WireError) {
     mailbox.appends.close();
     mailbox.orders.close();
     while let Ok(append) = mailbox.appends.try_recv() {
@@ -225,7 +240,7 @@ fn finish(mailbox: &mut Mailbox, sealed: &Result<v1::Chunk, WireError>, error: &
         // Askers that are gone need no answer.
         match order {
             Order::TailLength { answer, .. } => drop(answer.send(Err(error.clone()))),
-            Order::Close { answer } => drop(answer.send(sealed.clone())),
+            Order::Close { answer, .. } => drop(answer.send(sealed.clone())),
         }
     }
 }

@@ -27,10 +27,11 @@ use crate::chunk::{Completion, Durable, StoreError};
 
 /// Appends taken from the mailbox before the disks' answers are looked at again.
 const BATCH_MAX: usize = 64;
-/// How long a chunk rests before its secondaries are told the committed length without an append.
-const HINT_AFTER: Duration = Duration::from_millis(25);
-/// A replica may be this many times over its deadline while this node's own disk is no faster.
-const PATIENCE: u32 = 20;
+/// A writer that appended so lately is taken to go on.
+const BUSY: Duration = Duration::from_millis(250);
+
+/// Whoever waits for a close: it is told the sealed chunk, and the tail that follows it already.
+pub type Closer = oneshot::Sender<Result<v1::CloseReply, WireError>>;
 
 /// What is asked of a primary besides appends.
 #[derive(Debug)]
@@ -44,8 +45,10 @@ pub enum Order {
     },
     /// A planned close; answered when the chunk is sealed.
     Close {
+        /// A writer goes on in the file: into the chunk made ahead, if there is one.
+        go_on: bool,
         /// Where the answer goes.
-        answer: oneshot::Sender<Result<v1::Chunk, WireError>>,
+        answer: Closer,
     },
 }
 
@@ -139,7 +142,16 @@ pub struct Primary {
     pub(super) renew_ahead: bool,
     pub(super) told: u64,
     pub(super) closing: Closing,
-    pub(super) closers: Vec<oneshot::Sender<Result<v1::Chunk, WireError>>>,
+    pub(super) closers: Vec<Closer>,
+    /// Nodes that a chunk under this policy has at least.
+    pub(super) min_replicas: usize,
+    /// When the next chunk is to be made, however little this one holds.
+    pub(super) grows_old: Option<Duration>,
+    pub(super) next_asked: bool,
+    /// When the last append was taken.
+    pub(super) taken: Duration,
+    /// A writer wants to go on behind this chunk.
+    pub(super) goes_on: bool,
 }
 
 impl Primary {
@@ -190,7 +202,9 @@ impl Primary {
                 // An asker that is gone needs no answer.
                 let _ = answer.send(if open { Ok(self.committed()) } else { Err(fenced.into()) });
             }
-            Order::Close { answer } => {
+            Order::Close { go_on, answer } => {
+                let idle = self.context.clock.boottime().saturating_sub(self.taken);
+                self.goes_on |= go_on && idle <= BUSY;
                 self.closers.push(answer);
                 self.drain();
             }
@@ -291,51 +305,7 @@ impl Primary {
         ticket.refuse(&error.into(), self.committed());
     }
 
-    /// Sets the alarm for what must happen if nothing else does.
-    fn arm(&self, alarm: &mut Alarm) {
-        if !self.waiting.is_empty() || matches!(self.closing, Closing::Sent) {
-            alarm.set(self.context.deadline);
-        } else if self.told < self.committed() {
-            alarm.set(HINT_AFTER);
-        }
-    }
-
-    /// Judges slow replicas; tells the committed length to secondaries that rest.
-    fn alarm(&mut self, alarm: &mut Alarm) -> Result<(), End> {
-        alarm.clear();
-        if self.waiting.is_empty() && !matches!(self.closing, Closing::Sent) {
-            self.hint();
-            return Ok(());
-        }
-        let deadline = self.context.deadline;
-        let now = self.context.clock.boottime();
-        let Some(oldest) = self.waiting.front() else {
-            // The close record has no ticket that tells its age: its alarms are counted.
-            return alarm.strike(PATIENCE).map_err(|()| self.slowest(Reason::Close));
-        };
-        let age = now.saturating_sub(oldest.since);
-        if age < deadline {
-            alarm.set(deadline.saturating_sub(age));
-            return Ok(());
-        }
-        let own = self.members.first().map_or(0, |own| own.durable);
-        // No replica is slower than this node's own disk: a seal without it would not help yet.
-        let own_is_slow = own < oldest.end;
-        let patient = age < deadline.saturating_mul(PATIENCE);
-        if patient && (own_is_slow || !self.context.seals.may_give_up(self.ino, now)) {
-            return Ok(());
-        }
-        Err(self.slowest(Reason::Slow))
-    }
-
-    fn slowest(&self, reason: Reason) -> End {
-        let slowest = self.members.iter().min_by_key(|member| (member.durable, member.closed));
-        let blame = slowest.map(|member| member.node);
-        tracing::warn!(chunk = self.chunk.0, ?blame, "a replica is over its deadline");
-        End::Trouble { reason, blame }
-    }
-
-    fn hint(&mut self) {
+    pub(super) fn hint(&mut self) {
         let committed = self.committed();
         self.context.store.note_committed(self.chunk, self.epoch, committed);
         let hint = v1::CommittedHint { chunk: self.chunk.0, epoch: self.epoch.0, committed };

@@ -36,6 +36,7 @@ impl Primary {
         let end = self.length + request.data.len() as u64;
         if end > CHUNK_BYTES_MAX {
             self.refuse(ticket, ServiceError::ChunkFull { chunk: self.chunk });
+            self.goes_on = true;
             self.drain();
             return Ok(());
         }
@@ -134,6 +135,8 @@ impl Primary {
         self.length = span.end;
         self.chain = record.chain;
         let since = self.context.clock.boottime();
+        self.taken = since;
+        self.prepare_next(since);
         self.waiting.push_back(Waiting { offset: span.offset, end: span.end, since, ticket, _room: room });
         self.send_everywhere(record)
     }

@@ -31,6 +31,8 @@ pub struct State {
     pub reports: Vec<v1::ReportWorkRequest>,
     pub work: HashMap<u64, mpsc::Sender<Result<v1::Work, Status>>>,
     pub heartbeats: HashMap<u64, u64>,
+    /// Tail → its spare.
+    pub spares: HashMap<u64, u64>,
     pub sessions: u64,
     /// Seals are not decided while this is set.
     pub seals_held: bool,
@@ -116,6 +118,48 @@ impl FakeMeta {
         })
     }
 
+    /// Makes a tail age in so many milliseconds.
+    pub fn age(&self, chunk: u64, max_lag_ms: u64) {
+        self.change(|state| {
+            state.chunks.get_mut(&chunk).unwrap().policy.as_mut().unwrap().max_lag_ms = max_lag_ms;
+        });
+    }
+
+    /// The spare that was asked for behind a tail.
+    pub fn spare_of(&self, tail: u64) -> Option<u64> {
+        self.state().spares.get(&tail).copied()
+    }
+
+    /// The spare of a tail, on its nodes.
+    fn spare_after(&self, tail: u64) -> v1::Chunk {
+        self.change(|state| {
+            let before = state.chunks[&tail].clone();
+            let chunk = state.chunks.len() as u64 + 1;
+            let spare = v1::Chunk {
+                chunk,
+                state: v1::ChunkState::Spare.into(),
+                activation: None,
+                marks: Vec::new(),
+                ..before
+            };
+            state.chunks.insert(chunk, spare.clone());
+            state.spares.insert(tail, chunk);
+            spare
+        })
+    }
+
+    /// Makes a spare the tail behind a chunk that is sealed at this end.
+    fn activate(&self, end: &v1::SealPlannedRequest, spare: u64) -> v1::Chunk {
+        self.change(|state| {
+            let before = state.chunks[&end.chunk].activation.unwrap();
+            let next = state.chunks.get_mut(&spare).unwrap();
+            next.state = v1::ChunkState::Open.into();
+            next.marks = end.marks.clone();
+            next.activation = Some(v1::Activation { base: before.base + end.length, ..before });
+            next.clone()
+        })
+    }
+
     pub fn chunk(&self, chunk: u64) -> v1::Chunk {
         self.state().chunks[&chunk].clone()
     }
@@ -152,7 +196,7 @@ impl FakeMeta {
     }
 
     /// One seal round: fence all that answer, take the longest, bring the others to it.
-    async fn seal(&self, chunk: u64) -> Result<v1::Chunk, Status> {
+    pub async fn seal(&self, chunk: u64) -> Result<v1::Chunk, Status> {
         if self.state().seals_held {
             return Err(Status::deadline_exceeded("undecided"));
         }

@@ -5,4 +5,5 @@ mod cluster;
 mod faults;
 mod meta;
 mod seals;
+mod spares;
 mod surveys;

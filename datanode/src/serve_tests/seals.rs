@@ -8,7 +8,7 @@ use super::cluster::{TestCluster, kind, read, tail_length};
 use super::meta::stamped;
 
 async fn close(cluster: &TestCluster, chunk: u64) -> v1::Chunk {
-    let request = stamped(v1::CloseRequest { chunk });
+    let request = stamped(v1::CloseRequest { chunk, go_on: false });
     let reply = cluster.nodes[0].client().await.close(request).await.unwrap();
     reply.into_inner().chunk.unwrap()
 }

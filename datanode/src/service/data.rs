@@ -88,8 +88,7 @@ impl Data for DataService {
 
     async fn close(&self, request: Request<v1::CloseRequest>) -> Result<Response<v1::CloseReply>, Status> {
         self.check(&request)?;
-        let chunk = fence::close(&self.node, ChunkId(request.into_inner().chunk)).await?;
-        Ok(Response::new(v1::CloseReply { chunk: Some(chunk) }))
+        Ok(Response::new(fence::close(&self.node, request.into_inner()).await?))
     }
 
     async fn fence(&self, request: Request<v1::FenceRequest>) -> Result<Response<v1::FenceReply>, Status> {

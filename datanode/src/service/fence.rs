@@ -75,7 +75,7 @@ pub(super) async fn tail_length(node: &Node, chunk: ChunkId, epoch: Epoch) -> Re
     if let Some(answer) = node.primaries.tail_length(chunk, epoch).await {
         return answer;
     }
-    if node.context.store.chunk(chunk).is_some() {
+    if node.context.store.chunk(chunk).is_some() && !node.context.spares.has(chunk) {
         return Err(ServiceError::ChunkFenced { chunk }.into());
     }
     // Nothing was taken for it here yet. If the metadata still names this process as its primary,
@@ -86,19 +86,22 @@ pub(super) async fn tail_length(node: &Node, chunk: ChunkId, epoch: Epoch) -> Re
 }
 
 /// Closes a chunk by plan, or by a seal round when its primary does not run here any more.
-pub(super) async fn close(node: &Node, chunk: ChunkId) -> Result<v1::Chunk, WireError> {
-    match node.primaries.close(chunk).await {
+pub(super) async fn close(node: &Node, request: v1::CloseRequest) -> Result<v1::CloseReply, WireError> {
+    let chunk = ChunkId(request.chunk);
+    let sealed = |chunk| v1::CloseReply { chunk: Some(chunk), next: None };
+    match node.primaries.close(chunk, request.go_on).await {
         Err(WireError::Service(ServiceError::NoSuchChunk { .. } | ServiceError::ChunkFenced { .. })) => {}
         outcome => return outcome,
     }
     let found = node.context.metadata.get_chunk(chunk).await?;
     if found.state() == v1::ChunkState::Sealed {
-        return Ok(found);
+        return Ok(sealed(found));
     }
     if found.primary != node.id.0 {
         return Err(ServiceError::NotPrimary { chunk }.into());
     }
-    seal::ask(&node.context.metadata, chunk, Epoch(found.epoch), Reason::Close, None).await
+    let asked = seal::ask(&node.context.metadata, chunk, Epoch(found.epoch), Reason::Close, None).await;
+    asked.map(sealed)
 }
 
 fn malformed(field: &'static str) -> WireError {

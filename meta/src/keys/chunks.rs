@@ -29,6 +29,8 @@ pub enum ChunkState {
     Sealing,
     /// Its length is decided, for ever.
     Sealed,
+    /// It is made ahead, to follow an open tail: it takes nothing until a roll activates it.
+    Spare,
 }
 
 /// Whose bytes a chunk takes.

@@ -106,8 +106,19 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     ];
     let all =
         all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_nodes_that_leave(node, chunk));
-    let all = all.chain(of_what_is_collected());
+    let all = all.chain(of_what_is_collected()).chain(of_spares());
     all.map(|command| (command_name(&command), command)).collect()
+}
+
+fn of_spares() -> Vec<Command> {
+    let (chunk, epoch) = (ChunkId(9), Epoch(2));
+    let replica = PlacedReplica { node: NodeId(101), disk: DiskId([0xd1; 16]), incarnation: Incarnation(6) };
+    let placement = Placement { replicas: vec![replica], primary: NodeId(101) };
+    let (chain, mtime, next) = (Chain(0xabcd_ef01), Timestamp(1_700_000_000_000_000_000), ChunkId(10));
+    vec![
+        Command::PrepareSpare { chunk, epoch, placement },
+        Command::Roll { chunk, epoch, length: 70_000, chain, marks: vec![mark()], mtime, next },
+    ]
 }
 
 fn of_the_second_level(session: SessionId, mtime: Timestamp) -> Vec<Command> {
@@ -223,6 +234,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::CondemnPacks { .. } => "condemn_packs",
         Command::CreateCompaction { .. } => "create_compaction",
         Command::Compacted { .. } => "compacted",
+        Command::PrepareSpare { .. } => "prepare_spare",
+        Command::Roll { .. } => "roll",
     }
 }
 

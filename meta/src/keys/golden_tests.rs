@@ -81,6 +81,9 @@ golden! {
     chunks: chunks::key(ChunkId(9)), chunk().to_bytes();
     queues: queues::key(Queue::Unpersisted, Timestamp(-1), 9), PRESENT.to_vec();
     held: held::key(SessionId(1), ChunkId(9)), PRESENT.to_vec();
+    spares: spares::key(ChunkId(9)), spares::SpareRow { chunk: ChunkId(300) }.to_bytes();
+    chunks_spare: chunks::key(ChunkId(9)), chunks::ChunkRecord {
+        state: chunks::ChunkState::Spare, sealed: None, upload: None, place: None, ..chunk() }.to_bytes();
     packs: packs::key(PackId(4)), packs::PackRecord {
         pack: PackId(4), key: "k".into(), etag: "e".into(), bytes: 70_064, live_chunks: 1, live_bytes: 70_000,
         created: Timestamp(6), deletion: Some(IntentId(5)) }.to_bytes();

@@ -18,6 +18,7 @@
 //! chunks    chunk                   → state, replicas, owner, seal, live bytes, place in S3
 //! queues    queue, order, id        → (chunks and packs that wait for something)
 //! held      session, chunk          → (shared chunks of a session)
+//! spares    chunk of an open tail   → the chunk that is to follow it
 //! packs     pack                    → key, length, live bytes
 //! mounts    mount                   → root, bucket, prefix
 //! keys      mount, key              → ino, ETag, size
@@ -82,6 +83,7 @@ mod round_trip_tests;
 pub(crate) mod samples;
 pub mod servers;
 pub mod sessions;
+pub mod spares;
 pub mod trees;
 pub mod writers;
 pub mod xattrs;

@@ -48,8 +48,8 @@ proptest! {
     }
 
     #[test]
-    fn chunk_records(n: [u64; 6], epoch: u32, phase in 0u8..3, flags: [bool; 5]) {
-        let state = [ChunkState::Open, ChunkState::Sealing, ChunkState::Sealed][usize::from(phase)];
+    fn chunk_records(n: [u64; 6], epoch: u32, phase in 0usize..4, flags: [bool; 5]) {
+        let state = [ChunkState::Open, ChunkState::Sealing, ChunkState::Sealed, ChunkState::Spare][phase];
         let sample = samples::chunk();
         let owner = if flags[0] { ChunkOwner::Session(SessionId(n[0])) } else { sample.owner };
         let record = ChunkRecord {
@@ -58,6 +58,7 @@ proptest! {
             place: sample.place.filter(|_| flags[4]), primary: NodeId(n[4]), ..sample
         };
         back(&record);
+        back(&spares::SpareRow { chunk: ChunkId(n[1]) });
     }
 
     #[test]

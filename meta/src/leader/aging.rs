@@ -58,7 +58,8 @@ async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
     }
     let is_old = |q: &Queued| {
         let policy = &q.record.policy;
-        policy.persist != Persist::Never
+        q.record.state == ChunkState::Open
+            && policy.persist != Persist::Never
             && job.seen.age_ms(q.place, q.record.activation.time, now) >= policy.max_lag_ms / 2
             && !job.empty.contains_key(&q.record.chunk)
     };
@@ -84,7 +85,7 @@ async fn close_unless_empty(tenure: &Arc<Tenure>, record: &ChunkRecord) -> bool 
     match tenure.data.tail_length(&address, ask, ASK).await {
         Ok(0) => false,
         Ok(_) => {
-            close(tenure, record).await;
+            close(tenure, record, true).await;
             true
         }
         Err(error) => {
@@ -96,12 +97,13 @@ async fn close_unless_empty(tenure: &Arc<Tenure>, record: &ChunkRecord) -> bool 
     }
 }
 
-/// Closes an open chunk by a planned roll, or seals it when its primary does not answer.
-pub async fn close(tenure: &Tenure, record: &ChunkRecord) {
+/// Closes an open chunk by a planned roll, or seals it when its primary does not answer. With `go_on` a
+/// busy writer finds the next tail open.
+pub async fn close(tenure: &Tenure, record: &ChunkRecord, go_on: bool) {
     if record.state == ChunkState::Open
         && let Some(address) = tenure.address(record.primary)
     {
-        match tenure.data.close(&address, record.chunk, CLOSE).await {
+        match tenure.data.close(&address, record.chunk, go_on, CLOSE).await {
             Ok(()) => return,
             Err(error) => tracing::info!(chunk = %record.chunk, %error, "not closed: it is sealed instead"),
         }

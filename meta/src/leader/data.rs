@@ -92,13 +92,20 @@ impl DataNodes {
         Ok((reply.length, Chain(reply.chain)))
     }
 
-    /// Asks a primary to close its chunk by a planned roll.
+    /// Asks a primary to close its chunk by a planned roll; with `go_on` into the chunk made ahead, when
+    /// its writers are busy.
     ///
     /// # Errors
     /// As [`Self::fence`].
-    pub async fn close(&self, address: &str, chunk: ChunkId, deadline: Duration) -> Result<(), WireError> {
+    pub async fn close(
+        &self,
+        address: &str,
+        chunk: ChunkId,
+        go_on: bool,
+        deadline: Duration,
+    ) -> Result<(), WireError> {
         let mut client = self.client(address)?;
-        let close = v1::CloseRequest { chunk: chunk.0 };
+        let close = v1::CloseRequest { chunk: chunk.0, go_on };
         within(deadline, client.close(self.request(close, deadline))).await.map(|_| ())
     }
 

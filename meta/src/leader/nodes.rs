@@ -16,6 +16,8 @@ use crate::namespace::clipped;
 
 /// How long a node that was blamed for a seal gets no new chunks while others suffice.
 pub const BLAME: Duration = Duration::from_secs(10);
+/// What data nodes say of a replica that was over its deadline.
+pub const SLOW: &str = "replica slow";
 /// Bytes of the under-store's failure that are kept.
 pub const ERROR_BYTES_MAX: usize = 512;
 
@@ -89,6 +91,8 @@ pub struct View {
     pub age: Duration,
     /// Whether it lives.
     pub liveness: Liveness,
+    /// True while it is shunned because it kept a chunk waiting.
+    pub slow: bool,
 }
 
 impl View {
@@ -143,6 +147,8 @@ struct Entry {
     heartbeat: Option<Heartbeat>,
     heard: Option<Duration>,
     blamed_until: Duration,
+    /// It was blamed for slowness: until then, at most.
+    slow_until: Duration,
 }
 
 /// The data nodes of one term of leadership.
@@ -160,8 +166,13 @@ impl Registry {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, node_timeout: Duration, known: Vec<Registered>) -> Self {
         let began = clock.boottime();
-        let entry =
-            |registered| Entry { registered, heartbeat: None, heard: None, blamed_until: Duration::ZERO };
+        let entry = |registered| Entry {
+            registered,
+            heartbeat: None,
+            heard: None,
+            blamed_until: Duration::ZERO,
+            slow_until: Duration::ZERO,
+        };
         let entries = known.into_iter().map(|r| (r.node, entry(r))).collect();
         Self { clock, node_timeout, began, restarts: AtomicU64::new(0), entries: Mutex::new(entries) }
     }
@@ -180,9 +191,10 @@ impl Registry {
         let restarted = old.as_ref().is_some_and(|o| o.registered.incarnation != registered.incarnation);
         // A registration that was committed before the node was removed.
         registered.removed |= old.as_ref().is_some_and(|o| o.registered.removed);
-        let blamed_until = old.map_or(Duration::ZERO, |o| o.blamed_until);
+        let (blamed_until, slow_until) =
+            old.map_or((Duration::ZERO, Duration::ZERO), |o| (o.blamed_until, o.slow_until));
         let node = registered.node;
-        entries.insert(node, Entry { registered, heartbeat: None, heard, blamed_until });
+        entries.insert(node, Entry { registered, heartbeat: None, heard, blamed_until, slow_until });
         if restarted {
             self.restarts.fetch_add(1, Ordering::Release);
         }
@@ -242,6 +254,16 @@ impl Registry {
         }
     }
 
+    /// As [`Self::blame`], for a reason: a node that was slow is shown as that meanwhile.
+    pub fn blame_for(&self, node: NodeId, reason: &str) {
+        self.blame(node);
+        if reason == SLOW
+            && let Some(entry) = self.entries().get_mut(&node)
+        {
+            entry.slow_until = entry.blamed_until;
+        }
+    }
+
     fn view(&self, entry: &Entry, now: Duration) -> View {
         let age = now.saturating_sub(entry.heard.unwrap_or(self.began));
         let in_time = age <= self.node_timeout && !entry.registered.removed;
@@ -250,7 +272,13 @@ impl Registry {
             (true, None) => Liveness::Grace,
             (false, _) => Liveness::Silent(age),
         };
-        View { registered: entry.registered.clone(), heartbeat: entry.heartbeat.clone(), age, liveness }
+        View {
+            registered: entry.registered.clone(),
+            heartbeat: entry.heartbeat.clone(),
+            age,
+            liveness,
+            slow: entry.slow_until > now,
+        }
     }
 
     /// What is known of a node.
@@ -416,6 +444,19 @@ mod tests {
         registry.heartbeat(beat(1, 1)).expect("registered");
         registry.heartbeat(beat(2, 1)).expect("registered");
         assert_eq!(shunned(&[]), [false, false]);
+    }
+
+    #[test]
+    fn a_slow_node_is_shown_as_slow_until_its_blame_passes() {
+        let (clock, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
+        let slow = || registry.all().iter().map(|v| v.slow).collect::<Vec<bool>>();
+        registry.blame_for(NodeId(1), "replica broken");
+        assert_eq!(slow(), [false, false]);
+        registry.blame_for(NodeId(2), SLOW);
+        assert_eq!(slow(), [false, true]);
+        assert!(registry.candidates(&[]).iter().all(|c| c.shunned), "both are");
+        clock.advance(BLAME);
+        assert_eq!(slow(), [false, false]);
     }
 
     #[test]

@@ -141,5 +141,6 @@ pub fn node_status(view: &View) -> v1::DataNode {
         drained: registered.leaving == Leaving::Drained,
         drain_chunks: 0,
         drain_bytes: 0,
+        slow: view.slow,
     }
 }

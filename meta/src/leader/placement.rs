@@ -28,7 +28,9 @@ pub struct Candidate {
 pub const FREE_BYTES_MIN: u64 = cairn_types::limits::CHUNK_BYTES_MAX;
 
 impl Candidate {
-    fn has_room(&self) -> bool {
+    /// True when it can take a new chunk.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         self.free_bytes >= FREE_BYTES_MIN.min(self.capacity_bytes / 16).max(1)
     }
 }

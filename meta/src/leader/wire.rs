@@ -47,6 +47,7 @@ pub fn chunk(
         ChunkState::Open => v1::ChunkState::Open,
         ChunkState::Sealing => v1::ChunkState::Sealing,
         ChunkState::Sealed => v1::ChunkState::Sealed,
+        ChunkState::Spare => v1::ChunkState::Spare,
     };
     let shown = |r: &&PlacedReplica| record.sealed.is_none() || record.is_holder(r.node);
     let marks = record.sealed.as_ref().map_or(&record.activation.marks, |s| &s.marks);
@@ -60,7 +61,8 @@ pub fn chunk(
         length: record.sealed.as_ref().map_or(0, |s| s.length),
         chain: record.sealed.as_ref().map_or(0, |s| s.chain.0),
         marks: marks.iter().map(v1::WriterMark::from).collect(),
-        activation: Some(activation(record)),
+        // Nothing may be taken for a spare.
+        activation: (record.state != ChunkState::Spare).then(|| activation(record)),
         place,
     }
 }

@@ -13,7 +13,7 @@ use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, compact, concat, copy_range, create, deny, drain, import, intent, level, link,
     load, lock, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair,
-    replica, rmdir, seal, server, session, set_attr, set_policy, symlink, transact, unlink, xattr,
+    replica, rmdir, seal, server, session, set_attr, set_policy, spare, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -204,6 +204,8 @@ fn execute(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
         Command::BeginSeal { .. }
         | Command::FinishSeal { .. }
         | Command::SealPlanned { .. }
+        | Command::PrepareSpare { .. }
+        | Command::Roll { .. }
         | Command::AcceptLoss { .. } => execute_seal(state, command),
         Command::BeginLoad { .. }
         | Command::LoadFacts { .. }
@@ -278,6 +280,12 @@ fn execute_seal(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer>
             let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
             let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
             seal::planned(state, &decision)
+        }
+        Command::PrepareSpare { chunk, epoch, placement } => spare::prepare(state, *chunk, *epoch, placement),
+        Command::Roll { chunk, epoch, length, chain, marks, mtime, next } => {
+            let (chunk, epoch, length, chain) = (*chunk, *epoch, *length, *chain);
+            let decision = seal::Decision { chunk, epoch, length, chain, marks, mtime: *mtime };
+            spare::roll(state, &decision, *next)
         }
         _ => refuse(FsError::InvalidRequest),
     }

@@ -10,11 +10,12 @@ use super::error::{Outcome, refuse};
 use super::operation::Placement;
 use super::state::State;
 use crate::keys::RowFault;
-use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState};
+use crate::keys::chunks::{self, Activation, ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
 use crate::keys::counters::{self, Counts, Granted};
 use crate::keys::held;
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
+use crate::keys::spares::{self, SpareRow};
 use crate::store::{Rows, Table};
 
 /// Changes of chunks' live bytes, gathered over an operation.
@@ -57,8 +58,27 @@ impl State<'_, '_> {
         generation: Generation,
         marks: Vec<WriterMark>,
     ) -> Outcome<ChunkRecord> {
+        let activation = self.activation(generation, marks);
+        self.make_chunk(ChunkState::Open, owner, policy, placement, activation)
+    }
+
+    /// What this entry activates a chunk with.
+    pub fn activation(&self, generation: Generation, marks: Vec<WriterMark>) -> Activation {
+        let (log_index, time, grant_bytes) = (self.index, self.now(), GRANT_BYTES_FIRST);
+        Activation { log_index, time, generation, grant_bytes, marks }
+    }
+
+    /// Makes a chunk that is open, or a spare.
+    pub fn make_chunk(
+        &mut self,
+        state: ChunkState,
+        owner: ChunkOwner,
+        policy: Policy,
+        placement: Option<&Placement>,
+        activation: Activation,
+    ) -> Outcome<ChunkRecord> {
         let placement = checked_placement(policy, placement)?;
-        self.check_not_removed(policy, placement)?;
+        self.check_not_removed(policy, &placement.replicas)?;
         for replica in &placement.replicas {
             self.note_named(replica.disk)?;
         }
@@ -66,20 +86,14 @@ impl State<'_, '_> {
         self.cluster.next.chunk = chunk.next();
         let record = ChunkRecord {
             chunk,
-            state: ChunkState::Open,
+            state,
             epoch: Epoch(1),
             replicas: placement.replicas.clone(),
             primary: placement.primary,
             policy,
             owner,
             held: matches!(owner, ChunkOwner::Session(_)),
-            activation: Activation {
-                log_index: self.index,
-                time: self.now(),
-                generation,
-                grant_bytes: GRANT_BYTES_FIRST,
-                marks,
-            },
+            activation,
             sealed: None,
             live_bytes: 0,
             extent_end: 0,
@@ -92,8 +106,8 @@ impl State<'_, '_> {
 
     /// Refuses a placement that was made before one of its nodes was removed. Whoever asks again gets
     /// another one.
-    fn check_not_removed(&self, policy: Policy, placement: &Placement) -> Outcome<()> {
-        let gone = placement.replicas.iter().map(|replica| self.is_removed(replica.disk));
+    pub fn check_not_removed(&self, policy: Policy, replicas: &[PlacedReplica]) -> Outcome<()> {
+        let gone = replicas.iter().map(|replica| self.is_removed(replica.disk));
         let gone = gone.collect::<Result<Vec<bool>, RowFault>>()?;
         if !gone.contains(&true) {
             return Ok(());
@@ -103,17 +117,34 @@ impl State<'_, '_> {
         refuse(FsError::TooFewNodes { available, needed: policy.min_replicas })
     }
 
-    /// Open → Sealing; anything else stays as it is. Answers the record after.
+    /// Open → Sealing, of a spare too; anything else stays as it is. Answers the record after.
     pub fn begin_seal(&mut self, chunk: ChunkId) -> Outcome<ChunkRecord> {
         let before = self.chunk(chunk)?;
-        if before.state != ChunkState::Open {
+        let open = before.state == ChunkState::Open;
+        if !open && before.state != ChunkState::Spare {
             return Ok(before);
         }
         let mut after = before.clone();
         after.state = ChunkState::Sealing;
         after.epoch = before.epoch.next();
         self.put_chunk(Some(&before), &after)?;
+        if open {
+            self.discard_spare(chunk)?;
+        }
         Ok(after)
+    }
+
+    /// Gives up the spare of a tail that ends otherwise than by a roll into it: it is sealed empty, and
+    /// collected as any dead chunk.
+    pub fn discard_spare(&mut self, tail: ChunkId) -> Outcome<()> {
+        let key = spares::key(tail);
+        let Some(row) = self.get::<SpareRow>(&key)? else { return Ok(()) };
+        self.delete(Table::Spares, key);
+        let spare = self.find_chunk(row.chunk)?;
+        if spare.is_some_and(|spare| spare.state == ChunkState::Spare) {
+            self.begin_seal(row.chunk)?;
+        }
+        Ok(())
     }
 
     /// Takes gathered changes of live bytes over.
@@ -275,7 +306,7 @@ pub(super) fn waits_in(record: &ChunkRecord) -> Vec<(Queue, Timestamp)> {
     let opened = record.activation.time;
     let mut out = Vec::new();
     match (record.state, &record.sealed) {
-        (ChunkState::Open, _) => out.push((Queue::Open, opened)),
+        (ChunkState::Open | ChunkState::Spare, _) => out.push((Queue::Open, opened)),
         (ChunkState::Sealing, _) => out.push((Queue::Sealing, opened)),
         (ChunkState::Sealed, None) => {}
         (ChunkState::Sealed, Some(sealed)) => {
@@ -297,7 +328,7 @@ pub(super) fn waits_in(record: &ChunkRecord) -> Vec<(Queue, Timestamp)> {
 
 fn count(counts: &mut Counts, record: &ChunkRecord, change: impl Fn(&mut u64, u64)) {
     let state = match record.state {
-        ChunkState::Open => &mut counts.chunks_open,
+        ChunkState::Open | ChunkState::Spare => &mut counts.chunks_open,
         ChunkState::Sealing => &mut counts.chunks_sealing,
         ChunkState::Sealed => &mut counts.chunks_sealed,
     };

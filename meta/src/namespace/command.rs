@@ -9,7 +9,7 @@ use cairn_types::{
 
 use super::check::Finding;
 use super::facts::{Fact, Next};
-use super::operation::Operation;
+use super::operation::{Operation, Placement};
 use crate::keys::contents::ContentId;
 use crate::keys::loads::LoadId;
 use crate::keys::servers::DirectoryId;
@@ -467,6 +467,37 @@ pub enum Command {
         places: Vec<PersistedChunk>,
         /// The new pack's length.
         bytes: u64,
+    },
+    /// Makes the chunk that is to follow an open tail, or answers the one that was made: a spare takes
+    /// nothing before a [`Command::Roll`] activates it. It is given up when the tail ends otherwise.
+    /// Answers `chunk`, the spare.
+    PrepareSpare {
+        /// The open tail.
+        chunk: ChunkId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Where the spare lies; its primary is the tail's.
+        placement: Placement,
+    },
+    /// As [`Command::SealPlanned`], and in the same entry the tail's spare becomes the file's tail: with
+    /// the writer generation and the sequences of now. Where it may not be (another policy, a file that
+    /// is gone, a spare that lost a node) it is given up, and the chunk is sealed alone. Answers `chunk`,
+    /// the sealed one.
+    Roll {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The epoch of the open chunk.
+        epoch: Epoch,
+        /// The decided length.
+        length: u64,
+        /// The chain there.
+        chain: Chain,
+        /// The last sequence of each writer in this chunk; offsets are file offsets.
+        marks: Vec<WriterMark>,
+        /// Wall time of the last record.
+        mtime: Timestamp,
+        /// The spare.
+        next: ChunkId,
     },
 }
 

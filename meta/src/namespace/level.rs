@@ -45,7 +45,9 @@ impl Command {
             | Command::CancelUpload { .. }
             | Command::CondemnPacks { .. }
             | Command::CreateCompaction { .. }
-            | Command::Compacted { .. } => FOURTH,
+            | Command::Compacted { .. }
+            | Command::PrepareSpare { .. }
+            | Command::Roll { .. } => FOURTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }
@@ -168,6 +170,7 @@ impl Finding {
             Finding::ForgottenOrphan { .. } | Finding::WrongDenial { .. } | Finding::StrayHold { .. } => {
                 SECOND
             }
+            Finding::StraySpare { .. } | Finding::LostSpare { .. } => FOURTH,
             Finding::Undecodable { .. }
             | Finding::NoRoot { .. }
             | Finding::NoPlace { .. }

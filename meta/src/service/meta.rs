@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::call::admit;
 use super::{
     Context, drain, dump, extents, fsck, gc, list, load, lock, loss, members, mutate, nodes, pull, removal,
-    report, seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    report, roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 
@@ -250,6 +250,14 @@ impl Nodes for NodesService {
 
     async fn seal_planned(&self, r: Request<v1::SealPlannedRequest>) -> Answered<v1::Chunk> {
         self.0.call("SealPlanned", r, async |ctx, m, d| nodes::seal_planned(&ctx, m, d).await).await
+    }
+
+    async fn prepare_spare(&self, r: Request<v1::PrepareSpareRequest>) -> Answered<v1::Chunk> {
+        self.0.call("PrepareSpare", r, async |ctx, m, d| roll::prepare_spare(&ctx, m, d).await).await
+    }
+
+    async fn roll(&self, r: Request<v1::RollRequest>) -> Answered<v1::RollReply> {
+        self.0.call("Roll", r, async |ctx, m, d| roll::roll(&ctx, m, d).await).await
     }
 }
 

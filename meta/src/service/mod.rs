@@ -19,6 +19,7 @@ mod nodes;
 mod pull;
 mod removal;
 mod report;
+mod roll;
 mod seal;
 mod session;
 mod split;

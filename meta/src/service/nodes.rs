@@ -118,7 +118,9 @@ pub async fn heartbeat(
         tenure.registry.register(Registered { retired: true, ..view.registered });
         tracing::warn!(%node, "its disk is retired");
     }
-    Ok(v1::HeartbeatReply { interval_ms: HEARTBEAT_MS })
+    let candidates = tenure.registry.candidates(&[]);
+    let healthy = candidates.iter().filter(|c| !c.shunned && c.has_room()).map(|c| c.node.0).collect();
+    Ok(v1::HeartbeatReply { interval_ms: HEARTBEAT_MS, healthy })
 }
 
 /// A primary has the close record on every replica: Open → Sealed.
@@ -153,6 +155,6 @@ pub async fn seal_planned(
 }
 
 /// A close says no time of its last record: it is now, by this server's clock.
-fn mtime(ctx: &Context) -> Timestamp {
+pub(super) fn mtime(ctx: &Context) -> Timestamp {
     ctx.clock.wall()
 }

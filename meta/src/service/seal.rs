@@ -32,7 +32,7 @@ pub async fn seal(
     let tenure = ctx.tenure()?;
     let chunk = ChunkId(request.chunk);
     if request.blame_node != 0 {
-        tenure.registry.blame(NodeId(request.blame_node));
+        tenure.registry.blame_for(NodeId(request.blame_node), &request.reason);
     }
     tracing::info!(%chunk, reason = request.reason, blame = request.blame_node, "a seal is asked for");
     let epoch = match request.epoch {

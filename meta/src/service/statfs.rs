@@ -74,7 +74,7 @@ mod tests {
         };
         let heartbeat = Heartbeat { capacity_bytes: 1000, pinned_bytes, ..Heartbeat::default() };
         let liveness = if live { Liveness::Alive } else { Liveness::Silent(Duration::from_secs(9)) };
-        View { registered, heartbeat: Some(heartbeat), age: Duration::ZERO, liveness }
+        View { registered, heartbeat: Some(heartbeat), age: Duration::ZERO, liveness, slow: false }
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn left_of(ctx: &Context, wanted: &BTreeSet<ChunkId>) -> Result<u64, WireError> 
 /// Closes a chunk and waits until it is sealed.
 async fn close(tenure: &Tenure, record: &ChunkRecord) {
     if record.state == ChunkState::Open {
-        let closed = tokio::time::timeout(CLOSE_WITHIN, aging::close(tenure, record)).await;
+        let closed = tokio::time::timeout(CLOSE_WITHIN, aging::close(tenure, record, false)).await;
         if closed.is_err()
             && let Err(error) = sweep::begin_seal(tenure, record).await
         {

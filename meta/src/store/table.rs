@@ -90,4 +90,6 @@ tables! {
     Denials => "denials",
     /// Who has denied up to where, what is undecided, who holds what.
     Holds => "holds",
+    /// open tail → the chunk that was made ahead to follow it.
+    Spares => "spares",
 }

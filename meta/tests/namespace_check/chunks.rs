@@ -1,6 +1,6 @@
 //! Chunks, tails, queues, held chunks, packs, intents.
 
-use cairn_meta::keys::chunks::{self, ChunkOwner, ChunkRecord, PackPlace, PlacedReplica};
+use cairn_meta::keys::chunks::{self, ChunkOwner, ChunkRecord, ChunkState, PackPlace, PlacedReplica};
 use cairn_meta::keys::counters::{self, ClusterRecord};
 use cairn_meta::keys::held;
 use cairn_meta::keys::intents::{self, IntentRecord, Work};
@@ -8,6 +8,7 @@ use cairn_meta::keys::nodes::{self, NodeRow};
 use cairn_meta::keys::packs::{self, PackRecord};
 use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
+use cairn_meta::keys::spares::{self, SpareRow};
 use cairn_meta::namespace::check::{Counter, Finding};
 use cairn_meta::namespace::{jobs, read};
 use cairn_meta::store::Table;
@@ -159,6 +160,20 @@ fn a_held_chunk_is_listed_and_what_is_not_held_is_not() {
         |w, e| e.mark(Table::Held, held::key(w.d.session, w.waiting)),
         |w| vec![Finding::StrayHeld { session: w.d.session, chunk: w.waiting }],
     );
+}
+
+#[test]
+fn a_spare_that_follows_nothing_is_given_up() {
+    let w = mended(
+        |w, e| e.delete(Table::Spares, spares::key(w.filling)),
+        |w| vec![Finding::LostSpare { chunk: w.spare }],
+    );
+    assert_eq!(w.d.chunk(w.spare).state, ChunkState::Sealing);
+    let w = mended(
+        |w, e| e.put(spares::key(w.waiting), &SpareRow { chunk: w.packed }),
+        |w| vec![Finding::StraySpare { tail: w.waiting }],
+    );
+    assert_eq!(w.d.chunk(w.packed).state, ChunkState::Sealed);
 }
 
 #[test]

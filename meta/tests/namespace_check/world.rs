@@ -24,6 +24,9 @@ pub struct World {
     /// /a/log, with an open tail.
     pub log: InodeId,
     pub tail: ChunkId,
+    /// The open tail of /a/rolls, and the chunk that is to follow it.
+    pub filling: ChunkId,
+    pub spare: ChunkId,
     /// /a/cut: a file in two parts, 6 bytes of its own number and 2 of `later`.
     pub cut: InodeId,
     /// The mount's root, its directory d, and its file x.
@@ -91,6 +94,11 @@ impl World {
         d.create("/a/open", vec![extent(0, 7, held, 0)]).unwrap();
         let log = d.file("/a/log");
         let tail = d.open_tail(log, 0, 1).unwrap().chunk.unwrap().chunk;
+        let rolls = d.file("/a/rolls");
+        let filling = d.open_tail(rolls, 0, 1).unwrap().chunk.unwrap().chunk;
+        let placement = crate::driver::placement().unwrap();
+        let command = Command::PrepareSpare { chunk: filling, epoch: cairn_types::Epoch(1), placement };
+        let spare = d.ok(command).chunk.unwrap().chunk;
         let (mount, mount_dir, mount_file, import) = mounted(&mut d);
         Self {
             d,
@@ -101,6 +109,8 @@ impl World {
             linked,
             log,
             tail,
+            filling,
+            spare,
             cut,
             mount,
             mount_dir,

@@ -18,11 +18,12 @@ use cairn_meta::keys::places::Place;
 use cairn_meta::keys::queues::{self, Queue};
 use cairn_meta::keys::removed::{self, RemovedNode};
 use cairn_meta::keys::sessions::SessionRecord;
+use cairn_meta::keys::spares::SpareRow;
 use cairn_meta::keys::xattrs::{XattrRow, XattrTotals};
 use cairn_meta::keys::{self, Record, held, links, writers};
 use cairn_meta::namespace::check::{Check, CheckBounds, Severity};
 use cairn_meta::store::{KeyRange, Rows, Table};
-use cairn_types::{ExtentSource, FileKind, Inode, InodeId, Persist};
+use cairn_types::{ChunkId, ExtentSource, FileKind, Inode, InodeId, Persist};
 
 fn all<R: Record>(rows: &dyn Rows) -> Vec<(Vec<u8>, R)> {
     keys::scan(rows, &KeyRange::default(), usize::MAX).unwrap()
@@ -243,6 +244,20 @@ fn check_extents(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     }
 }
 
+/// Each spare follows one open tail, and no tail that is not open has one.
+fn check_spares(rows: &dyn Rows, chunks: &[ChunkRecord]) {
+    let state = |id| chunks.iter().find(|c| c.chunk == id).map(|c| c.state);
+    let mut followed = BTreeSet::new();
+    for (key, row) in all::<SpareRow>(rows) {
+        assert_eq!(state(ChunkId(number(&key, 0))), Some(ChunkState::Open), "a spare behind no open tail");
+        if state(row.chunk) == Some(ChunkState::Spare) {
+            assert!(followed.insert(row.chunk), "{} follows two tails", row.chunk);
+        }
+    }
+    let spares = chunks.iter().filter(|c| c.state == ChunkState::Spare).map(|c| c.chunk);
+    assert_eq!(spares.collect::<BTreeSet<_>>(), followed, "spares");
+}
+
 /// Chunks ↔ tails ↔ queues ↔ held ↔ packs.
 fn check_chunks(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     let mut queue_rows = BTreeSet::new();
@@ -253,7 +268,9 @@ fn check_chunks(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
         let dead = c.state == ChunkState::Sealed && c.live_bytes == 0 && !c.held;
         let mut copies = c.replicas.len();
         match c.state {
-            ChunkState::Open => drop(queue_rows.insert(queues::key(Queue::Open, opened, id))),
+            ChunkState::Open | ChunkState::Spare => {
+                queue_rows.insert(queues::key(Queue::Open, opened, id));
+            }
             ChunkState::Sealing => drop(queue_rows.insert(queues::key(Queue::Sealing, opened, id))),
             ChunkState::Sealed => {
                 let sealed = c.sealed.as_ref().expect("a sealed chunk has its decision");
@@ -282,6 +299,7 @@ fn check_chunks(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
                 assert!(c.state != ChunkState::Sealed || tail.is_none(), "{} is sealed and a tail", c.chunk);
                 assert!(c.state != ChunkState::Open || tail.is_some(), "{} is open and no tail", c.chunk);
                 assert!(tail.is_none_or(|t| t.base == base));
+                assert!(c.state != ChunkState::Spare || tail.is_none(), "{} is a spare and a tail", c.chunk);
             }
         }
         if let Some(place) = c.place {
@@ -300,6 +318,7 @@ fn check_chunks(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     assert!(packs.values().all(|(chunks, _)| *chunks == 0), "a live chunk in a pack that is gone");
     assert_eq!(raw(rows, Table::Queues), queue_rows, "queues");
     assert_eq!(raw(rows, Table::Held), held_rows, "held");
+    check_spares(rows, &all(rows).into_iter().map(|(_, record)| record).collect::<Vec<_>>());
     for inode in inodes.values() {
         if let Some(tail) = inode.tail {
             let record: Option<ChunkRecord> = keys::get(rows, &keys::chunks::key(tail.chunk)).unwrap();
@@ -344,7 +363,7 @@ fn check_counts(rows: &dyn Rows, inodes: &BTreeMap<InodeId, Inode>) {
     let counted = Counts {
         // A removed mount's root gave its count to the directory that took its place.
         inodes: (inodes.len() - orphans) as u64,
-        chunks_open: in_state(ChunkState::Open),
+        chunks_open: in_state(ChunkState::Open) + in_state(ChunkState::Spare),
         chunks_sealing: in_state(ChunkState::Sealing),
         chunks_sealed: in_state(ChunkState::Sealed),
         under_replicated: queue_length(Queue::UnderReplicated),

@@ -72,6 +72,9 @@ pub enum Mutation {
     PlannedWithoutCompare,
     /// A reader is served bytes whose checksum was not verified (against R9).
     ReadUnverified,
+    /// A restarted node takes a replica that it finds empty for a spare, and so for clean: it may have
+    /// been activated and written since (against R6).
+    SpareStaysClean,
 
     // The file.
     /// A repeat is answered before the first one is committed (against R10).
@@ -97,6 +100,12 @@ pub enum Mutation {
     RivalNotFenced,
     /// A length is asked of the primary of a tail that an old metadata read saw (against R9).
     LengthOfOldTail,
+    /// A spare takes records before it is activated (against R1).
+    SpareServes,
+    /// A spare knows the sequences of when it was made (against R1).
+    SpareKeepsSequences,
+    /// A spare has the generation of when it was made (against R1).
+    SpareKeepsGeneration,
 
     // Grants.
     /// A primary takes whatever fits into a chunk (against R13).
@@ -192,6 +201,7 @@ impl Mutation {
         Self::SealBelowHolders,
         Self::PlannedWithoutCompare,
         Self::ReadUnverified,
+        Self::SpareStaysClean,
         Self::RepeatAnsweredEarly,
         Self::GapTaken,
         Self::AcceptBeforeActivation,
@@ -203,6 +213,9 @@ impl Mutation {
         Self::ActivateBeforeDecided,
         Self::RivalNotFenced,
         Self::LengthOfOldTail,
+        Self::SpareServes,
+        Self::SpareKeepsSequences,
+        Self::SpareKeepsGeneration,
         Self::GrantIgnored,
         Self::TakeBeforeGranted,
         Self::ActivationUncharged,

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "waits for real processes in real time")]
 
 mod command;
+mod door;
 mod error;
 mod process;
 mod pump;
@@ -18,6 +19,7 @@ use cairn_sdk::types::{NodeId, Policy};
 use cairn_sdk::{Client, ConnectOptions, StatusReply};
 
 pub use command::{Outcome, run};
+pub use door::Door;
 pub use error::ClusterError;
 pub use process::Server;
 pub use pump::Pump;
@@ -53,6 +55,8 @@ pub struct ClusterOptions {
     pub data_toml: String,
     /// The zones of the data nodes, in their order; those beyond have none.
     pub zones: Vec<&'static str>,
+    /// Every server is reached through a [`Door`].
+    pub doors: bool,
 }
 
 impl Default for ClusterOptions {
@@ -68,6 +72,7 @@ impl Default for ClusterOptions {
             meta_toml: String::new(),
             data_toml: String::new(),
             zones: Vec::new(),
+            doors: false,
         }
     }
 }
@@ -87,6 +92,8 @@ pub struct Cluster {
     pub metas: Vec<Server>,
     /// The data nodes.
     pub datas: Vec<Server>,
+    /// The way to each metadata server, then to each data node; empty unless asked for.
+    doors: Vec<Door>,
     binary: PathBuf,
     directory: PathBuf,
     // Removed after the servers are gone: fields drop in order.
@@ -138,17 +145,30 @@ impl Cluster {
         options: ClusterOptions,
     ) -> Result<Self, ClusterError> {
         let binary = cairn_binary()?;
-        let ports = free_ports(2 * (options.metas + options.datas))?;
+        let servers = options.metas + options.datas;
+        let ports = free_ports(if options.doors { 3 } else { 2 } * servers)?;
         let address = |n: usize| format!("127.0.0.1:{}", ports[n]);
         let (meta_ports, data_ports) = (0..options.metas, options.metas..options.metas + options.datas);
-        let http = |n: usize| address(n + options.metas + options.datas);
+        let http = |n: usize| address(n + servers);
         let environment = options.understore.environment();
         let server = |role, number: usize, n: usize| {
-            Server::new(role, number, &directory, &binary, address(n), http(n), environment.clone())
+            let server =
+                Server::new(role, number, &directory, &binary, address(n), http(n), environment.clone());
+            if options.doors { server.behind_a_door(address(n + 2 * servers)) } else { server }
         };
         let metas: Vec<Server> = meta_ports.map(|n| server("meta", n + 1, n)).collect();
         let datas: Vec<Server> = data_ports.map(|n| server("data", n + 1 - options.metas, n)).collect();
-        let mut cluster = Self { metas, datas, binary: binary.clone(), directory, _temporary: temporary };
+        let mut doors = Vec::new();
+        for server in metas.iter().chain(&datas).filter(|_| options.doors) {
+            let opened = Door::open(server.address(), server.listen().to_owned()).await;
+            doors.push(opened.map_err(|source| ClusterError::Io {
+                action: "open a door at",
+                subject: server.address().to_owned(),
+                source,
+            })?);
+        }
+        let mut cluster =
+            Self { metas, datas, doors, binary: binary.clone(), directory, _temporary: temporary };
         cluster.configure(&options)?;
         for server in cluster.metas.iter_mut().chain(&mut cluster.datas) {
             server.start()?;
@@ -168,7 +188,7 @@ impl Cluster {
                 "id = {}\ndir = {:?}\nlisten = {:?}\nhttp = {:?}\npeers = [{peers}]\n{}\n{policy}",
                 n + 1,
                 meta.directory(),
-                meta.address(),
+                meta.listen(),
                 meta.http(),
                 options.meta_toml,
             ))?;
@@ -178,8 +198,9 @@ impl Cluster {
         for (n, data) in self.datas.iter().enumerate() {
             let zone = options.zones.get(n).map_or(String::new(), |zone| format!("zone = {zone:?}\n"));
             data.configure(&format!(
-                "{zone}dir = {:?}\nlisten = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
+                "{zone}dir = {:?}\nlisten = {:?}\nadvertise = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
                 data.directory(),
+                data.listen(),
                 data.address(),
                 data.http(),
                 options.capacity_mib,
@@ -226,6 +247,24 @@ impl Cluster {
     #[must_use]
     pub fn binary(&self) -> &Path {
         &self.binary
+    }
+
+    /// The way to a metadata server, by its position.
+    ///
+    /// # Panics
+    /// Where no doors were asked for.
+    #[must_use]
+    pub fn meta_door(&self, position: usize) -> &Door {
+        &self.doors[position]
+    }
+
+    /// The way to a data node, by its position.
+    ///
+    /// # Panics
+    /// Where no doors were asked for.
+    #[must_use]
+    pub fn data_door(&self, position: usize) -> &Door {
+        &self.doors[self.metas.len() + position]
     }
 
     /// The metadata servers' addresses.

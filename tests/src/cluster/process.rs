@@ -1,5 +1,6 @@
 //! [`Server`]: one `cairn` process, its files and its log.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,8 +25,12 @@ pub struct Server {
     binary: PathBuf,
     directory: PathBuf,
     address: String,
+    /// Where it listens: its address, unless that is a door.
+    listen: String,
     http: String,
     environment: Vec<(String, String)>,
+    /// The command that starts it, before its own; empty: none.
+    within: Vec<String>,
     child: Option<Child>,
 }
 
@@ -46,7 +51,13 @@ impl Server {
     ) -> Self {
         let name = format!("{role}{number}");
         let directory = root.join(&name);
-        Self { name, role, binary: binary.to_owned(), directory, address, http, environment, child: None }
+        let (binary, listen, within) = (binary.to_owned(), address.clone(), Vec::new());
+        Self { name, role, binary, directory, address, listen, http, environment, within, child: None }
+    }
+
+    /// The same server, reached at its address through a [`Door`](super::Door).
+    pub(super) fn behind_a_door(self, listen: String) -> Self {
+        Self { listen, ..self }
     }
 
     /// `meta1`, `data3`, …
@@ -59,6 +70,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it listens itself: its address, unless that is a door.
+    #[must_use]
+    pub fn listen(&self) -> &str {
+        &self.listen
     }
 
     /// Its HTTP address.
@@ -110,8 +127,10 @@ impl Server {
         let path = self.log_path();
         let log = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
         let errors = log.try_clone().map_err(failed("open", &path))?;
-        let mut command = Command::new(&self.binary);
+        let mut line = self.within.iter().map(OsString::from).chain([self.binary.clone().into_os_string()]);
+        let mut command = Command::new(line.next().unwrap_or_default());
         command
+            .args(line)
             .args([self.role, "--config"])
             .arg(self.config_path())
             .env("CAIRN_LOG", std::env::var("CAIRN_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
@@ -122,6 +141,27 @@ impl Server {
         let child = spawn_bound_to_this_process(command).map_err(failed("start", &self.binary))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Gives it a variable of its environment, from its next start on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Makes this command start it, as its last arguments, from its next start on.
+    pub fn start_within(&mut self, command: &[&str]) {
+        self.within = command.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// Replaces text of its configuration file, for its next start.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn reconfigure(&self, old: &str, new: &str) -> Result<(), ClusterError> {
+        let path = self.config_path();
+        let text = std::fs::read_to_string(&path).map_err(failed("read", &path))?;
+        self.configure(&text.replace(old, new))
     }
 
     /// True while the process exists (paused or not).

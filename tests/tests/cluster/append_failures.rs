@@ -8,7 +8,8 @@ use cairn_sdk::types::{FsError, NodeId};
 use cairn_sdk::{Appender, Client, ConnectOptions, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Found, Ledger, Pump, Wire, eventually, record, verify};
 
-const LOG: &str = "/log";
+/// The file that is appended to.
+pub(crate) const LOG: &str = "/log";
 /// The longest that appends may stand still over one fault, on a machine that runs all of it.
 const PAUSE_MAX_MS: u128 = 20_000;
 
@@ -18,7 +19,7 @@ async fn start() -> (Cluster, Client) {
     (cluster, client)
 }
 
-async fn read_all(client: &Client, path: &str) -> Vec<u8> {
+pub(crate) async fn read_all(client: &Client, path: &str) -> Vec<u8> {
     let file = client.open(path).await.unwrap();
     let length = usize::try_from(file.length()).unwrap();
     let bytes = file.read_at(0, length).await.unwrap();
@@ -26,7 +27,7 @@ async fn read_all(client: &Client, path: &str) -> Vec<u8> {
     bytes.to_vec()
 }
 
-async fn verified(client: &Client, path: &str, ledgers: &[&Ledger]) -> Vec<Found> {
+pub(crate) async fn verified(client: &Client, path: &str, ledgers: &[&Ledger]) -> Vec<Found> {
     let file = read_all(client, path).await;
     let found = verify(&file, ledgers).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert_eq!(client.stat(path).await.unwrap().size, file.len() as u64);
@@ -34,7 +35,7 @@ async fn verified(client: &Client, path: &str, ledgers: &[&Ledger]) -> Vec<Found
 }
 
 /// Positions among the data nodes: the primary of the open tail, and another of its replicas.
-async fn tail_nodes(cluster: &Cluster, client: &Client, path: &str) -> (usize, usize, v1::Chunk) {
+pub(crate) async fn tail_nodes(cluster: &Cluster, client: &Client, path: &str) -> (usize, usize, v1::Chunk) {
     let wire = Wire::new(cluster, client);
     let look = || async { wire.tail(path).await.ok() };
     let tail = eventually("an open tail", Duration::from_secs(10), look).await.unwrap();
@@ -44,7 +45,7 @@ async fn tail_nodes(cluster: &Cluster, client: &Client, path: &str) -> (usize, u
 }
 
 /// Appends go on after the fault, in the same writer, without an error; then everything is read back.
-async fn goes_on(mut pump: Pump, client: &Client, what: &str) -> Appender {
+pub(crate) async fn goes_on(mut pump: Pump, client: &Client, what: &str) -> Appender {
     pump.advance(200).await;
     let (appender, ledger) = pump.stop().await;
     assert!(ledger.errors.is_empty(), "{what}: {:?}", ledger.errors.first());
@@ -54,7 +55,7 @@ async fn goes_on(mut pump: Pump, client: &Client, what: &str) -> Appender {
     appender
 }
 
-async fn pumping(client: &Client) -> Pump {
+pub(crate) async fn pumping(client: &Client) -> Pump {
     let appender = client.open_append(LOG).await.unwrap();
     let mut pump = Pump::start(appender, 1, 8, 300);
     pump.advance(200).await;

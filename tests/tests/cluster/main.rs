@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
 
 mod accept_loss;
+mod append_disks;
 mod append_failures;
+mod append_partitions;
 mod append_retries;
+mod append_rolls;
 mod bad_clock;
 mod bad_input;
 mod bad_storage;

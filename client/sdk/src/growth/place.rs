@@ -27,13 +27,14 @@ pub(super) struct Open {
     pub(super) hold: Option<Hold>,
 }
 
-/// Opens a chunk for `source` and connects to its primary. Nodes in `avoid` are not placed on
-/// while others will do.
+/// Opens a chunk for `source` and connects to its primary. `ahead` is a tail that a roll has opened for
+/// it. Nodes in `avoid` are not placed on while others will do.
 pub(super) async fn open(
     reach: &Reach,
     source: Source,
     writer: WriterId,
     holds: Option<&Holds>,
+    mut ahead: Option<v1::Chunk>,
     avoid: &mut Vec<u64>,
 ) -> Result<Open> {
     let mut last = None;
@@ -42,7 +43,12 @@ pub(super) async fn open(
             let error = Error::new("append", "", FsError::SessionExpired);
             return Err(error.with_kind(ErrorKind::Unknown));
         }
-        let chunk = match ask(reach, source, writer, avoid).await {
+        let ready = ahead.take().filter(|chunk| is_for(source, chunk));
+        let asked = match ready {
+            Some(chunk) => Ok(chunk),
+            None => ask(reach, source, writer, avoid).await,
+        };
+        let chunk = match asked {
             Ok(chunk) => chunk,
             Err(error) => match error.fs() {
                 // The old tail is being sealed: wait for its decided end.
@@ -70,6 +76,16 @@ pub(super) async fn open(
     let last = last.map_or_else(|| "the old tail is not sealed yet".to_owned(), |c| c.to_string());
     let seconds = reach.options.retry_budget.as_secs();
     Err(Error::new("open a chunk", "", Cause::RetriesUsedUp { seconds, last }))
+}
+
+/// True for a tail of this file and this generation: any other is the metadata's to judge.
+fn is_for(source: Source, chunk: &v1::Chunk) -> bool {
+    match (source, &chunk.activation) {
+        (Source::Tail { ino, generation }, Some(activation)) => {
+            (activation.ino, activation.generation) == (ino.0, generation.0)
+        }
+        _ => false,
+    }
 }
 
 /// A seal that was not decided in time, before any record was sent: nothing was appended.

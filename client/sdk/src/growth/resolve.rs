@@ -26,21 +26,35 @@ pub(crate) async fn seal(
         .await
 }
 
-/// Asks the primary at `address` for a planned roll of `chunk`; seals it when that fails.
-pub(super) async fn close(reach: &Reach, chunk: ChunkId, epoch: u32, address: &str) -> Result<v1::Chunk> {
+/// A chunk that is sealed, and the file's next tail where the roll has opened it already.
+pub(super) struct Closed {
+    pub(super) sealed: v1::Chunk,
+    pub(super) next: Option<v1::Chunk>,
+}
+
+/// Asks the primary at `address` for a planned roll of `chunk`, with `go_on` into the next one; seals it
+/// when that fails.
+pub(super) async fn close(
+    reach: &Reach,
+    (chunk, epoch): (ChunkId, u32),
+    address: &str,
+    go_on: bool,
+) -> Result<Closed> {
     let limit = Duration::from_secs(2).min(reach.options.rpc_deadline);
     let asked = async {
-        let request = reach.connections.request(CloseRequest { chunk: chunk.0 }, limit);
+        let request = reach.connections.request(CloseRequest { chunk: chunk.0, go_on }, limit);
         let reply = reach.connections.data(address)?.close(request).await?.into_inner();
-        reply.chunk.ok_or(Cause::MalformedAnswer("chunk"))
+        let sealed = reply.chunk.ok_or(Cause::MalformedAnswer("chunk"))?;
+        Ok::<_, Cause>(Closed { sealed, next: reply.next })
     };
     match tokio::time::timeout(limit, asked).await {
-        Ok(Ok(closed)) if closed.state == v1::ChunkState::Sealed as i32 => Ok(closed),
+        Ok(Ok(closed)) if closed.sealed.state == v1::ChunkState::Sealed as i32 => Ok(closed),
         outcome => {
             if let Ok(Err(cause)) = outcome {
                 tracing::debug!(%chunk, %cause, "the planned roll failed, sealing");
             }
-            seal(reach, chunk, epoch, "a planned roll failed", 0).await
+            let sealed = seal(reach, chunk, epoch, "a planned roll failed", 0).await?;
+            Ok(Closed { sealed, next: None })
         }
     }
 }

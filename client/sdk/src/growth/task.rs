@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use cairn_proto::v1::{AppendReply, AppendRequest, append_reply};
+use cairn_proto::v1::{self, AppendReply, AppendRequest, append_reply};
 use cairn_proto::{ServiceError, WireError, status};
 use cairn_types::{ChunkId, FsError, InodeId, Sequence, WriterId};
 use tokio::sync::mpsc;
@@ -31,7 +31,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Why the open chunk is given up.
 enum Trouble {
     /// Roll as planned: it is full, or its end is wanted.
-    Planned,
+    Planned {
+        /// Into the chunk that may have been made ahead.
+        go_on: bool,
+    },
     /// Seal it.
     Seal { reason: &'static str, blame: bool, cause: Cause },
 }
@@ -68,6 +71,8 @@ pub(super) struct Task {
     writer: WriterId,
     holds: Option<Holds>,
     open: Option<Open>,
+    /// The tail that the last roll has opened.
+    ahead: Option<v1::Chunk>,
     /// A chunk that was given up and whose end could not be had.
     undecided: Option<ChunkId>,
     avoid: Vec<u64>,
@@ -98,6 +103,7 @@ impl Task {
             writer,
             holds,
             open: None,
+            ahead: None,
             undecided: None,
             avoid: Vec::new(),
             barren: None,
@@ -127,7 +133,7 @@ impl Task {
                 continue;
             }
             let trouble = if self.must_roll() {
-                Some(Trouble::Planned)
+                Some(Trouble::Planned { go_on: false })
             } else {
                 self.send_waiting();
                 match self.next_event(&mut queue, queue_open).await {
@@ -195,7 +201,8 @@ impl Task {
         if let Some(under) = self.waiting.front().and_then(|p| p.under) {
             self.source = Source::Shared { policy_of: under.ino };
         }
-        match place::open(&self.reach, self.source, self.writer, self.holds.as_ref(), &mut self.avoid).await {
+        let (ahead, holds) = (self.ahead.take(), self.holds.as_ref());
+        match place::open(&self.reach, self.source, self.writer, holds, ahead, &mut self.avoid).await {
             Ok(open) => {
                 self.undecided = None;
                 tracing::debug!(chunk = %open.chunk, base = open.base, "chunk opened");
@@ -370,7 +377,7 @@ impl Task {
                 self.fail(Error::new("append", "", Cause::Lost { decided, acknowledged }));
                 None
             }
-            Cause::Service(ServiceError::ChunkFull { .. }) => Some(Trouble::Planned),
+            Cause::Service(ServiceError::ChunkFull { .. }) => Some(Trouble::Planned { go_on: true }),
             cause => {
                 let blame = matches!(
                     cause,

@@ -55,7 +55,8 @@ impl Nodes for FakeMeta {
         if !known {
             return Err(status::fs_status(&FsError::NotFound));
         }
-        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50 }))
+        let healthy = self.state().nodes.iter().map(|node| node.node).collect();
+        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50, healthy }))
     }
 
     type PullWorkStream = ReceiverStream<Result<v1::Work, Status>>;
@@ -90,6 +91,21 @@ impl Nodes for FakeMeta {
             return Err(status::fs_status(&FsError::ChunkState { chunk: end.chunk.into() }));
         }
         Ok(Response::new(self.sealed(end.chunk, end.length, end.chain, end.marks, None)))
+    }
+
+    async fn prepare_spare(
+        &self,
+        request: Request<v1::PrepareSpareRequest>,
+    ) -> Result<Response<v1::Chunk>, Status> {
+        Ok(Response::new(self.spare_after(request.into_inner().chunk)))
+    }
+
+    async fn roll(&self, request: Request<v1::RollRequest>) -> Result<Response<v1::RollReply>, Status> {
+        let asked = request.into_inner();
+        let seal = asked.seal.clone().unwrap();
+        let sealed = self.seal_planned(Request::new(seal.clone())).await?.into_inner();
+        let next = self.activate(&seal, asked.next);
+        Ok(Response::new(v1::RollReply { sealed: Some(sealed), next: Some(next) }))
     }
 }
 

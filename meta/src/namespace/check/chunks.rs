@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cairn_types::{ChunkId, DiskId, Inode, IntentId, PackId, SessionId, TailRef, Timestamp};
+use cairn_types::{ChunkId, DiskId, Inode, InodeId, IntentId, PackId, SessionId, TailRef, Timestamp};
 
 use super::look::{Cursor, Look, Pass};
 use super::{Counter, Finding};
@@ -11,6 +11,7 @@ use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::queues::{self, Queue};
 use crate::keys::removed::RemovedNode;
+use crate::keys::spares::{self, SpareRow};
 use crate::keys::{held, sessions};
 use crate::namespace::chunks::{granted, too_few_copies, waits_for_s3, waits_in};
 use crate::store::{KeyRange, StoreFault, Table};
@@ -24,6 +25,7 @@ pub(super) fn passes() -> Vec<Box<dyn Pass>> {
         Box::new(Packs(Cursor::all(Table::Packs))),
         Box::new(Queues(Cursor::all(Table::Queues))),
         Box::new(Held(Cursor::all(Table::Held))),
+        Box::new(Spares(Cursor::all(Table::Spares))),
     ]
 }
 
@@ -73,7 +75,7 @@ impl Pass for Chunks {
 
 fn count(look: &mut Look<'_>, record: &ChunkRecord) {
     let state = match record.state {
-        ChunkState::Open => Counter::ChunksOpen,
+        ChunkState::Open | ChunkState::Spare => Counter::ChunksOpen,
         ChunkState::Sealing => Counter::ChunksSealing,
         ChunkState::Sealed => Counter::ChunksSealed,
     };
@@ -142,6 +144,9 @@ fn owned(look: &mut Look<'_>, record: &ChunkRecord) -> Result<(), StoreFault> {
             // A tail that is one for its file was looked at there.
             if record.held || record.state == ChunkState::Open && !fits {
                 look.found(Finding::WrongTail { ino, chunk });
+            }
+            if record.state == ChunkState::Spare && !follows(look, ino, chunk)? {
+                look.found(Finding::LostSpare { chunk });
             }
         }
     }
@@ -274,7 +279,41 @@ fn holds(look: &Look<'_>, session: SessionId, chunk: ChunkId) -> Result<bool, St
     Ok(record.holds_readable(|r| r.held && r.owner == ChunkOwner::Session(session)))
 }
 
-/// Whether what was found of queues, held chunks and what waits for intents is so still.
+struct Spares(Cursor);
+
+impl Pass for Spares {
+    fn name(&self) -> &'static str {
+        "spares"
+    }
+
+    fn step(&mut self, look: &mut Look<'_>) -> Result<bool, StoreFault> {
+        let (rows, ended) = self.0.next(look)?;
+        for (key, bytes) in rows {
+            let Some(tail) = look.number(Table::Spares, &key, 0).map(ChunkId) else { continue };
+            let readable = look.read::<SpareRow>(&key, &bytes).is_some();
+            if readable && !is_open(look, tail)? {
+                look.found(Finding::StraySpare { tail });
+            }
+        }
+        Ok(ended)
+    }
+}
+
+/// True for an open chunk, or when that cannot be told.
+fn is_open(look: &Look<'_>, chunk: ChunkId) -> Result<bool, StoreFault> {
+    let record = look.at::<ChunkRecord>(&chunks::key(chunk))?;
+    Ok(record.holds_readable(|record| record.state == ChunkState::Open))
+}
+
+/// True when `spare` is the one that is to follow the tail of its file.
+fn follows(look: &Look<'_>, ino: InodeId, spare: ChunkId) -> Result<bool, StoreFault> {
+    let tail = look.reachable(ino)?.record().and_then(|inode| inode.tail);
+    let Some(tail) = tail else { return Ok(false) };
+    let row = look.at::<SpareRow>(&spares::key(tail.chunk))?;
+    Ok(row.holds_readable(|row| row.chunk == spare))
+}
+
+/// Whether what was found of queues, held chunks, spares and what waits for intents is so still.
 pub(super) fn is_so(look: &Look<'_>, finding: &Finding) -> Result<bool, StoreFault> {
     let listed = |session: SessionId, chunk| look.has(Table::Held, &held::key(session, chunk));
     Ok(match finding {
@@ -293,6 +332,15 @@ pub(super) fn is_so(look: &Look<'_>, finding: &Finding) -> Result<bool, StoreFau
         Finding::HeldForNobody { session, chunk } => {
             holds(look, *session, *chunk)? && !look.has(Table::Sessions, &sessions::key(*session))?
         }
+        Finding::StraySpare { tail } => {
+            look.has(Table::Spares, &spares::key(*tail))? && !is_open(look, *tail)?
+        }
+        Finding::LostSpare { chunk } => match look.at::<ChunkRecord>(&chunks::key(*chunk))?.record() {
+            Some(ChunkRecord { state: ChunkState::Spare, owner: ChunkOwner::Tail { ino, .. }, .. }) => {
+                !follows(look, ino, *chunk)?
+            }
+            _ => false,
+        },
         Finding::UploadGone { chunk, intent } => {
             let record = look.at::<ChunkRecord>(&chunks::key(*chunk))?.record();
             record.is_some_and(|r| r.upload == Some(*intent)) && !uploads(look, *intent, *chunk)?

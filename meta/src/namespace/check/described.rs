@@ -129,4 +129,6 @@ described! {
     mended ForgottenOrphan "forgotten_orphan" (ino);
     mended WrongDenial "wrong_denial" (session);
     mended StrayHold "stray_hold" (key);
+    mended StraySpare "stray_spare" (tail);
+    mended LostSpare "lost_spare" (chunk);
 }

@@ -478,6 +478,18 @@ pub enum Finding {
         /// The row's key.
         key: Vec<u8>,
     },
+    /// The spare of what is no open tail.
+    #[error("{tail} has a spare, and is no open tail")]
+    StraySpare {
+        /// What it would follow.
+        tail: ChunkId,
+    },
+    /// A chunk made ahead that is to follow no tail: it would never be collected.
+    #[error("{chunk} is a spare, and follows no tail")]
+    LostSpare {
+        /// The chunk.
+        chunk: ChunkId,
+    },
 }
 
 impl Finding {
@@ -528,11 +540,12 @@ mod tests {
             (Finding::StrayImport { ino }, 42, "stray_import"),
             (next, 51, "next_id"),
             (Finding::StrayHold { key: vec![1] }, 54, "stray_hold"),
+            (Finding::LostSpare { chunk }, 56, "lost_spare"),
         ] {
             assert_eq!((number(&finding), finding.kind()), (wanted, kind), "{finding:?}");
             assert_eq!(Finding::KINDS.get(wanted), Some(&kind));
         }
-        assert_eq!(Finding::KINDS.len(), 55);
+        assert_eq!(Finding::KINDS.len(), 57);
         assert_eq!(place.to_string(), "the place of ino-7 is 'n\\xff' in ino-1, and it is not there");
         let fields = [("ino", "7"), ("parent", "1"), ("name", "n\\xff")].map(|(n, v)| (n, v.to_owned()));
         assert_eq!(place.fields(), fields);

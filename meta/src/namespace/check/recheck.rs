@@ -5,7 +5,7 @@ use super::look::Look;
 use super::{CheckBounds, Finding, chunks, holds, intents, mounts, sessions};
 use crate::store::{Rows, StoreFault};
 
-/// True when a finding of these kinds is so: queues, held chunks, what waits for intents, intents,
+/// True when a finding of these kinds is so: queues, held chunks, spares, what waits for intents, intents,
 /// objects and imports of mounts, replies of nobody, writers, holders
 /// of unlinked files. False for all other kinds.
 pub(in crate::namespace) fn is_so(rows: &dyn Rows, finding: &Finding) -> Result<bool, StoreFault> {
@@ -18,6 +18,8 @@ pub(in crate::namespace) fn is_so(rows: &dyn Rows, finding: &Finding) -> Result<
         | Finding::MissingHeld { .. }
         | Finding::StrayHeld { .. }
         | Finding::HeldForNobody { .. }
+        | Finding::StraySpare { .. }
+        | Finding::LostSpare { .. }
         | Finding::UploadGone { .. }
         | Finding::DeletionGone { .. } => chunks::is_so(&look, finding),
         Finding::StrayKey { .. } | Finding::StrayImport { .. } => mounts::is_so(&look, finding),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::ChunkFact;
 use super::fact::{Fact, PartFact};
-use crate::keys::chunks::ChunkRecord;
+use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::keys::contents::{self, ContentId, ContentRow, DetachedRow};
 use crate::keys::counters::{self, ContentCounter};
 use crate::keys::extents::{self, ExtentRow};
@@ -173,7 +173,14 @@ fn fact(table: Table, key: &[u8], value: &[u8]) -> Result<Option<Fact>, RowFault
     Ok(Some(match table {
         Table::Packs => pack(PackRecord::from_bytes(key, value)?),
         Table::Intents => return Ok(deletion(IntentRecord::from_bytes(key, value)?)),
-        Table::Chunks => Fact::Chunk(ChunkFact::of(&ChunkRecord::from_bytes(key, value)?)),
+        Table::Chunks => {
+            let record = ChunkRecord::from_bytes(key, value)?;
+            // A spare has nothing, and follows a tail of this cluster alone.
+            if record.state == ChunkState::Spare {
+                return Ok(None);
+            }
+            Fact::Chunk(ChunkFact::of(&record))
+        }
         Table::Mounts => mount(MountRecord::from_bytes(key, value)?),
         Table::Nodes => name(InodeId(number(0)?), key, NodeRow::from_bytes(key, value)?),
         // Their totals follow from them.

@@ -33,6 +33,7 @@ pub(super) mod server;
 pub(super) mod session;
 pub(super) mod set_attr;
 pub(super) mod set_policy;
+pub(super) mod spare;
 pub(super) mod symlink;
 pub(super) mod transact;
 pub(super) mod unlink;

@@ -85,6 +85,17 @@ pub fn tail(
     Ok(Answer { inode: Some(inode), chunk: Some(chunk), ..Answer::default() })
 }
 
+/// The marks of all live writers of a file that have appended.
+pub fn marks(state: &State<'_, '_>, ino: InodeId) -> Outcome<Vec<WriterMark>> {
+    let rows = keys::scan::<WriterRow>(&*state.txn, &writers::of(ino), WRITERS_PER_FILE_MAX)?;
+    let mut marks = Vec::new();
+    for (key, row) in rows.into_iter().filter(|(_, row)| row.sequence > Sequence(0)) {
+        let writer = writers::writer(&key)?;
+        marks.push(WriterMark { writer, sequence: row.sequence, offset: row.offset });
+    }
+    Ok(marks)
+}
+
 /// The row of `writer`, and the marks of all live writers that have appended.
 fn live_writers(
     state: &State<'_, '_>,

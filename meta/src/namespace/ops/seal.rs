@@ -99,6 +99,7 @@ fn decide(
         after.extent_end = after.live_bytes;
     }
     state.put_chunk(Some(&before), &after)?;
+    state.discard_spare(chunk)?;
     answer(after)
 }
 

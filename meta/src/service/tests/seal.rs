@@ -209,3 +209,52 @@ async fn a_planned_roll_seals_at_once_and_only_its_primary_may() {
     assert_eq!((sealed.state(), sealed.length, sealed.replicas.len()), (v1::ChunkState::Sealed, 12, 3));
     assert_eq!(cluster.inode("/log").await.size, 12);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_roll_goes_on_in_the_spare_and_a_spare_lies_on_healthy_nodes_alone() {
+    let cluster = Cluster::start().await;
+    let _nodes = FakeNode::start_all(&cluster, 3).await;
+    let (ino, chunk) = open_tail(&cluster).await;
+    let prepare = |node, chunk: &v1::Chunk| {
+        cluster.request(v1::PrepareSpareRequest { node, chunk: chunk.chunk, epoch: 1 })
+    };
+    let mut leader = cluster.nodes.clone();
+    let other = chunk.replicas.iter().map(|r| r.node).find(|n| *n != chunk.primary).expect("a secondary");
+    let refused =
+        WireError::from(leader.prepare_spare(prepare(other, &chunk)).await.expect_err("no primary"));
+    assert!(matches!(refused, WireError::Service(ServiceError::NotPrimary { .. })), "{refused:?}");
+    // Once the cluster is at the level that knows spares.
+    let spare = eventually("a spare", async || {
+        let mut leader = cluster.nodes.clone();
+        leader.prepare_spare(prepare(chunk.primary, &chunk)).await.ok().map(tonic::Response::into_inner)
+    })
+    .await;
+    assert_eq!((spare.state(), &spare.activation), (v1::ChunkState::Spare, &None));
+    assert_eq!((&spare.replicas, spare.primary), (&chunk.replicas, chunk.primary));
+    let seal = v1::SealPlannedRequest {
+        node: chunk.primary,
+        chunk: chunk.chunk,
+        epoch: 1,
+        length: 12,
+        chain: chain(12),
+        marks: vec![],
+    };
+    let roll = || cluster.request(v1::RollRequest { seal: Some(seal.clone()), next: spare.chunk });
+    let rolled = leader.roll(roll()).await.expect("rolled").into_inner();
+    let next = rolled.next.clone().expect("the next tail");
+    assert_eq!((next.chunk, next.state()), (spare.chunk, v1::ChunkState::Open));
+    assert_eq!(next.activation.map(|a| (a.ino, a.base)), Some((ino, 12)));
+    assert_eq!(leader.roll(roll()).await.expect("repeated").into_inner(), rolled);
+    assert_eq!(cluster.inode("/log").await.size, 12);
+    // A node that was slow lately takes no spare: the next tail is placed without it.
+    let message = v1::SealChunkRequest {
+        chunk: spare.chunk,
+        epoch: 9,
+        reason: crate::leader::nodes::SLOW.into(),
+        blame_node: other,
+    };
+    assert!(cluster.meta.clone().seal_chunk(cluster.request(message)).await.is_err(), "of another epoch");
+    let refused =
+        WireError::from(leader.prepare_spare(prepare(next.primary, &next)).await.expect_err("slow"));
+    assert_eq!(refused, WireError::Fs(FsError::TooFewNodes { available: 2, needed: 3 }));
+}

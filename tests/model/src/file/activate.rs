@@ -47,10 +47,14 @@ fn applied(model: &File, state: &State, at: usize, generation: u8) -> State {
     next.proposed = 0;
     let carried = carried(model, &state.chunks[at - 1]);
     let chunk = &mut next.chunks[at];
+    let spare = chunk.extent == Extent::Spare;
+    let kept = *chunk;
     chunk.extent = Extent::Open;
-    chunk.generation = generation;
+    let old = spare && model.has(Mutation::SpareKeepsGeneration);
+    chunk.generation = if old { kept.generation } else { generation };
     chunk.due = state.generation;
-    chunk.carried = carried;
+    let old = spare && model.has(Mutation::SpareKeepsSequences);
+    chunk.carried = if old { kept.carried } else { carried };
     for writer in next.writers.iter_mut().filter(|writer| writer.phase == Phase::Raised) {
         let current = writer.generation == state.generation;
         let told = current || model.has(Mutation::RivalNotFenced);

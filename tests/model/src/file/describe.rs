@@ -44,6 +44,8 @@ pub(super) fn landmark(from: &State, step: &Step, to: &State) -> Option<&'static
         Step::Decide(at, _) | Step::PlannedRoll(at) if usize::from(to.asked) == at + 1 => {
             Some("sealed before its length was answered")
         }
+        Step::Prepare(at) if from.chunks[at - 1].closing => Some("made ahead while its tail closes"),
+        Step::Prepare(_) => Some("made ahead"),
         Step::PlannedRoll(_) => Some("planned roll"),
         Step::Decide(at, length) if length > from.chunks[at].committed => {
             Some("sealed above the acknowledged")

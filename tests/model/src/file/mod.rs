@@ -13,6 +13,7 @@ mod length;
 mod open;
 mod roll;
 mod setup;
+mod spare;
 mod state;
 mod step;
 mod write;
@@ -39,6 +40,7 @@ impl Model for File {
         write::steps(self, state, out);
         roll::steps(self, state, out);
         activate::steps(self, state, out);
+        spare::steps(self, state, out);
         open::steps(self, state, out);
         length::steps(self, state, out);
     }

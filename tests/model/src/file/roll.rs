@@ -3,6 +3,7 @@
 use super::Steps;
 use super::activate::apply;
 use super::setup::File;
+use super::spare::given_up;
 use super::state::{Extent, State};
 use super::step::Step;
 
@@ -10,7 +11,8 @@ pub(super) fn steps(model: &File, state: &State, out: &mut Steps) {
     for at in 0..model.chunks {
         let chunk = &state.chunks[at];
         if chunk.extent == Extent::Open {
-            let mut next = *state;
+            // The entry gives the spare up that was to follow (R1).
+            let mut next = given_up(state, at + 1);
             next.chunks[at].extent = Extent::Sealing;
             out.push((Step::AskSeal(at), next));
         }
@@ -63,9 +65,14 @@ fn planned(model: &File, state: &State, at: usize, out: &mut Steps) {
     if closed && chunk.extent == Extent::Open {
         let mut sealed = *state;
         seal(&mut sealed, at, chunk.log.len());
-        if at + 1 == model.chunks {
+        let follows = state.chunks.get(at + 1).is_some_and(|next| next.extent == Extent::Spare);
+        if at + 1 == model.chunks || (model.spares && !follows) {
             out.push((Step::PlannedRoll(at), sealed));
         } else {
+            if model.spares {
+                // It may not follow: another policy by now, a node that was removed.
+                out.push((Step::PlannedRoll(at), given_up(&sealed, at + 1)));
+            }
             let rolled = apply(model, &sealed, at + 1);
             out.extend(rolled.into_iter().map(|next| (Step::PlannedRoll(at), next)));
         }

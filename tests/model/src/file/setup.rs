@@ -26,6 +26,8 @@ pub struct File {
     pub chunk_records: u8,
     /// A primary can close its chunk by a planned roll (R5).
     pub planned: bool,
+    /// A planned roll goes on in a chunk that was made ahead, where there is one (R1).
+    pub spares: bool,
     /// Somebody asks how long the file is (R9).
     pub asks_length: bool,
     /// The bug put in.
@@ -41,6 +43,7 @@ impl File {
             sequences: 2,
             chunk_records: 3,
             planned: false,
+            spares: false,
             asks_length: false,
             mutation: None,
         }

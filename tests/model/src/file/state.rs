@@ -15,6 +15,8 @@ pub enum Extent {
     Sealing,
     /// Its end and its writers' last sequences are decided.
     Sealed,
+    /// It is made ahead on all its replicas, to follow the tail, and belongs to no file yet (R1).
+    Spare,
 }
 
 /// A chunk and its primary.

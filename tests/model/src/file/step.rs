@@ -47,6 +47,10 @@ pub enum Step {
     SeeTail(usize),
     /// Its primary answers how long the file is.
     Length(usize),
+    /// A chunk is made ahead of its activation (R1).
+    Prepare(usize),
+    /// It is given up before that.
+    LoseSpare(usize),
 }
 
 fn name(writer: usize) -> char {
@@ -73,6 +77,8 @@ impl fmt::Display for Step {
             Self::Arrive(chunk) => write!(out, "activation reaches chunk {chunk}"),
             Self::SeeTail(chunk) => write!(out, "chunk {chunk} is seen as the tail"),
             Self::Length(chunk) => write!(out, "chunk {chunk} answers the length"),
+            Self::Prepare(chunk) => write!(out, "chunk {chunk} is made ahead"),
+            Self::LoseSpare(chunk) => write!(out, "spare {chunk} is given up"),
             Self::Raise(writer) => write!(out, "{} raises the generation", name(writer)),
         }
     }

@@ -24,7 +24,8 @@ pub(super) fn steps(model: &File, state: &State, out: &mut Steps) {
 /// R1: a chunk accepts, forwards and acknowledges nothing until its primary holds the entry.
 fn serves(model: &File, chunk: &Chunk) -> bool {
     let known = matches!(chunk.extent, Extent::Open | Extent::Sealing);
-    known && (chunk.arrived || model.has(Mutation::AcceptBeforeActivation))
+    let early = chunk.extent == Extent::Spare && model.has(Mutation::SpareServes);
+    early || known && (chunk.arrived || model.has(Mutation::AcceptBeforeActivation))
 }
 
 /// What the primary knows of the generation: nothing before the entry reached it.

@@ -40,7 +40,7 @@ fn loss(model: &OneChunk, state: &State, at: usize, out: &mut Steps) {
     for kept in 0..replica.log.len() + all_kept {
         let Some(mut next) = restarted(model, state, at, kept) else { continue };
         next.losses += 1;
-        next.replicas[at].limbo = true;
+        next.replicas[at].limbo = !(model.has(Mutation::SpareStaysClean) && kept == 0);
         next.replicas[at].lossy = true;
         out.push((Step::Loss(at, kept), next));
         if kept == 0 && model.late_creates {
@@ -75,6 +75,10 @@ fn restarted(model: &OneChunk, state: &State, at: usize, kept: u8) -> Option<Sta
     let forgets = model.has(Mutation::FenceNotDurable)
         || (at == 0 && model.has(Mutation::PrimaryGoesOn) && !replica.fenced);
     replica.fenced = !forgets;
+    if model.has(Mutation::SpareStaysClean) && replica.log.len() == 0 {
+        replica.restarted = false;
+        replica.fenced = false;
+    }
     Some(next)
 }
 

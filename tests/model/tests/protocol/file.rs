@@ -42,6 +42,25 @@ fn an_exclusive_writer_takes_over_from_two() {
     holds("file, an exclusive writer after two", model, &[PLANNED, ABOVE, WENT_ON, OPENED]);
 }
 
+/// A roll into a spare, and the end of one that is given up, lead to states that are there without
+/// spares too: that is what an activation by what is so then comes to. The bugs are where they do not.
+const AHEAD: &str = "made ahead";
+const LATE: &str = "made ahead while its tail closes";
+
+#[test]
+fn rolls_into_spares() {
+    let model = planned(3, [Role::Plain, Role::Plain, Role::Absent]);
+    let model = File { spares: true, sequences: 3, ..model };
+    holds("file, spares", model, &[AHEAD, LATE, PLANNED, ABOVE, UNARRIVED, WENT_ON]);
+}
+
+#[test]
+fn an_exclusive_writer_and_spares() {
+    let model = planned(3, [Role::Plain, Role::Absent, Role::Exclusive]);
+    let model = File { spares: true, sequences: 3, ..model };
+    holds("file, spares and an exclusive writer", model, &[AHEAD, LATE, PLANNED, ABOVE, OPENED]);
+}
+
 #[test]
 fn rivals() {
     let model = planned(3, [Role::Plain, Role::Exclusive, Role::Exclusive]);

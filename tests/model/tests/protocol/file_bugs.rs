@@ -12,6 +12,10 @@ fn taken_over() -> File {
     File::new(2, [Role::Plain, Role::Absent, Role::Exclusive])
 }
 
+fn rolled(chunks: usize, third: Role) -> File {
+    File { planned: true, spares: true, ..File::new(chunks, [Role::Plain, Role::Plain, third]) }
+}
+
 bugs! {
     a_repeat_answered_before_the_commit: RepeatAnsweredEarly
         in plain(2) => AcknowledgedInsideSeal;
@@ -33,6 +37,12 @@ bugs! {
         in plain(2) => OnceOnly;
     a_rival_that_is_not_fenced: RivalNotFenced
         in File::new(2, [Role::Plain, Role::Exclusive, Role::Exclusive]) => OneOwner;
+    a_spare_that_takes_records_before_its_activation: SpareServes
+        in rolled(2, Role::Absent) => OnceOnly;
+    a_spare_with_the_sequences_of_when_it_was_made: SpareKeepsSequences
+        in rolled(2, Role::Absent) => OnceOnly;
+    a_spare_with_the_generation_of_when_it_was_made: SpareKeepsGeneration
+        in rolled(2, Role::Exclusive) => FencedNeverAcknowledged;
     a_length_from_an_old_tail: LengthOfOldTail
         in File { asks_length: true, ..plain(2) } => LengthNotStale;
 }

@@ -52,6 +52,8 @@ bugs! {
     damaged_deciding_below_a_heard_length: DecideBelowHeard
         in OneChunk { crashes: 2, rots: 2, hears: true, fresh: 1, beyond_promise: true, ..two() }
         => NeverBelowHeard;
+    a_restarted_spare_taken_as_clean: SpareStaysClean
+        in OneChunk { losses: 1, fresh: 1, ..two() } => AcknowledgedInsideSeal;
     a_create_that_forgets_the_restart: CreateForgetsRestart
         in OneChunk { losses: 1, late_creates: true, fresh: 1, ..two() }
         => AcknowledgedInsideSeal;

@@ -20,7 +20,14 @@ impl Task {
         let (address, primary, hold) = (open.address, open.primary, open.hold);
         drop(open.stream);
         let sealed = match trouble {
-            Trouble::Planned => resolve::close(&self.reach, open.chunk, open.epoch, &address).await,
+            Trouble::Planned { go_on } => {
+                let chunk = (open.chunk, open.epoch);
+                let closed = resolve::close(&self.reach, chunk, &address, go_on).await;
+                closed.map(|closed| {
+                    self.ahead = closed.next;
+                    closed.sealed
+                })
+            }
             Trouble::Seal { reason, blame, cause } => {
                 let (until, pause) = (Instant::now() + self.reach.options.retry_budget, Duration::ZERO);
                 match &mut self.barren {
@@ -127,7 +134,7 @@ impl Task {
         let outcome = if let Some(error) = &self.failed {
             Err(error.clone())
         } else if self.open.is_some() {
-            self.resolve(Trouble::Planned).await
+            self.resolve(Trouble::Planned { go_on: false }).await
         } else {
             self.decide().await
         };

@@ -34,6 +34,14 @@ pub fn repair(state: &mut State<'_, '_>, finding: &Finding) -> Outcome<()> {
             still(state, finding)?;
             state.delete(Table::Held, held::key(*session, *chunk));
         }
+        Finding::StraySpare { tail } => {
+            still(state, finding)?;
+            state.discard_spare(*tail)?;
+        }
+        Finding::LostSpare { chunk } => {
+            still(state, finding)?;
+            state.begin_seal(*chunk)?;
+        }
         Finding::HeldForNobody { chunk, .. } => {
             still(state, finding)?;
             open::let_go(state, *chunk)?;

@@ -1,0 +1,165 @@
+//! Appends while the network fails between some machines and not between others: rows of the append
+//! protocol's failure table. Every server is reached through a door that is cut, or slow, for some.
+
+use std::time::Duration;
+
+use cairn_proto::v1::{ChunkState, GetChunkRequest, ReadRecordsRequest, SealChunkRequest};
+use cairn_sdk::{Client, ConnectOptions};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Server, Wire, eventually};
+
+use crate::append_failures::{LOG, goes_on, pumping, tail_nodes};
+
+/// Longer than a replica may take, by far; shorter than a node may be silent.
+const SLOW: Duration = Duration::from_millis(700);
+const SOON: Duration = Duration::from_secs(30);
+
+async fn start() -> (Cluster, Client) {
+    let cluster = Cluster::start(ClusterOptions { doors: true, ..ClusterOptions::default() }).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    (cluster, client)
+}
+
+/// A client that leaves slow replicas to the primary: it waits for longer than any may take.
+async fn patient(cluster: &Cluster) -> Client {
+    let mut options = ConnectOptions::new(cluster.meta_addresses());
+    options.append_deadline = Duration::from_secs(20);
+    Client::connect(options).await.unwrap()
+}
+
+fn pids(servers: &[Server]) -> Vec<u32> {
+    servers.iter().filter_map(Server::pid).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn primary_cut_off_from_the_metadata_only() {
+    let (cluster, client) = start().await;
+    let mut pump = pumping(&client).await;
+    let (primary, _, tail) = tail_nodes(&cluster, &client, LOG).await;
+    let pid = cluster.datas[primary].pid().unwrap();
+    for meta in 0..cluster.metas.len() {
+        cluster.meta_door(meta).cut(&[pid]);
+    }
+    cluster.data_door(primary).cut(&pids(&cluster.metas));
+    // It goes on, and nobody notices.
+    pump.advance(200).await;
+    let wire = Wire::new(&cluster, &client);
+    assert_eq!(wire.tail(LOG).await.unwrap().chunk, tail.chunk);
+    // A seal, when it is wanted, goes through the others.
+    let request = SealChunkRequest { chunk: tail.chunk, epoch: 0, reason: "test".into(), blame_node: 0 };
+    let sealed = wire.leader().await.unwrap().seal_chunk(wire.request(request)).await.unwrap().into_inner();
+    assert!(sealed.length > 0);
+    pump.advance(200).await;
+    for door in 0..cluster.metas.len() {
+        cluster.meta_door(door).heal();
+    }
+    cluster.data_door(primary).heal();
+    goes_on(pump, &client, "primary cut off from the metadata").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn primary_cut_off_from_a_secondary_only() {
+    let (cluster, client) = start().await;
+    let mut pump = pumping(&client).await;
+    let (primary, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
+    cluster.data_door(secondary).cut(&[cluster.datas[primary].pid().unwrap()]);
+    pump.advance(200).await;
+    let next = Wire::new(&cluster, &client).tail(LOG).await.unwrap();
+    assert_ne!(next.chunk, tail.chunk);
+    cluster.data_door(secondary).heal();
+    goes_on(pump, &client, "primary cut off from a secondary").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_cut_off_from_the_primary_only() {
+    let (cluster, client) = start().await;
+    let mut pump = pumping(&client).await;
+    let (primary, _, tail) = tail_nodes(&cluster, &client, LOG).await;
+    // The client is this process; the other servers still reach that node.
+    cluster.data_door(primary).cut(&[std::process::id()]);
+    pump.advance(200).await;
+    let next = Wire::new(&cluster, &client).tail(LOG).await.unwrap();
+    assert_ne!(next.primary, tail.primary, "the next primary is one that the client reaches");
+    cluster.data_door(primary).heal();
+    goes_on(pump, &client, "client cut off from the primary").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_replica_is_sealed_without_and_shown_and_comes_back_by_itself() {
+    let (cluster, _) = start().await;
+    let client = patient(&cluster).await;
+    let mut pump = pumping(&client).await;
+    let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
+    let address = cluster.datas[secondary].address().to_owned();
+    let node = tail.replicas.iter().find(|r| r.address == address).unwrap().node;
+    let others: Vec<u32> = pids(&cluster.datas);
+    cluster.data_door(secondary).slow(&others, SLOW);
+    pump.advance(200).await;
+    // The tail went on without it, and new ones do while it is shown as slow.
+    let next = Wire::new(&cluster, &client).tail(LOG).await.unwrap();
+    assert_ne!(next.chunk, tail.chunk);
+    assert!(next.replicas.iter().all(|r| r.node != node), "{:?} has {node}", next.replicas);
+    let slow = |wanted: bool| {
+        let client = &client;
+        move || async move {
+            let status = client.status().await.ok()?;
+            status.nodes.iter().any(|n| n.node == node && n.alive && n.slow == wanted).then_some(())
+        }
+    };
+    eventually("the status to show it as slow", Duration::from_secs(5), slow(true)).await.unwrap();
+    cluster.data_door(secondary).heal();
+    eventually("it is slow no longer", SOON, slow(false)).await.unwrap();
+    goes_on(pump, &client, "slow replica").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_replica_without_which_there_are_too_few_is_waited_for() {
+    let options = ClusterOptions { datas: 2, doors: true, ..ClusterOptions::default() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let client = patient(&cluster).await;
+    let mut pump = pumping(&client).await;
+    let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
+    cluster.data_door(secondary).slow(&pids(&cluster.datas), SLOW);
+    pump.advance(20).await;
+    // Another placement would not be healthier: the chunk is gone on with.
+    assert_eq!(Wire::new(&cluster, &client).tail(LOG).await.unwrap().chunk, tail.chunk);
+    cluster.data_door(secondary).heal();
+    goes_on(pump, &client, "slow replica that is needed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_replica_that_returns_after_the_seal_is_brought_up_or_goes() {
+    let (mut cluster, client) = start().await;
+    let mut pump = pumping(&client).await;
+    let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
+    cluster.datas[secondary].kill();
+    pump.advance(200).await;
+    let wire = Wire::new(&cluster, &client);
+    let asked = || wire.request(GetChunkRequest { chunk: tail.chunk });
+    let sealed = wire.leader().await.unwrap().get_chunk(asked()).await.unwrap().into_inner();
+    assert_eq!(sealed.state(), ChunkState::Sealed);
+    cluster.datas[secondary].start().unwrap();
+    cluster.wait_ready(SOON).await.unwrap();
+    // What it has of the old chunk is all of it, or nothing.
+    let address = cluster.datas[secondary].address().to_owned();
+    let settled = || async {
+        let mut node = wire.data(&address).await.ok()?;
+        let request = ReadRecordsRequest { chunk: tail.chunk, from: 0, until: sealed.length };
+        let mut frames = match node.read_records(wire.request(request)).await {
+            Ok(frames) => frames.into_inner(),
+            Err(status) => return (status.code() == tonic::Code::NotFound).then_some("gone"),
+        };
+        let mut end = 0;
+        while let Ok(Some(frame)) = frames.message().await {
+            end = frame.records.iter().map(|r| r.offset + r.payload.len() as u64).max().unwrap_or(end);
+        }
+        let holders = wire.leader().await.ok()?.get_chunk(asked()).await.ok()?.into_inner().replicas;
+        let mut named = holders.iter().map(|replica| replica.address.as_str());
+        (end == sealed.length && named.any(|named| named == address)).then_some("kept")
+    };
+    let became =
+        eventually("the stale replica to be settled", Duration::from_secs(60), settled).await.unwrap();
+    println!("the stale replica is {became}");
+    let again = wire.leader().await.unwrap().get_chunk(asked()).await.unwrap().into_inner();
+    assert_eq!((again.length, again.chain), (sealed.length, sealed.chain));
+    goes_on(pump, &client, "stale replica").await;
+}

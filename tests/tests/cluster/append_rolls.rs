@@ -1,0 +1,73 @@
+//! Planned rolls: a tail that fills up, or grows old, goes on in a chunk that was made ahead.
+
+use std::time::Duration;
+
+use cairn_proto::v1::{ChunkState, GetChunkRequest};
+use cairn_sdk::types::{Persist, Policy};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, UnderStore, Wire, eventually};
+
+use crate::append_failures::{LOG, pumping, tail_nodes, verified};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Writes two chunks' worth of records, so that the tail rolls as planned at least once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_tail_rolls_into_the_chunk_made_ahead() {
+    let policy = Policy { persist: Persist::Never, ..Policy::cluster() };
+    let cluster = Cluster::start(ClusterOptions { policy, ..ClusterOptions::default() }).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let appender = client.open_append(LOG).await.unwrap();
+    let mut pump = Pump::start(appender, 1, 8, 1 << 19);
+    pump.advance(100).await;
+    let wire = Wire::new(&cluster, &client);
+    let first = wire.tail(LOG).await.unwrap();
+    // Before it is full the next one is there, on the same nodes, and nobody's.
+    let spare = eventually("a spare", SOON, || async {
+        let mut leader = wire.leader().await.ok()?;
+        let request = GetChunkRequest { chunk: first.chunk + 1 };
+        let found = leader.get_chunk(wire.request(request)).await.ok()?.into_inner();
+        (found.state() == ChunkState::Spare).then_some(found)
+    });
+    let spare = spare.await.unwrap();
+    assert_eq!(spare.activation, None);
+    let nodes = |chunk: &cairn_proto::v1::Chunk| chunk.replicas.iter().map(|r| r.node).collect::<Vec<u64>>();
+    assert_eq!((nodes(&spare), spare.primary), (nodes(&first), first.primary));
+    pump.advance(60).await;
+    let next = wire.tail(LOG).await.unwrap();
+    assert_eq!(next.chunk, spare.chunk, "the tail rolled into it");
+    let (_, ledger) = pump.stop().await;
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors.first());
+    println!("a planned roll: longest pause {} ms", ledger.longest_pause_ms);
+    let found = verified(&client, LOG, &[&ledger]).await;
+    assert!(found.len() >= 160);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_killed_with_a_spare_leaves_nothing_behind() {
+    let policy = Policy { max_lag_ms: 3_000, ..Policy::cluster() };
+    let understore = UnderStore::Directory;
+    let options = ClusterOptions { policy, understore, ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let mut pump = pumping(&client).await;
+    for _ in 0..3 {
+        // Tails of this policy roll every second and a half, so some spare is under way.
+        pump.advance(300).await;
+        let (primary, _, _) = tail_nodes(&cluster, &client, LOG).await;
+        cluster.datas[primary].kill();
+        pump.advance(100).await;
+        cluster.datas[primary].start().unwrap();
+        cluster.wait_ready(SOON).await.unwrap();
+    }
+    let (appender, ledger) = pump.stop().await;
+    assert!(ledger.errors.is_empty(), "{:?}", ledger.errors.first());
+    appender.close().await.unwrap();
+    verified(&client, LOG, &[&ledger]).await;
+    // Spares that were not rolled into end with their tails: no chunk stays open.
+    client.sync(LOG).await.unwrap();
+    let none = || async {
+        let status = client.status().await.ok()?;
+        (status.chunks_open == 0 && status.chunks_sealing == 0).then_some(())
+    };
+    eventually("no chunk to be open", Duration::from_secs(60), none).await.unwrap();
+}
