@@ -262,6 +262,8 @@ impl Parts {
             primaries: Primaries::new(Arc::clone(&context), appends_bytes),
             cache: through.cache,
             health: through.health,
+            requests: through.requests,
+            packs_at: through.packs_at,
             silent: SilentPeers::default(),
             stop: stop.clone(),
         });

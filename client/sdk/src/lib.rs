@@ -26,12 +26,14 @@ mod client;
 mod connection;
 mod dump;
 mod error;
+mod explain;
 mod fetch;
 mod file;
 mod freshness;
 mod fsck;
 mod gather;
 mod growth;
+mod lag;
 mod listing;
 mod load;
 mod lock;
@@ -43,6 +45,7 @@ mod names;
 mod open;
 mod open_files;
 mod options;
+mod policy;
 mod put;
 mod read;
 mod remembered;
@@ -65,9 +68,11 @@ pub use attributes::AttrChange;
 pub use client::Client;
 pub use dump::Dump;
 pub use error::{Cause, Error, ErrorKind};
+pub use explain::Explained;
 pub use file::File;
 pub use freshness::Aged;
 pub use fsck::{Fsck, FsckOptions};
+pub use lag::{FileLag, LagFound, LagWalk, TailLag};
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
@@ -75,6 +80,7 @@ pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
 pub use mount::{MountOptions, MountStatus};
 pub use names::RenameMode;
 pub use options::ConnectOptions;
+pub use policy::PolicyInForce;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
@@ -85,7 +91,9 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk,
-    MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    ChunkState, ClusterLag, DataNode, DumpBatch, ExplainedChunk, ExplainedFile, ExplainedIntent,
+    ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GroupMember, GroupStatusReply, LostChunk,
+    MetaServer, NodeStatusReply, ProbeReply, ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply,
+    UndecidedChunk,
 };
 pub use cairn_types as types;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::board::Board;
 use super::data::DataNodes;
 use super::holds::HoldAnswers;
+use super::lag::Told;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry};
 use super::removal::Losses;
@@ -123,6 +124,8 @@ pub struct Tenure {
     upload_error: Mutex<Option<UploadError>>,
     // Guards: nothing beyond the value itself. Never held across an await.
     lag_age: Mutex<Option<LagAge>>,
+    /// How often writers were told of the lag.
+    pub lag_told: Told,
 }
 
 /// The newest failure of an upload.
@@ -170,6 +173,7 @@ impl Tenure {
             urgent: Mutex::new(HashMap::new()),
             upload_error: Mutex::new(None),
             lag_age: Mutex::new(None),
+            lag_told: Told::default(),
             node,
             clock,
             random,

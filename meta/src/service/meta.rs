@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, dump, extents, fsck, list, load, lock, loss, members, mutate, nodes, pull, removal, report,
-    seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    Context, dump, explain, extents, fsck, lag, list, load, lock, loss, members, mutate, nodes, policy, pull,
+    removal, report, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 
@@ -77,6 +77,8 @@ impl Meta for MetaService {
     type WatchStream = watch::WatchStream;
     type FsckStream = fsck::FsckStream;
     type DumpStream = dump::DumpStream;
+    type LagStream = lag::LagStream;
+    type ExplainStream = explain::ExplainStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -204,6 +206,18 @@ impl Meta for MetaService {
 
     async fn load(&self, r: Request<v1::LoadRequest>) -> Answered<v1::LoadReply> {
         self.0.call("Load", r, async |ctx, m, d| load::load(&ctx, m, d).await).await
+    }
+
+    async fn get_policy(&self, r: Request<v1::GetPolicyRequest>) -> Answered<v1::GetPolicyReply> {
+        self.0.call("GetPolicy", r, async |ctx, m, _| policy::get(&ctx, m).await).await
+    }
+
+    async fn lag(&self, r: Request<v1::LagRequest>) -> Answered<Self::LagStream> {
+        self.0.call("Lag", r, async |ctx, m, _| lag::lag(ctx, m).await).await
+    }
+
+    async fn explain(&self, r: Request<v1::ExplainRequest>) -> Answered<Self::ExplainStream> {
+        self.0.call("Explain", r, async |ctx, m, _| explain::explain(ctx, m).await).await
     }
 }
 

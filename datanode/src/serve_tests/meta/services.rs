@@ -265,4 +265,18 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
         unserved()
     }
+    async fn get_policy(
+        &self,
+        _: Request<v1::GetPolicyRequest>,
+    ) -> Result<Response<v1::GetPolicyReply>, Status> {
+        unserved()
+    }
+    type LagStream = Pin<Box<dyn Stream<Item = Result<v1::LagProgress, Status>> + Send>>;
+    async fn lag(&self, _: Request<v1::LagRequest>) -> Result<Response<Self::LagStream>, Status> {
+        unserved()
+    }
+    type ExplainStream = Pin<Box<dyn Stream<Item = Result<v1::ExplainPart, Status>> + Send>>;
+    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<Self::ExplainStream>, Status> {
+        unserved()
+    }
 }

@@ -13,7 +13,7 @@ use super::data_node::FakeNode;
 use super::{Cluster, LONG, Session, at, eventually};
 
 /// The next piece of work that `want` takes.
-async fn next<T>(work: &mut Streaming<v1::Work>, want: impl Fn(Work) -> Option<T>) -> T {
+pub(super) async fn next<T>(work: &mut Streaming<v1::Work>, want: impl Fn(Work) -> Option<T>) -> T {
     let searching = async {
         loop {
             let piece = work.message().await.expect("a stream").expect("more work").work.expect("a piece");
@@ -25,11 +25,11 @@ async fn next<T>(work: &mut Streaming<v1::Work>, want: impl Fn(Work) -> Option<T
     tokio::time::timeout(LONG, searching).await.expect("the work comes in time")
 }
 
-fn upload(work: Work) -> Option<v1::Upload> {
+pub(super) fn upload(work: Work) -> Option<v1::Upload> {
     if let Work::Upload(upload) = work { Some(upload) } else { None }
 }
 
-fn uploaded(upload: &v1::Upload) -> Outcome {
+pub(super) fn uploaded(upload: &v1::Upload) -> Outcome {
     let mut offset = 0;
     let mut chunks = Vec::new();
     for chunk in &upload.chunks {
@@ -39,7 +39,12 @@ fn uploaded(upload: &v1::Upload) -> Outcome {
     Outcome::Uploaded(v1::Uploaded { pack: upload.pack, etag: "\"e\"".into(), bytes: offset, chunks })
 }
 
-async fn sealed_file(cluster: &Cluster, session: &Session<'_>, nodes: &[FakeNode<'_>], path: &str) -> u64 {
+pub(super) async fn sealed_file(
+    cluster: &Cluster,
+    session: &Session<'_>,
+    nodes: &[FakeNode<'_>],
+    path: &str,
+) -> u64 {
     let ino = session.create(path).await.ino;
     let chunk = session.open_tail(ino, 1).await.expect("a tail").chunk;
     nodes.iter().for_each(|n| n.hold(chunk, 1000, 0));
