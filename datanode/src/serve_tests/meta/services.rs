@@ -115,13 +115,13 @@ impl Meta for FakeMeta {
         let Some(v1::mutate_request::Operation::RenewGrant(renew)) = request.into_inner().operation else {
             return unserved();
         };
-        let chunk = self.change(|state| {
+        let (chunk, pause_ms) = self.change(|state| {
             state.grants.push(renew);
             let chunk = state.chunks.get_mut(&renew.chunk).unwrap();
             chunk.activation.as_mut().unwrap().grant_bytes = renew.grant_bytes;
-            chunk.clone()
+            (chunk.clone(), state.pause_ms)
         });
-        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), ..v1::MutateReply::default() }))
+        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), pause_ms, ..v1::MutateReply::default() }))
     }
 
     async fn mutate_all(
