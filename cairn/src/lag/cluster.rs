@@ -72,7 +72,8 @@ fn show(lag: &ClusterLag, asked: &[Asked]) -> Result<(), CliError> {
         "writers    slowed {} times, refused {} times, since this leader leads",
         lag.slowed, lag.refused
     ))?;
-    let failing = if lag.under_store_error.is_empty() { "takes what comes" } else { &lag.under_store_error };
+    let failing =
+        if lag.under_store_error.is_empty() { "takes what comes" } else { lag.under_store_error.as_str() };
     line(format!("S3         {failing}"))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header([

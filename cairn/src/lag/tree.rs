@@ -77,7 +77,8 @@ impl Sum {
     /// Those with the most bytes, the most first.
     fn shown(self) -> (Self, Vec<FileLag>) {
         let mut top: Vec<Shown> = self.top.into_iter().map(|Reverse(shown)| shown).collect();
-        top.sort_by(|a, b| b.cmp(a));
+        top.sort_unstable();
+        top.reverse();
         (Self { top: BinaryHeap::new(), ..self }, top.into_iter().map(|shown| shown.0).collect())
     }
 }

@@ -94,7 +94,7 @@ impl Primary {
                 metrics::counter!("cairn_data_grant_pauses_total").increment(1);
                 tokio::time::sleep(granted.pause).await;
             }
-            Ok(granted.bytes)
+            Ok::<_, cairn_proto::WireError>(granted.bytes)
         };
         self.renewal = Some(renewal.boxed());
     }

@@ -67,27 +67,28 @@ pub async fn explain(ctx: Arc<Context>, request: v1::ExplainRequest) -> Result<E
     Ok(ReceiverStream::new(sent))
 }
 
-async fn run(mut work: LongRead<Explanation>, sink: Sink<v1::ExplainPart>, _permit: OwnedSemaphorePermit) {
-    let all = async {
-        loop {
-            let part = work.step(Explanation::next).await?;
-            let part = part.map_err(|error| Ended::Failed(error.into()))?;
-            let done = part.done;
-            sink.send(part).await?;
-            if done {
-                return Ok(());
-            }
-        }
-    };
-    let outcome = all.await;
+async fn run(work: LongRead<Explanation>, sink: Sink<v1::ExplainPart>, _permit: OwnedSemaphorePermit) {
+    let outcome = tell(work, &sink).await;
     sink.end(outcome).await;
+}
+
+async fn tell(mut work: LongRead<Explanation>, sink: &Sink<v1::ExplainPart>) -> Result<(), Ended> {
+    loop {
+        let part = work.step(Explanation::next).await?;
+        let part = part.map_err(|error| Ended::Failed(error.into()))?;
+        let done = part.done;
+        sink.send(part).await?;
+        if done {
+            return Ok(());
+        }
+    }
 }
 
 /// What is told next.
 enum Stage {
     File,
     /// The walk that sums up what is not in S3.
-    Lag(Box<v1::ExplainedFile>, LagWalk),
+    Lag(Box<(v1::ExplainedFile, LagWalk)>),
     /// Extents from there on.
     Extents(u64),
 }
@@ -111,16 +112,18 @@ impl Explanation {
                     let inode = read::resolve(rows, &Target::ino(self.ino)).map_err(super::refusal)?;
                     let file = self.file(rows)?;
                     let walk = LagWalk::begin(rows, &inode, None).map_err(super::refusal)?;
-                    self.stage = Stage::Lag(Box::new(file), walk);
+                    self.stage = Stage::Lag(Box::new((file, walk)));
                 }
-                Stage::Lag(mut file, mut walk) => {
+                Stage::Lag(mut lagging) => {
+                    let (file, walk) = &mut *lagging;
                     let step = walk.step(rows).map_err(super::refusal)?;
-                    file.lag = lag::wire(&self.context, &self.tenure, rows, step.files)?.pop().or(file.lag);
+                    file.lag =
+                        lag::wire(&self.context, &self.tenure, rows, step.files)?.pop().or(file.lag.take());
                     if step.done {
                         self.stage = Stage::Extents(0);
-                        return Ok(v1::ExplainPart { file: Some(*file), ..Default::default() });
+                        return Ok(v1::ExplainPart { file: Some(lagging.0), ..Default::default() });
                     }
-                    self.stage = Stage::Lag(file, walk);
+                    self.stage = Stage::Lag(lagging);
                 }
                 Stage::Extents(from) => return self.extents(rows, from),
             }
