@@ -234,7 +234,10 @@ async fn sizes_trees_and_json_are_shown() {
     let policy: serde_json::Value = serde_json::from_slice(&set.stdout).unwrap();
     assert_eq!(policy["max_lag_ms"], 5000);
     let stat: serde_json::Value = serde_json::from_str(&setup.fs("stat --json /t/two/b").await).unwrap();
-    assert_eq!((&stat["policy"]["max_lag_ms"], &stat["policy"]["from"]), (&5000.into(), &"/t".into()));
+    assert_eq!(
+        (&stat["policy"]["max_lag_ms"], &stat["policy"]["from"]),
+        (&serde_json::json!(5000), &serde_json::json!("/t"))
+    );
     let completions = setup.cairn(["completions", "bash"], b"").await;
     assert!(completions.code == 0 && completions.text().contains("_cairn"));
     for verb in ["explain", "policy", "lag", "--max-lag-bytes"] {

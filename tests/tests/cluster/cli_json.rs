@@ -56,7 +56,8 @@ async fn every_verb_answers_in_json() {
     assert_eq!(moved, json!({"from": "/d/file", "to": "/d/sub/file"}));
     assert_eq!(setup.object("sync /d/sub/file", b"").await, json!({"path": "/d/sub/file", "synced": true}));
     let explained = setup.object("explain /d/log", b"").await;
-    assert_eq!((&explained["file"]["path"], &explained["lag"]["bytes"]), (&json!("/d/log"), &json!(7)));
+    assert_eq!(explained["file"]["path"], "/d/log");
+    assert!(!explained["chunks"].as_array().unwrap().is_empty(), "{explained}");
     for (arguments, inherited) in [("get", true), ("set --max-lag-age 9s", false), ("unset", true)] {
         let mut command = setup.cluster.cli();
         command.arg("policy").args(arguments.split(' ')).args(["/d", "--json"]);

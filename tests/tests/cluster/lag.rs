@@ -11,7 +11,7 @@ use cairn_tests::cluster::{
 };
 use cairn_tests::fault_proxy::{FaultProxy, Link, When};
 use cairn_tests::s3_server::Bucket;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
 
@@ -66,7 +66,7 @@ impl Setup {
         let mut sum = 0.0;
         for server in self.cluster.metas.iter().chain(&self.cluster.datas) {
             let (_, metrics) = super::servers::get(server.http(), "/metrics").await.unwrap();
-            let lines = metrics.lines().filter_map(|line| line.split_once(' '));
+            let lines = metrics.lines().filter_map(|line| line.rsplit_once(' '));
             let found = lines.filter(|(key, _)| key.split('{').next() == Some(name));
             sum += found.map(|(_, value)| value.parse::<f64>().unwrap()).sum::<f64>();
         }
@@ -149,11 +149,11 @@ async fn the_lag_of_the_cluster_of_a_tree_and_of_a_file_is_shown() {
     client.put("/elsewhere", 0o644, vec![4; 1000]).await.unwrap();
 
     let file = setup.json("lag --json /d/log").await;
-    assert_eq!((&file["path"], &file["bytes"]), (&"/d/log".into(), &20_000.into()), "the open tail's bytes");
-    assert_eq!((&file["tail"]["bytes"], &file["max_lag_bytes"]), (&20_000.into(), &(1_u64 << 30).into()));
+    assert_eq!((&file["path"], &file["bytes"]), (&json!("/d/log"), &json!(20_000)), "the open tail's bytes");
+    assert_eq!((&file["tail"]["bytes"], &file["max_lag_bytes"]), (&json!(20_000), &json!((1_u64 << 30))));
     let tree = setup.json("lag --json --top 2 /d").await;
-    assert_eq!((&tree["files"], &tree["bytes"]), (&3.into(), &523_000.into()));
-    assert_eq!((&tree["top"][0]["path"], &tree["top"][1]["path"]), (&"/d/e/large".into(), &"/d/log".into()));
+    assert_eq!((&tree["files"], &tree["bytes"]), (&json!(3), &json!(523_000)));
+    assert_eq!((&tree["top"][0]["path"], &tree["top"][1]["path"]), (&json!("/d/e/large"), &json!("/d/log")));
     assert_eq!(tree["top"].as_array().unwrap().len(), 2);
     let shown = setup.text("lag /d").await;
     for says in ["3 files", "/d/e/large", "/d/log", "/d/small", "oldest"] {
@@ -177,12 +177,14 @@ async fn the_lag_of_the_cluster_of_a_tree_and_of_a_file_is_shown() {
         client.sync(path).await.unwrap();
     }
     let tree = setup.json("lag --json /").await;
-    assert_eq!((&tree["files"], &tree["bytes"], &tree["top"]), (&0.into(), &0.into(), &Value::Array(vec![])));
+    assert_eq!((&tree["files"], &tree["bytes"], &tree["top"]), (&json!(0), &json!(0), &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_explained_with_its_object_in_s3_and_its_open_tail() {
-    let setup = Setup::start(ClusterOptions::default()).await;
+    // Its tail is not closed for its age.
+    let policy = Policy { max_lag_ms: 600_000, ..Policy::cluster() };
+    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::default() }).await;
     let client = &setup.client;
     client.mkdir("/d", 0o755).await.unwrap();
     let log = client.open_append("/d/log").await.unwrap();
@@ -192,15 +194,15 @@ async fn a_file_is_explained_with_its_object_in_s3_and_its_open_tail() {
     log.append(vec![2; 700]).await.unwrap();
 
     let told = setup.json("fs explain --json /d/log").await;
-    assert_eq!((&told["extents"][0]["from"], &told["extents"][0]["length"]), (&0.into(), &5000.into()));
+    assert_eq!((&told["extents"][0]["from"], &told["extents"][0]["length"]), (&json!(0), &json!(5000)));
     assert_eq!(told["tail"]["bytes"], 700);
-    assert_eq!((&told["lag"]["bytes"], &told["policy_from"]), (&700.into(), &"/".into()));
+    assert_eq!((&told["lag"]["bytes"], &told["policy_from"]), (&json!(700), &json!("/")));
     let [first, tail] = told["chunks"].as_array().unwrap().as_slice() else { panic!("{told}") };
     assert_eq!(
         (&first["state"], &first["length"], &first["live_bytes"]),
-        (&"sealed".into(), &5000.into(), &5000.into())
+        (&json!("sealed"), &json!(5000), &json!(5000))
     );
-    assert_eq!((&tail["state"], &tail["chunk"]), (&"open".into(), &told["tail"]["chunk"]));
+    assert_eq!((&tail["state"], &tail["chunk"]), (&json!("open"), &told["tail"]["chunk"]));
     for chunk in [first, tail] {
         let replicas = chunk["replicas"].as_array().unwrap();
         assert_eq!(replicas.len(), 3);
@@ -208,7 +210,7 @@ async fn a_file_is_explained_with_its_object_in_s3_and_its_open_tail() {
         assert_eq!(replicas.iter().filter(|r| r["primary"] == true).count(), 1);
     }
     let writer = &told["writers"][0];
-    assert_eq!((&writer["sequence"], &first["last_append"]["writer"]), (&1.into(), &writer["writer"]));
+    assert_eq!((&writer["sequence"], &first["last_append"]["writer"]), (&json!(1), &writer["writer"]));
     // What it says of S3 is what S3 says.
     let place = &first["place"];
     let prefix = format!("s3://{}/", setup.bucket.name());
@@ -222,7 +224,7 @@ async fn a_file_is_explained_with_its_object_in_s3_and_its_open_tail() {
     let shown = setup.text("fs explain /d/log").await;
     let url = place["url"].as_str().unwrap();
     for says in
-        ["/d/log", "in S3", "open tail", url, "primary", "writers", "inherited from /", "30s is aimed at"]
+        ["/d/log", "in S3", "open tail", url, "primary", "writers", "inherited from /", "10m is aimed at"]
     {
         assert!(shown.contains(says), "no '{says}' in:\n{shown}");
     }

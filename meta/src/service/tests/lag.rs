@@ -101,16 +101,13 @@ async fn bytes_that_are_never_persisted_are_no_lag() {
     let (of_cluster, files) = lag(&cluster, Some("/never/f")).await.expect("told");
     assert_eq!((of_cluster.bytes, files[0].bytes, files[0].never_bytes), (0, 0, 1000));
     let (_, files) = lag(&cluster, Some("/")).await.expect("told");
-    assert_eq!(files, [], "a tree tells only of what waits");
+    assert!(files.is_empty(), "a tree tells only of what waits: {files:?}");
     // Nor does it slow or stop anybody.
     let ino = cluster.inode("/never/f").await.ino;
-    let (again, mut granted, mut pause) = open(&session, ino).await.expect("room");
+    let (again, granted, pause) = open(&session, ino).await.expect("room");
     assert_ne!(again, chunk);
-    for mib in [2, 4, 8, 16, 32, 64] {
-        (_, granted, pause) = renew(&session, again, mib).await.expect("room");
-        assert_eq!(pause, 0);
-    }
-    assert_eq!((granted, pause), (64, 0));
+    assert_eq!((granted, pause), (1, 0));
+    assert_eq!(renew(&session, again, 64).await, Ok((again, 64, 0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,14 +140,14 @@ async fn near_the_bound_of_a_file_its_writers_get_less_room_and_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_bytes_slow_their_writers_while_uploads_fail_and_refuse_none() {
-    let policy = Policy { max_lag_ms: 10_000, ..Policy::single() };
+    let policy = Policy { max_lag_ms: 5_000, ..Policy::single() };
     let cluster = Cluster::with(policy, Duration::from_secs(1000)).await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let session = cluster.session().await;
     sealed_file(&cluster, &session, &nodes, "/log").await;
     let ino = cluster.inode("/log").await.ino;
     let mut work = nodes[0].pull().await;
-    cluster.clock.skip(Duration::from_secs(30));
+    cluster.clock.skip(Duration::from_secs(12));
     let up = next(&mut work, upload).await;
     let (chunk, granted, pause) = open(&session, ino).await.expect("room");
     assert_eq!((granted, pause), (1, 0), "nobody says that S3 fails");
