@@ -233,7 +233,7 @@ fn intent_lines(explained: &Explained, intent: &ExplainedIntent) -> Vec<String> 
     lines.push(format!("  by       {} since {since}", NodeId(intent.assignee)));
     if intent.failures > 0 {
         let end = if intent.failed { "for good" } else { "and is tried again" };
-        lines.push(format!("  failed   {} times, {end}: {}", intent.failures, intent.message));
+        lines.push(format!("  failed   {end}: {}", intent.message));
     }
     lines
 }

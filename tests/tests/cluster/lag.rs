@@ -268,3 +268,39 @@ async fn data_nodes_count_what_s3_was_asked() {
     assert_eq!(store, format!("s3://{}/cluster/", setup.bucket.name()));
     assert!(setup.metric("cairn_data_s3_requests_total").await >= 5.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_bound_holds_for_its_directory_alone() {
+    let policy = Policy { max_lag_ms: 600_000, ..Policy::single() };
+    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::single() }).await;
+    for path in ["/tight", "/wide"] {
+        setup.client.mkdir(path, 0o755).await.unwrap();
+    }
+    setup.text("policy set /tight --max-lag-bytes 1MiB").await;
+    setup.proxy.set_link(Link::Refused);
+    let writer = setup.impatient().await;
+    let tight = writer.open_append("/tight/log").await.unwrap();
+    let mut taken: u64 = 0;
+    let refused = loop {
+        match tight.append(vec![1; 100_000]).await {
+            Ok(_) => taken += 100_000,
+            Err(error) => break error,
+        }
+        assert!(taken <= 3 * MIB, "{taken} bytes were taken, 1 MiB is allowed");
+    };
+    assert!(matches!(refused.fs(), Some(FsError::LagBound { bound_bytes: MIB, .. })), "{refused}");
+    let wide = writer.open_append("/wide/log").await.unwrap();
+    for _ in 0..80 {
+        wide.append(vec![2; 100_000]).await.unwrap();
+    }
+    // The tool tells it, with the code of what may work later.
+    let mut command = setup.cluster.cli();
+    command.args(["--retry-seconds", "1", "fs", "append", "/tight/log", "more"]);
+    let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
+    assert_eq!(outcome.code, 3, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("lag bound reached"), "{}", outcome.stderr);
+    setup.proxy.heal();
+    setup.client.sync("/tight/log").await.unwrap();
+    tight.append(vec![3; 1000]).await.unwrap();
+    assert_eq!(content(&setup.client, "/tight/log").await.len() as u64, taken + 1000);
+}
