@@ -232,6 +232,7 @@ fn encode(
         mount: answer.mount.map(|m| m.0),
         transact: (!answer.steps.is_empty()).then(|| steps(&answer)),
         lock: answer.lock.map(super::lock::reply),
+        pause_ms: 0,
     })
 }
 
