@@ -22,7 +22,7 @@ pub use fs::{
     WatchArgs, XattrArgs, XattrCommand, parse_mode,
 };
 pub use lag::LagArgs;
-pub use policy::{AckWord, PersistWord, PolicyArgs, PolicyChange, PolicyCommand, PolicySetArgs};
+pub use policy::{AckWord, PersistWord, PolicyArgs, PolicyChange, PolicyCommand};
 pub use raft::{AddArgs, PromoteArgs, RaftCommand};
 
 /// A filesystem namespace over S3.

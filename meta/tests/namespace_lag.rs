@@ -144,7 +144,8 @@ impl World {
                 let Some(path) = self.book.directories.get(1 + at % self.book.directories.len()) else {
                     return;
                 };
-                let (target, policy) = (Target::path(path), Policy { persist: Persist::Never, ..POLICY });
+                let (target, policy) =
+                    (Target::path(path.as_str()), Policy { persist: Persist::Never, ..POLICY });
                 self.driver.done(Operation::SetPolicy { target, policy: Some(policy) });
                 self.book.never.insert(path.clone());
             }
@@ -167,7 +168,7 @@ impl World {
             Step::Link(file, at) => {
                 let Some(ino) = self.file(file) else { return };
                 let path = self.name(at, "l");
-                self.driver.done(Operation::Link { from: Target::ino(ino), to: Target::path(&path) });
+                self.driver.done(Operation::Link { from: Target::ino(ino), to: Target::path(path.as_str()) });
                 self.book.names.push((path, ino));
             }
             Step::Persist(at) => self.persist(at),

@@ -17,6 +17,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 
 use super::{MountBucket, RequestCounts, RequestKind, S3Store};
 
@@ -96,6 +97,14 @@ struct AttemptCounter {
     counts: Arc<RequestCounts>,
 }
 
+/// What an attempt was, for its answer.
+#[derive(Debug)]
+struct Sent(RequestKind);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
 /// What a `content-length` says.
 fn length(header: Option<&str>) -> u64 {
     header.and_then(|text| text.parse().ok()).unwrap_or(0)
@@ -120,10 +129,11 @@ impl Intercept for AttemptCounter {
         &self,
         context: &BeforeTransmitInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request();
         let kind = RequestKind::of(request.method(), request.uri());
+        config.interceptor_state().store_put(Sent(kind));
         self.counts.sent(kind, length(request.headers().get("content-length")));
         Ok(())
     }
@@ -132,12 +142,13 @@ impl Intercept for AttemptCounter {
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (request, response) = (context.request(), context.response());
-        if response.status().is_success() {
-            let kind = RequestKind::of(request.method(), request.uri());
-            self.counts.answered(kind, length(response.headers().get("content-length")));
+        let response = context.response();
+        if response.status().is_success()
+            && let Some(Sent(kind)) = config.load::<Sent>()
+        {
+            self.counts.answered(*kind, length(response.headers().get("content-length")));
         }
         Ok(())
     }
