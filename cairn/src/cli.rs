@@ -3,6 +3,8 @@
 mod admin;
 mod dump;
 mod fs;
+mod lag;
+mod policy;
 mod raft;
 
 use std::ffi::OsString;
@@ -17,9 +19,11 @@ pub use admin::{
 };
 pub use dump::{DumpArgs, LoadArgs};
 pub use fs::{
-    AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, PolicyArgs, RmArgs, TailArgs,
-    TransferArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,
+    AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, RmArgs, TailArgs, TransferArgs,
+    WatchArgs, XattrArgs, XattrCommand, parse_mode,
 };
+pub use lag::LagArgs;
+pub use policy::{AckWord, PersistWord, PolicyArgs, PolicyChange, PolicyCommand};
 pub use raft::{AddArgs, PromoteArgs, RaftCommand};
 
 /// A filesystem namespace over S3.
@@ -65,7 +69,9 @@ const EXAMPLES: &str = "Examples:\n  \
     cairn fs put -r ./project /project          copy a local tree into the namespace\n  \
     cairn fs ls -l /project                     list it\n  \
     echo hello | cairn fs append /logs/app      append a record, durable when the command ends\n  \
-    cairn status                                servers, data nodes, lag\n\n\
+    cairn status                                servers, data nodes, lag\n  \
+    cairn policy set /logs --max-lag-age 10s    how the files below are kept\n  \
+    cairn lag /logs                             what of them is not in S3 yet\n\n\
     Exit codes: 0 done; 1 refused (it says why); 2 wrong usage or configuration;\n\
     3 the cluster or S3 cannot be reached, or the outcome is unknown; 4 damaged data; 70 a bug.";
 
@@ -106,6 +112,10 @@ pub enum Command {
     Data(DataArgs),
     /// Show servers, data nodes, capacity and lag
     Status(StatusArgs),
+    /// Show what is acknowledged and not in S3 yet: of the cluster, a tree or a file
+    Lag(LagArgs),
+    /// Show and set how files are kept: replicas, acknowledgement, S3, bounds of the lag
+    Policy(PolicyArgs),
     /// Work with files and directories
     Fs(FsArgs),
     /// Bind paths to existing buckets (read-only for now)
@@ -347,6 +357,39 @@ mod tests {
             Cli::read("cairn admin fsck --repair --server 2".split(' ')).is_err(),
             "only the leader repairs"
         );
+    }
+
+    #[test]
+    fn a_policy_s_words_are_read_and_what_is_wrong_is_named() {
+        let read = |line: &str| Cli::read(line.split(' '));
+        let set = "cairn policy set /d --replicas 3 --min-replicas 2 --ack fsync --persist async --max-lag-age 10s --max-lag-bytes 1GiB";
+        match read(set).unwrap().command {
+            Command::Policy(PolicyArgs { command: PolicyCommand::Set(args), json: false }) => {
+                let change = args.change;
+                assert_eq!((change.replicas, change.min_replicas), (Some(3), Some(2)));
+                assert_eq!((change.ack, change.persist), (Some(AckWord::Fsync), Some(PersistWord::Async)));
+                assert_eq!((change.max_lag_age, change.max_lag_bytes), (Some(10_000), Some(1 << 30)));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            read("cairn policy get /d --json").unwrap().command,
+            Command::Policy(PolicyArgs { json: true, .. })
+        ));
+        for (line, says) in [
+            ("cairn policy set /d", "required"),
+            ("cairn policy set /d --replicas 8", "1..=7"),
+            ("cairn policy set /d --ack disk", "fsync"),
+            ("cairn policy set /d --persist later", "never"),
+            ("cairn policy set /d --max-lag-age 10", "10s"),
+            ("cairn policy set /d --max-lag-age 10ms", "100ms at least"),
+            ("cairn policy set /d --max-lag-bytes 1KiB", "1MiB at least"),
+            ("cairn lag --top 100000", "1000"),
+        ] {
+            let error = read(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(says), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -8,12 +8,15 @@ mod completions;
 mod config;
 mod exit;
 mod fs;
+mod lag;
 mod local;
 mod mount;
 mod output;
+mod policy;
 mod progress;
 mod servers;
 mod status;
+mod units;
 mod up;
 
 use std::process::ExitCode;
@@ -55,6 +58,8 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Meta(args) => servers::meta(args).await,
         Command::Data(args) => servers::data(args).await,
         Command::Status(args) => status::run(&cli.connect, args).await,
+        Command::Lag(args) => lag::run(&cli.connect, args).await,
+        Command::Policy(args) => policy::run(&cli.connect, args).await,
         Command::Fs(args) => fs::run(&cli.connect, args).await,
         Command::Mount(command) => mount::run(&cli.connect, command).await,
         Command::Admin(args) => admin::run(&cli.connect, args).await,

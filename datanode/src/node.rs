@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::health::Health;
 use crate::replicate::{Context, Primaries};
 use crate::silent::SilentPeers;
-use crate::understore::UnderStore;
+use crate::understore::{RequestCounts, UnderStore};
 
 /// A data node's parts. Shared by all its tasks.
 pub struct Node {
@@ -29,6 +29,10 @@ pub struct Node {
     pub packs: Option<Arc<dyn UnderStore>>,
     /// How the under-store does.
     pub health: Health,
+    /// What went to S3.
+    pub requests: Arc<RequestCounts>,
+    /// Where packs go; empty without an under-store.
+    pub packs_at: String,
     /// Peers that a read waited for in vain.
     pub silent: SilentPeers,
     /// Raised last: open calls end.

@@ -270,6 +270,8 @@ impl Parts {
             cache: through.cache,
             packs: through.packs,
             health: through.health,
+            requests: through.requests,
+            packs_at: through.packs_at,
             silent: SilentPeers::default(),
             stop: stop.clone(),
         });

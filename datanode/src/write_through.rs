@@ -12,7 +12,7 @@ use crate::config::{Config, UnderStoreConfig};
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::import::Imports;
-use crate::understore::{self, Buckets, LocationError, MountStores, S3Clients, UnderStore};
+use crate::understore::{self, Buckets, LocationError, MountStores, RequestCounts, S3Clients, UnderStore};
 use crate::upload::Uploader;
 
 /// The parts that reach S3.
@@ -31,6 +31,10 @@ pub struct WriteThrough {
     pub cache: Cache,
     /// How the under-store does.
     pub health: Health,
+    /// What went to S3.
+    pub requests: Arc<RequestCounts>,
+    /// Where packs go; empty without an under-store.
+    pub packs_at: String,
 }
 
 /// Puts the parts together. Nothing is asked of S3 yet.
@@ -53,6 +57,8 @@ pub async fn open(
         Some(under) => Some(understore::open(under, &clients, Arc::clone(&clock), &SystemRandom).await?),
         None => None,
     };
+    let packs_at = packs.as_ref().map(|packs| packs.describe()).unwrap_or_default();
+    let requests = clients.counts();
     let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, Arc::clone(&clock)));
     let (health, budget) = (Health::default(), Budget::of(config.memory_mib));
     let (endpoint, uploader) = match &packs {
@@ -66,5 +72,5 @@ pub async fn open(
     };
     let cache = Cache::new(Arc::new(store.clone()), packs.clone(), Arc::clone(&buckets), disk);
     let (cache, imports) = (cache.with_fetches(budget.blocks), Imports::new(budget.names_bytes));
-    Ok(WriteThrough { uploader, endpoint, packs, buckets, imports, cache, health })
+    Ok(WriteThrough { uploader, endpoint, packs, buckets, imports, cache, health, requests, packs_at })
 }

@@ -173,7 +173,9 @@ pub enum FsError {
         needed: u8,
     },
     /// Unpersisted bytes are at their bound: S3 is slow or away.
-    #[error("lag bound reached: {lag_bytes} unpersisted bytes of {bound_bytes}")]
+    #[error(
+        "lag bound reached: {lag_bytes} unpersisted bytes of {bound_bytes}: writers go on when S3 has taken some, see `cairn lag`"
+    )]
     LagBound {
         /// Unpersisted bytes.
         lag_bytes: u64,

@@ -49,6 +49,9 @@ pub const RPC_DEADLINE_MS: u64 = 5_000;
 pub const RETRY_BUDGET_MS: u64 = 30_000;
 /// The first grant of bytes to a tail; it doubles up to [`CHUNK_BYTES_MAX`] (R13).
 pub const GRANT_BYTES_FIRST: u64 = 1 << 20;
+/// How long a writer waits for room near the bound of the lag, at most: well below the time within which
+/// an append must be acknowledged.
+pub const LAG_PAUSE_MS_MAX: u64 = 250;
 /// Bytes in a symlink's target, at most.
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Bytes in an S3 key, at most.

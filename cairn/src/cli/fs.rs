@@ -131,6 +131,11 @@ pub enum FsCommand {
         #[arg(short = 'L', long)]
         depth: Option<usize>,
     },
+    /// Show where a file's bytes are: extents, chunks, replicas, uploads, places in S3, lag, writers
+    Explain {
+        /// The file
+        path: OsString,
+    },
     /// Wait until everything in files is in S3
     Sync {
         /// Paths of files
@@ -142,8 +147,6 @@ pub enum FsCommand {
     /// Leaves with the command's exit code; with 75 when --no-wait is given and somebody else holds the
     /// lock, and with 3 when the lock was lost while the command ran.
     Lock(LockArgs),
-    /// Show or set a directory's policy
-    Policy(PolicyArgs),
     /// Show changes as they are made, until interrupted; tells then where to go on
     Watch(WatchArgs),
 }
@@ -383,31 +386,6 @@ pub struct LockArgs {
     /// What to run
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-}
-
-/// `cairn fs policy`.
-#[derive(Debug, Args)]
-pub struct PolicyArgs {
-    /// The directory
-    pub path: OsString,
-    /// Copies of each chunk, 1–7
-    #[arg(long)]
-    pub replicas: Option<u8>,
-    /// Copies without which nothing is written
-    #[arg(long)]
-    pub min_replicas: Option<u8>,
-    /// fsync or memory
-    #[arg(long, value_parser = ["fsync", "memory"])]
-    pub ack: Option<String>,
-    /// async, sync or never
-    #[arg(long, value_parser = ["async", "sync", "never"])]
-    pub persist: Option<String>,
-    /// Age of unpersisted bytes that is aimed at, in milliseconds
-    #[arg(long)]
-    pub max_lag_ms: Option<u64>,
-    /// Inherit from the directory above again
-    #[arg(long)]
-    pub inherit: bool,
 }
 
 fn parse_range(text: &str) -> Result<LockRange, String> {

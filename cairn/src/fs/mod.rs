@@ -6,6 +6,7 @@ mod concat;
 mod copy;
 mod df;
 mod du;
+mod explain;
 mod find;
 mod get;
 mod glob;
@@ -14,7 +15,6 @@ mod ls;
 mod make;
 mod mknod;
 mod mv;
-mod policy;
 mod put;
 mod reflink;
 mod rm;
@@ -98,9 +98,9 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Df => df::run(client, json).await,
         FsCommand::Du { paths, summarize } => du::run(client, &paths, summarize, json).await,
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
+        FsCommand::Explain { path } => explain::run(client, &path, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
         FsCommand::Lock(args) => lock::run(client, args).await,
-        FsCommand::Policy(args) => policy::run(client, args, json).await,
         FsCommand::Watch(args) => watch::run(client, &args, json).await,
     }
 }

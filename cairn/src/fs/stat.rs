@@ -2,35 +2,50 @@
 
 use std::ffi::{OsStr, OsString};
 
-use cairn_sdk::Client;
 use cairn_sdk::types::{FsPath, Inode};
+use cairn_sdk::{Client, PolicyInForce};
+use serde_json::Value;
 
 use super::remote;
 use super::tally::Tally;
 use crate::exit::CliError;
 use crate::output::{inode_json, line, mode_text, object, time_text};
+use crate::policy;
 
 pub async fn run(client: &Client, paths: &[OsString], json: bool, no_follow: bool) -> Result<(), CliError> {
     let mut tally = Tally::over(paths)?;
     for path in paths {
-        if let Some((path, inode)) = tally.count(look(client, path, no_follow).await)? {
+        if let Some((path, inode, in_force)) = tally.count(look(client, path, no_follow).await)? {
             if json {
-                object(&inode_json(&path.to_bytes(), &inode, false))?;
+                object(&as_json(&path, &inode, &in_force))?;
             } else {
-                show(&path, &inode)?;
+                show(&path, &inode, &in_force)?;
             }
         }
     }
     tally.end()
 }
 
-async fn look(client: &Client, path: &OsStr, no_follow: bool) -> Result<(FsPath, Inode), CliError> {
+async fn look(
+    client: &Client,
+    path: &OsStr,
+    no_follow: bool,
+) -> Result<(FsPath, Inode, PolicyInForce), CliError> {
     let path = remote(path)?;
     let inode = if no_follow { client.symlink_stat(&path).await? } else { client.stat(&path).await? };
-    Ok((path, inode))
+    let in_force = client.policy_in_force(inode.ino).await?;
+    Ok((path, inode, in_force))
 }
 
-fn show(path: &FsPath, inode: &Inode) -> Result<(), CliError> {
+fn as_json(path: &FsPath, inode: &Inode, in_force: &PolicyInForce) -> Value {
+    let mut stat = inode_json(&path.to_bytes(), inode, false);
+    if let Value::Object(stat) = &mut stat {
+        stat.insert("policy".to_owned(), policy::fields(in_force));
+    }
+    stat
+}
+
+fn show(path: &FsPath, inode: &Inode, in_force: &PolicyInForce) -> Result<(), CliError> {
     line(format!("  path: {path}"))?;
     if let Some(target) = &inode.target {
         line(format!("    to: {}", String::from_utf8_lossy(target)))?;
@@ -51,5 +66,6 @@ fn show(path: &FsPath, inode: &Inode) -> Result<(), CliError> {
     line(format!(" inode: {}  links: {}  version: {}", inode.ino.0, inode.nlink, inode.version))?;
     line(format!("modify: {}", time_text(inode.mtime)))?;
     line(format!("change: {}", time_text(inode.ctime)))?;
-    line(format!(" birth: {}", time_text(inode.btime)))
+    line(format!(" birth: {}", time_text(inode.btime)))?;
+    line(format!("policy: {}; {}", policy::text(&in_force.policy), policy::origin_text(in_force)))
 }

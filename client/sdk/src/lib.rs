@@ -27,6 +27,7 @@ mod connection;
 mod drain;
 mod dump;
 mod error;
+mod explain;
 mod fetch;
 mod file;
 mod freshness;
@@ -34,6 +35,7 @@ mod fsck;
 mod gather;
 mod gc;
 mod growth;
+mod lag;
 mod listing;
 mod load;
 mod lock;
@@ -45,6 +47,7 @@ mod names;
 mod open;
 mod open_files;
 mod options;
+mod policy;
 mod put;
 mod read;
 mod remembered;
@@ -68,10 +71,12 @@ pub use client::Client;
 pub use drain::Drained;
 pub use dump::Dump;
 pub use error::{Cause, Error, ErrorKind};
+pub use explain::Explained;
 pub use file::File;
 pub use freshness::Aged;
 pub use fsck::{Fsck, FsckOptions};
 pub use gc::Gc;
+pub use lag::{FileLag, LagFound, LagWalk, TailLag};
 pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
@@ -79,6 +84,7 @@ pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
 pub use mount::{MountOptions, MountStatus};
 pub use names::RenameMode;
 pub use options::ConnectOptions;
+pub use policy::PolicyInForce;
 pub use put::PutWriter;
 pub use removal::Removal;
 pub use target::At;
@@ -89,8 +95,9 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    DataNode, DumpBatch, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
-    GroupStatusReply, LostChunk, MetaServer, ProbeReply, ServerStatusReply, StatFsReply, StatusReply,
-    TakeSnapshotReply, UndecidedChunk,
+    ChunkState, ClusterLag, DataNode, DumpBatch, ExplainedChunk, ExplainedFile, ExplainedIntent,
+    ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
+    GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, ServerStatusReply, StatFsReply,
+    StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

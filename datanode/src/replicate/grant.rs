@@ -1,6 +1,9 @@
 //! [`Grants`]: asks the metadata for more room in an open chunk (rule R13).
 
+use std::time::Duration;
+
 use cairn_proto::{ServiceError, WireError, v1};
+use cairn_types::limits::LAG_PAUSE_MS_MAX;
 use cairn_types::{ChunkId, Epoch, FsError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -10,13 +13,22 @@ use crate::metadata::Metadata;
 /// Renewals that may wait; a primary whose renewal finds no place goes on when it asks again.
 const QUEUE_MAX: usize = 256;
 
+/// Room in a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// How many bytes the chunk may hold.
+    pub bytes: u64,
+    /// How long the primary waits before it uses the room: the lag is near its bound.
+    pub pause: Duration,
+}
+
 /// What a primary asks for.
 #[derive(Debug)]
 struct Renewal {
     chunk: ChunkId,
     epoch: Epoch,
     bytes: u64,
-    answer: oneshot::Sender<Result<u64, WireError>>,
+    answer: oneshot::Sender<Result<Granted, WireError>>,
 }
 
 /// The node's way to renew grants: one task, one session, one renewal at a time.
@@ -33,11 +45,11 @@ impl Grants {
         (Self { renewals }, GrantTask { metadata, client, asked, session: None })
     }
 
-    /// Asks that `chunk` may hold `bytes`; answers how many it may hold.
+    /// Asks that `chunk` may hold `bytes`; answers how many it may hold, and from when on.
     ///
     /// # Errors
     /// The metadata's refusal, or that it could not be asked.
-    pub async fn renew(&self, chunk: ChunkId, epoch: Epoch, bytes: u64) -> Result<u64, WireError> {
+    pub async fn renew(&self, chunk: ChunkId, epoch: Epoch, bytes: u64) -> Result<Granted, WireError> {
         let (answer, answered) = oneshot::channel();
         let renewal = Renewal { chunk, epoch, bytes, answer };
         self.renewals.try_send(renewal).map_err(|_| WireError::Service(ServiceError::Overloaded))?;
@@ -76,7 +88,7 @@ impl GrantTask {
         stop.run_until_cancelled(serve).await;
     }
 
-    async fn renew(&mut self, renewal: &Renewal) -> Result<u64, WireError> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Granted, WireError> {
         match self.attempt(renewal).await {
             // The session had ended unused: the renewal is asked for in a new one.
             Err(WireError::Fs(FsError::SessionExpired | FsError::StaleSequence { .. })) => {
@@ -87,7 +99,7 @@ impl GrantTask {
         }
     }
 
-    async fn attempt(&mut self, renewal: &Renewal) -> Result<u64, WireError> {
+    async fn attempt(&mut self, renewal: &Renewal) -> Result<Granted, WireError> {
         let session = match self.session {
             Some(session) => session,
             None => Session { id: self.metadata.open_session(&self.client).await?.session, sequence: 0 },
@@ -108,7 +120,8 @@ impl GrantTask {
             holding: None,
         };
         let reply = self.metadata.mutate(request).await?;
+        let pause = Duration::from_millis(u64::from(reply.pause_ms).min(LAG_PAUSE_MS_MAX));
         let granted = reply.chunk.and_then(|chunk| chunk.activation).map(|a| a.grant_bytes);
-        Ok(granted.unwrap_or(renewal.bytes))
+        Ok(Granted { bytes: granted.unwrap_or(renewal.bytes), pause })
     }
 }

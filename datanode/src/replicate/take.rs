@@ -89,7 +89,15 @@ impl Primary {
         }
         let bytes = self.grant_bytes.saturating_mul(2).max(end.next_power_of_two()).min(CHUNK_BYTES_MAX);
         let (grants, chunk, epoch) = (self.context.grants.clone(), self.chunk, self.epoch);
-        self.renewal = Some(async move { grants.renew(chunk, epoch, bytes).await }.boxed());
+        let renewal = async move {
+            let granted = grants.renew(chunk, epoch, bytes).await?;
+            if !granted.pause.is_zero() {
+                metrics::counter!("cairn_data_grant_pauses_total").increment(1);
+                tokio::time::sleep(granted.pause).await;
+            }
+            Ok::<_, cairn_proto::WireError>(granted.bytes)
+        };
+        self.renewal = Some(renewal.boxed());
     }
 
     /// The grant was renewed, or not: what was parked is taken, or the chunk is rolled.

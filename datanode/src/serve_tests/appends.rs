@@ -1,7 +1,11 @@
 //! Appends that go well, and those that are refused.
 
+use std::time::Duration;
+
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
+use cairn_types::limits::LAG_PAUSE_MS_MAX;
+use cairn_types::{Clock, SystemClock};
 use tonic::{Code, Request};
 
 use super::cluster::{TestCluster, Writer, kind, read, tail_length};
@@ -131,6 +135,21 @@ async fn a_grant_is_renewed_before_and_when_it_is_used_up() {
     assert_eq!(writer.append(3, &[3; 5000]).await, Ok(800));
     let last = cluster.meta.state().grants.last().copied().unwrap();
     assert!(last.grant_bytes >= 5800, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_that_is_given_with_a_pause_is_used_after_it() {
+    let cluster = TestCluster::start(1).await;
+    let chunk = cluster.meta.open_chunk(&[cluster.nodes[0].id], 1000, &[]);
+    // Beyond the longest pause that there is.
+    cluster.meta.state().pause_ms = 10_000;
+    let mut writer = cluster.writer(chunk).await;
+    assert_eq!(writer.append(1, &[1; 400]).await, Ok(0));
+    let begun = SystemClock.boottime();
+    assert_eq!(writer.append(2, &[2; 5000]).await, Ok(400));
+    let took = SystemClock.boottime().saturating_sub(begun);
+    assert!(took >= Duration::from_millis(LAG_PAUSE_MS_MAX), "{took:?}");
+    assert!(took < Duration::from_millis(9_000), "the pause is bounded: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ pub struct State {
     pub seals: Vec<v1::SealChunkRequest>,
     pub planned: Vec<v1::SealPlannedRequest>,
     pub grants: Vec<v1::RenewGrant>,
+    /// The pause that grants are given with.
+    pub pause_ms: u32,
     pub reports: Vec<v1::ReportWorkRequest>,
     pub work: HashMap<u64, mpsc::Sender<Result<v1::Work, Status>>>,
     pub heartbeats: HashMap<u64, u64>,

@@ -155,7 +155,7 @@ impl Data for DataService {
 
 fn status(node: &Node) -> v1::NodeStatusReply {
     let store = &node.context.store;
-    let stats = store.stats();
+    let (stats, requests) = (store.stats(), node.requests.now());
     v1::NodeStatusReply {
         node: node.id.0,
         incarnation: store.incarnation().0,
@@ -170,6 +170,15 @@ fn status(node: &Node) -> v1::NodeStatusReply {
         fsyncs: stats.fsyncs,
         fsync_p50_us: stats.fsync_p50_us,
         fsync_p99_us: stats.fsync_p99_us,
+        puts: requests.puts,
+        gets: requests.gets,
+        heads: requests.heads,
+        lists: requests.lists,
+        deletes: requests.deletes,
+        parts: requests.parts,
+        bytes_up: requests.bytes_up,
+        bytes_down: requests.bytes_down,
+        under_store: node.packs_at.clone(),
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn open(
         }
         Location::Directory(path) => {
             let store = DirectoryStore::open(&path, clock.as_ref(), random).await?;
-            Arc::new(MeteredStore::new(store, clock))
+            Arc::new(MeteredStore::new(store, clock).counting(clients.counts()))
         }
     })
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cairn_types::{Clock, Timestamp};
 
 use super::{
-    Capabilities, Fetched, ListPage, ListRequest, NewObject, ObjectHead, PutOutcome, UnderStore,
-    UnderStoreError,
+    Capabilities, Fetched, ListPage, ListRequest, NewObject, ObjectHead, PutOutcome, RequestCounts,
+    RequestKind, UnderStore, UnderStoreError,
 };
 
 /// A request slower than this has a line in the log.
@@ -22,13 +22,26 @@ const SLOW: Duration = Duration::from_secs(2);
 pub struct MeteredStore<S> {
     store: S,
     clock: Arc<dyn Clock>,
+    counts: Option<Arc<RequestCounts>>,
 }
 
 impl<S: UnderStore> MeteredStore<S> {
     /// Meters `store`.
     #[must_use]
     pub fn new(store: S, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+        Self { store, clock, counts: None }
+    }
+
+    /// Counts its requests as those of an S3 would be; a store that speaks to S3 counts its own.
+    #[must_use]
+    pub fn counting(self, counts: Arc<RequestCounts>) -> Self {
+        Self { counts: Some(counts), ..self }
+    }
+
+    fn count(&self, kind: RequestKind, bytes: u64) {
+        if let Some(counts) = &self.counts {
+            counts.sent(kind, bytes);
+        }
     }
 
     async fn measured<T>(
@@ -57,6 +70,7 @@ impl<S: UnderStore> MeteredStore<S> {
 impl<S: UnderStore> UnderStore for MeteredStore<S> {
     async fn put_new(&self, key: &str, object: NewObject) -> Result<PutOutcome, UnderStoreError> {
         let length = object.length;
+        self.count(RequestKind::Put, length);
         let outcome = self.measured("put", key, self.store.put_new(key, object)).await?;
         if matches!(outcome, PutOutcome::Created { .. }) {
             metrics::counter!("cairn_data_understore_sent_bytes_total").increment(length);
@@ -65,6 +79,7 @@ impl<S: UnderStore> UnderStore for MeteredStore<S> {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, UnderStoreError> {
+        self.count(RequestKind::Head, 0);
         self.measured("head", key, self.store.head(key)).await
     }
 
@@ -74,16 +89,22 @@ impl<S: UnderStore> UnderStore for MeteredStore<S> {
         range: Range<u64>,
         if_match: Option<&str>,
     ) -> Result<Fetched, UnderStoreError> {
+        self.count(RequestKind::Get, 0);
         let fetched = self.measured("get", key, self.store.get_range(key, range, if_match)).await?;
         metrics::counter!("cairn_data_understore_received_bytes_total").increment(fetched.bytes.len() as u64);
+        if let Some(counts) = &self.counts {
+            counts.answered(RequestKind::Get, fetched.bytes.len() as u64);
+        }
         Ok(fetched)
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, UnderStoreError> {
+        self.count(RequestKind::List, 0);
         self.measured("list", &request.prefix, self.store.list(request)).await
     }
 
     async fn delete(&self, key: &str, if_match: Option<&str>) -> Result<(), UnderStoreError> {
+        self.count(RequestKind::Delete, 0);
         self.measured("delete", key, self.store.delete(key, if_match)).await
     }
 

@@ -9,6 +9,7 @@
 //! └── MeteredStore    metered.rs               wraps either: metrics, slow requests in the log
 //! location.rs   URL → store        mounts.rs   the bounded set of stores that mounts use
 //! verify.rs     checksum of what is really there
+//! requests.rs   counts of what went to S3
 //! ```
 //!
 //! Objects are immutable here: they are written once ([`UnderStore::put_new`]) and deleted. Nothing
@@ -23,6 +24,7 @@ mod metered;
 mod mounts;
 mod object;
 mod probe;
+mod requests;
 mod s3;
 mod s3_abandoned;
 mod s3_client;
@@ -50,6 +52,7 @@ pub use mounts::{Buckets, MountBucket, MountStores};
 pub use object::{
     Body, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead, PutOutcome,
 };
+pub use requests::{RequestCounts, RequestKind, Requests};
 pub use s3::S3Store;
 pub use s3_client::S3Clients;
 pub use verify::has_checksum;

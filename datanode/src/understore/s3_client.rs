@@ -1,11 +1,14 @@
 //! [`S3Clients`]: one HTTP pool and one credential chain, from which the clients of all buckets
 //! are made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -14,8 +17,9 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::BoxError;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 
-use super::{MountBucket, S3Store};
+use super::{MountBucket, RequestCounts, RequestKind, S3Store};
 
 /// Attempts at one request, the first included.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
@@ -29,6 +33,7 @@ const REGION_DEFAULT: &str = "us-east-1";
 pub struct S3Clients {
     shared: SdkConfig,
     timeout: Duration,
+    counts: Arc<RequestCounts>,
 }
 
 impl S3Clients {
@@ -53,7 +58,13 @@ impl S3Clients {
             .timeout_config(timeouts)
             .load()
             .await;
-        Self { shared, timeout }
+        Self { shared, timeout, counts: Arc::default() }
+    }
+
+    /// What these clients have sent.
+    #[must_use]
+    pub fn counts(&self) -> Arc<RequestCounts> {
+        Arc::clone(&self.counts)
     }
 
     /// The store of the keys of `bucket` that begin with `prefix` (empty, or ending in `/`).
@@ -69,7 +80,7 @@ impl S3Clients {
             // trailers and fail ranged reads on endpoints that answer with the whole object's.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(AttemptCounter);
+            .interceptor(AttemptCounter { counts: self.counts() });
         if !bucket.region.is_empty() {
             config = config.region(Region::new(bucket.region.clone()));
         }
@@ -82,7 +93,22 @@ impl S3Clients {
 
 /// Counts attempts: what exceeds the requests is the SDK's retries.
 #[derive(Debug)]
-struct AttemptCounter;
+struct AttemptCounter {
+    counts: Arc<RequestCounts>,
+}
+
+/// What an attempt was, for its answer.
+#[derive(Debug)]
+struct Sent(RequestKind);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+/// What a `content-length` says.
+fn length(header: Option<&str>) -> u64 {
+    header.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
 
 impl Intercept for AttemptCounter {
     fn name(&self) -> &'static str {
@@ -96,6 +122,34 @@ impl Intercept for AttemptCounter {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         metrics::counter!("cairn_data_s3_attempts_total").increment(1);
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        let kind = RequestKind::of(request.method(), request.uri());
+        config.interceptor_state().store_put(Sent(kind));
+        self.counts.sent(kind, length(request.headers().get("content-length")));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        if response.status().is_success()
+            && let Some(Sent(kind)) = config.load::<Sent>()
+        {
+            self.counts.answered(*kind, length(response.headers().get("content-length")));
+        }
         Ok(())
     }
 }

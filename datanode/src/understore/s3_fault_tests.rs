@@ -45,6 +45,14 @@ fn part(range: &str, etag: &str, body: &str) -> Answer {
 
 /// A store whose endpoint gives `answers` in order, and the request lines it got.
 async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<String>) {
+    let (store, told, _) = counted_endpoint(answers).await;
+    (store, told)
+}
+
+/// The same, and what the store's clients count.
+async fn counted_endpoint(
+    answers: Vec<Answer>,
+) -> (S3Store, mpsc::UnboundedReceiver<String>, Arc<RequestCounts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (tell, told) = mpsc::unbounded_channel();
@@ -56,11 +64,12 @@ async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<Str
     });
     let bucket =
         MountBucket { bucket: "b".to_owned(), endpoint, force_path_style: true, ..Default::default() };
-    let mut store = S3Clients::load(Duration::from_secs(2)).await.store(&bucket, "p/");
+    let clients = S3Clients::load(Duration::from_secs(2)).await;
+    let mut store = clients.store(&bucket, "p/");
     let keys = aws_credential_types::Credentials::new("a", "b", None, None, "test");
     let config = store.client.config().to_builder().credentials_provider(keys).build();
     store.client = aws_sdk_s3::Client::from_conf(config);
-    (store, told)
+    (store, told, clients.counts())
 }
 
 async fn answer(
@@ -131,6 +140,18 @@ async fn an_answer_that_is_not_what_was_asked_for_is_refused() {
             None => assert_eq!(outcome.unwrap().bytes, "0123456789"),
         }
     }
+}
+
+#[tokio::test]
+async fn every_attempt_counts_and_the_bytes_of_what_was_answered() {
+    let busy = || error("503 Service Unavailable", "SlowDown");
+    let answers = vec![busy(), part("0-1/2", "e", "ok"), says("200 OK", "", "")];
+    let (store, _told, counts) = counted_endpoint(answers).await;
+    assert_eq!(store.get_range("k", 0..2, None).await.unwrap().bytes, "ok");
+    store.delete("k", None).await.unwrap();
+    let now = counts.now();
+    assert_eq!((now.gets, now.deletes, now.bytes_down), (2, 1, 2), "{now:?}");
+    assert_eq!((now.puts, now.parts, now.heads, now.lists, now.bytes_up), (0, 0, 0, 0, 0), "{now:?}");
 }
 
 #[tokio::test]
@@ -327,8 +348,7 @@ async fn only_old_uploads_of_our_own_are_aborted() {
         "<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>false</IsTruncated>{listed}\
          </ListMultipartUploadsResult>"
     );
-    let answers =
-        vec![says("200 OK", "Content-Type: application/xml\r\n", &body), says("204 No Content", "", "")];
+    let answers = vec![says("200 OK", "Content-Type: application/xml\r\n", &body), says("200 OK", "", "")];
     let (store, mut requests) = endpoint(answers).await;
     // September 2020.
     let before = Timestamp(1_600_000_000_000_000_000);

@@ -16,8 +16,8 @@ use super::uploads::Uploads;
 use crate::keys::RowFault;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::queues::Queue;
-use crate::namespace::Command;
 use crate::namespace::jobs::Waiting;
+use crate::namespace::{Command, read};
 
 /// Chunks looked at in one turn, at most.
 const CHUNKS_PER_TURN: usize = 4096;
@@ -39,6 +39,9 @@ pub async fn run(tenure: Arc<Tenure>) {
     while turns.next().await {
         turns.ended(turn(&tenure, &mut job).await);
     }
+    // Another server leads, and tells.
+    metrics::gauge!("cairn_meta_lag_bytes").set(0.0);
+    metrics::gauge!("cairn_meta_lag_age_seconds").set(0.0);
 }
 
 async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
@@ -49,14 +52,17 @@ async fn turn(tenure: &Arc<Tenure>, job: &mut Job) -> Result<(), JobFault> {
     let read = move || {
         uploads.refresh(&*view.store, now.boot)?;
         let chunks = rows::look_at_chunks(&*view.store, Queue::Unpersisted, after, CHUNKS_PER_TURN)?;
-        Ok::<_, RowFault>((chunks, uploads))
+        let lag_bytes = read::cluster(&*view.store)?.counts.unpersisted_bytes;
+        Ok::<_, RowFault>((chunks, uploads, lag_bytes))
     };
-    let (chunks, uploads) = tokio::task::spawn_blocking(read).await??;
+    let (chunks, uploads, lag_bytes) = tokio::task::spawn_blocking(read).await??;
     (job.uploads, job.next) = (uploads, chunks.next);
     job.seen.update(&chunks, |q| q.place, now.boot);
     let age_ms = |q: &Queued| job.seen.age_ms(q.place, q.record.activation.time, now);
     let oldest_ms = chunks.rows.iter().map(age_ms).chain(job.uploads.oldest_ms(now)).max();
     tenure.note_lag_age(oldest_ms, now.boot);
+    metrics::gauge!("cairn_meta_lag_bytes").set(lag_bytes as f64);
+    metrics::gauge!("cairn_meta_lag_age_seconds").set(oldest_ms.unwrap_or(0) as f64 / 1000.0);
     let ripe: Vec<Ripe> = chunks.rows.iter().filter_map(|q| ripe(tenure, &q.record, age_ms(q))).collect();
     let packs = group::group(&ripe, &slots(tenure, &job.uploads));
     let created = join_all(packs.into_iter().map(|pack| create(tenure, pack))).await;

@@ -16,6 +16,7 @@ use super::data::DataNodes;
 use super::drain::Drains;
 use super::gc::Gc;
 use super::holds::HoldAnswers;
+use super::lag::Told;
 use super::leases::Leases;
 use super::nodes::{ERROR_BYTES_MAX, Registry, View};
 use super::removal::Losses;
@@ -145,6 +146,8 @@ pub struct Tenure {
     upload_error: Mutex<Option<UploadError>>,
     // Guards: nothing beyond the value itself. Never held across an await.
     lag_age: Mutex<Option<LagAge>>,
+    /// How often writers were told of the lag.
+    pub lag_told: Told,
 }
 
 /// The newest failure of an upload.
@@ -195,6 +198,7 @@ impl Tenure {
             urgent: Mutex::new(HashMap::new()),
             upload_error: Mutex::new(None),
             lag_age: Mutex::new(None),
+            lag_told: Told::default(),
             node,
             clock,
             random,

@@ -22,6 +22,7 @@ pub mod events;
 pub mod facts;
 pub mod holds;
 pub mod jobs;
+pub mod lag;
 mod last_directory;
 mod level;
 pub mod locks;

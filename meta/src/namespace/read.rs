@@ -12,6 +12,7 @@ use cairn_types::{
 use super::error::{NamespaceError, Outcome, refuse};
 pub use super::names::{Listed, Listing, Names, list, list_some, visit_some};
 use super::operation::Target;
+pub use super::walk::policy_and_origin;
 use super::walk::{self, LastLink};
 use crate::keys;
 use crate::keys::chunks::{self, ChunkRecord};

@@ -230,13 +230,21 @@ pub fn is_under(rows: &dyn Rows, ino: InodeId, above: InodeId) -> Outcome<bool> 
 /// # Errors
 /// As [`is_under`].
 pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
+    Ok(policy_and_origin(rows, start)?.0)
+}
+
+/// As [`policy_at`], and the inode that it is set on.
+///
+/// # Errors
+/// As [`is_under`].
+pub fn policy_and_origin(rows: &dyn Rows, start: &Inode) -> Outcome<(Policy, InodeId)> {
     let mut at = start.clone();
     for _ in 0..DEPTH_MAX {
         if let Some(policy) = at.policy {
-            return Ok(policy);
+            return Ok((policy, at.ino));
         }
         if at.ino == InodeId::ROOT {
-            return Ok(Policy::default());
+            return Ok((Policy::default(), at.ino));
         }
         at = match above(rows, &at)? {
             Some(above) => above,
@@ -248,11 +256,11 @@ pub fn policy_at(rows: &dyn Rows, start: &Inode) -> Outcome<Policy> {
 }
 
 /// The policy that was in force at the directory of a removed tree, under which an inode lies.
-fn policy_of_removed(rows: &dyn Rows, below: &Inode) -> Outcome<Policy> {
+fn policy_of_removed(rows: &dyn Rows, below: &Inode) -> Outcome<(Policy, InodeId)> {
     let Some(place) = place(rows, below.ino)? else { return refuse(FsError::Stale) };
     let tree: Option<RemovedTree> = keys::get(rows, &trees::key(place.parent))?;
     match tree.filter(|tree| tree.open.is_some()).and_then(|tree| tree.inode.policy) {
-        Some(policy) => Ok(policy),
+        Some(policy) => Ok((policy, place.parent)),
         None => refuse(FsError::Stale),
     }
 }

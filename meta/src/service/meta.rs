@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, drain, dump, extents, fsck, gc, list, load, lock, loss, members, mutate, nodes, pull, removal,
-    report, roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    Context, drain, dump, explain, extents, fsck, gc, lag, list, load, lock, loss, members, mutate, nodes,
+    policy, pull, removal, report, roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
 };
 use crate::trace;
 
@@ -78,6 +78,8 @@ impl Meta for MetaService {
     type FsckStream = fsck::FsckStream;
     type DumpStream = dump::DumpStream;
     type GcStream = gc::GcStream;
+    type LagStream = lag::LagStream;
+    type ExplainStream = explain::ExplainStream;
 
     async fn hello(&self, request: Request<v1::HelloRequest>) -> Answered<v1::HelloReply> {
         let context = &self.0.context;
@@ -213,6 +215,18 @@ impl Meta for MetaService {
 
     async fn gc(&self, r: Request<v1::GcRequest>) -> Answered<Self::GcStream> {
         self.0.call("Gc", r, async |ctx, m, _| gc::gc(&ctx, m).await).await
+    }
+
+    async fn get_policy(&self, r: Request<v1::GetPolicyRequest>) -> Answered<v1::GetPolicyReply> {
+        self.0.call("GetPolicy", r, async |ctx, m, _| policy::get(&ctx, m).await).await
+    }
+
+    async fn lag(&self, r: Request<v1::LagRequest>) -> Answered<Self::LagStream> {
+        self.0.call("Lag", r, async |ctx, m, _| lag::lag(ctx, m).await).await
+    }
+
+    async fn explain(&self, r: Request<v1::ExplainRequest>) -> Answered<Self::ExplainStream> {
+        self.0.call("Explain", r, async |ctx, m, _| explain::explain(ctx, m).await).await
     }
 }
 

@@ -4,9 +4,11 @@ pub mod call;
 mod decode;
 mod drain;
 mod dump;
+mod explain;
 mod extents;
 mod fsck;
 mod gc;
+mod lag;
 mod list;
 mod load;
 mod lock;
@@ -16,6 +18,7 @@ mod members;
 pub mod meta;
 mod mutate;
 mod nodes;
+mod policy;
 mod pull;
 mod removal;
 mod report;
@@ -52,6 +55,9 @@ use crate::node::Node;
 use crate::slow::SlowRequests;
 use crate::store::Rows;
 
+/// Walks for Lag and Explain at a time, at most.
+const WALKS_MAX: usize = 8;
+
 /// What every service call may use.
 pub struct Context {
     /// The replicated state.
@@ -66,6 +72,8 @@ pub struct Context {
     hub: Arc<watch::hub::Hub>,
     /// One check of the state at a time.
     pub checking: Arc<Semaphore>,
+    /// Few walks for Lag and Explain at a time.
+    pub walking: Arc<Semaphore>,
     /// Tells of requests that took long.
     slow: SlowRequests,
 }
@@ -155,8 +163,8 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
     let jobs = async move {
         tokio::join!(jobs, steps.run(told));
     };
-    let context =
-        Arc::new(Context { node, leader, clock, random, hub, checking: Arc::new(Semaphore::new(1)), slow });
+    let (checking, walking) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WALKS_MAX)));
+    let context = Arc::new(Context { node, leader, clock, random, hub, checking, walking, slow });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

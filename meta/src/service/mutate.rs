@@ -12,7 +12,7 @@ use super::call::malformed;
 use super::decode::{self, Mutation};
 use crate::keys::chunks::{ChunkOwner, ChunkState};
 use crate::keys::sessions;
-use crate::leader::lag::{self, Room};
+use crate::leader::lag::{self, Given, Room};
 use crate::leader::{Tenure, placement};
 use crate::namespace::{Answer, Command, Operation, Placement, read};
 use crate::store::{Rows, Table};
@@ -58,23 +58,27 @@ async fn all(
         trace::note(About { session, sequence, ..About::default() });
     }
     let mut commands = Vec::with_capacity(requests.len());
-    let taken: Vec<Result<(), WireError>> = requests
-        .into_iter()
-        .map(|request| command(&tenure, request).map(|command| commands.push(command)))
-        .collect();
+    let mut take = |(command, pause)| {
+        commands.push(command);
+        pause
+    };
+    let taken: Vec<Result<Duration, WireError>> =
+        requests.into_iter().map(|request| command(&tenure, request).map(&mut take)).collect();
     let proposed = match commands.is_empty() {
         true => Vec::new(),
         false => ctx.node.propose_all(commands, deadline).await?,
     };
     let mut proposed = proposed.into_iter();
     let outcomes = taken.into_iter().map(|taken| -> Outcome {
-        taken?;
+        let pause = taken?;
         let (index, reply) = proposed.next().ok_or(ServiceError::Internal)??;
         let answer = reply?;
         follow(&tenure, &answer);
         // The change is made: what is met on the way back must not read as its refusal. The reply
         // is kept.
-        encode(ctx, &tenure, index, answer).map_err(|error| {
+        let reply = encode(ctx, &tenure, index, answer);
+        let pause_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        reply.map(|reply| v1::MutateReply { pause_ms, ..reply }).map_err(|error| {
             tracing::debug!(%error, index = index.0, "an answer is lost");
             ServiceError::AnswerLost.into()
         })
@@ -82,13 +86,13 @@ async fn all(
     Ok(outcomes.collect())
 }
 
-/// The entry that a request asks for, decoded and placed.
-fn command(tenure: &Tenure, request: v1::MutateRequest) -> Result<Command, WireError> {
+/// The entry that a request asks for, decoded and placed, and how long who asks shall wait afterwards.
+fn command(tenure: &Tenure, request: v1::MutateRequest) -> Result<(Command, Duration), WireError> {
     let mut mutation = decode::mutation(request)?;
     tenure.leases.renew(mutation.session);
-    place(tenure, &mut mutation)?;
+    let pause = place(tenure, &mut mutation)?;
     let Mutation { session, sequence, acknowledged_below, operation, .. } = mutation;
-    Ok(Command::Request { session, sequence, acknowledged_below, operation })
+    Ok((Command::Request { session, sequence, acknowledged_below, operation }, pause))
 }
 
 /// What the leader does at once about an answer: a chunk that is to be sealed is sealed.
@@ -99,33 +103,41 @@ fn follow(tenure: &Tenure, answer: &Answer) {
 }
 
 /// Fills in the placement of a chunk that is to be opened, and looks whether there is room for it
-/// or for a larger grant.
+/// or for a larger grant. Answers how long to wait before that room is used.
 ///
 /// A refusal here is not the state's and is not kept: the same sequence may be sent again. So a
 /// sequence that has its reply already, or a tail that is open, is never refused here.
-fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
+fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<Duration, WireError> {
     let (of, tail) = match &mutation.operation {
         Operation::OpenChunk { policy_of, .. } => (*policy_of, false),
         Operation::OpenTail { ino, .. } => (*ino, true),
         Operation::RenewGrant { chunk, grant_bytes, .. } => {
-            return room_for_grant(tenure, mutation, *chunk, *grant_bytes);
+            let Some(given) = room_for_grant(tenure, mutation, *chunk, *grant_bytes)? else {
+                return Ok(Duration::ZERO);
+            };
+            if let Operation::RenewGrant { grant_bytes, .. } = &mut mutation.operation {
+                *grant_bytes = given.bytes;
+            }
+            return Ok(given.pause);
         }
-        _ => return Ok(()),
+        _ => return Ok(Duration::ZERO),
     };
     let view = tenure.local()?;
     let store = &*view.store;
     if is_answered(store, mutation)? {
-        return Ok(());
+        return Ok(Duration::ZERO);
     }
     // What is wrong with the inode the state machine says itself.
-    let Some(ground) = ground(store, of)? else { return Ok(()) };
+    let Some(ground) = ground(store, of)? else { return Ok(Duration::ZERO) };
+    let mut pause = Duration::ZERO;
     let chosen = if tail && ground.has_tail {
         // It may be sealed before this is applied: the placement is used then, and without one the
         // refusal would be the state's, and kept.
         choose(tenure, &ground.policy, &mutation.avoid).unwrap_or_default()
     } else {
-        let room = Room { tail_of: tail.then_some(of), granted: 0, wanted: GRANT_BYTES_FIRST };
-        within_lag(tenure, &ground.policy, room)?;
+        let tail_of = tail.then_some(of);
+        let room = Room { tail_of, opened: None, granted: 0, wanted: GRANT_BYTES_FIRST };
+        pause = within_lag(tenure, &ground.policy, room)?.pause;
         choose(tenure, &ground.policy, &mutation.avoid)?
     };
     if let Operation::OpenChunk { placement, .. } | Operation::OpenTail { placement, .. } =
@@ -133,30 +145,32 @@ fn place(tenure: &Tenure, mutation: &mut Mutation) -> Result<(), WireError> {
     {
         *placement = chosen;
     }
-    Ok(())
+    Ok(pause)
 }
 
 /// Refuses a larger grant where a new chunk would be refused (append protocol R13). The primary
-/// rolls the chunk then, and its writer hears the refusal with its numbers at the next one.
+/// rolls the chunk then, and its writer hears the refusal with its numbers at the next one. `None` when
+/// there is nothing to look at.
 fn room_for_grant(
     tenure: &Tenure,
     mutation: &Mutation,
     chunk: ChunkId,
     wanted: u64,
-) -> Result<(), WireError> {
+) -> Result<Option<Given>, WireError> {
     let view = tenure.local()?;
     let store = &*view.store;
     if is_answered(store, mutation)? {
-        return Ok(());
+        return Ok(None);
     }
     // What is wrong with the chunk the state machine says itself.
     let record = read::chunk(store, chunk).map_err(super::fault)?;
-    let Some(record) = record.filter(|r| r.state == ChunkState::Open) else { return Ok(()) };
+    let Some(record) = record.filter(|r| r.state == ChunkState::Open) else { return Ok(None) };
     let tail_of = match record.owner {
         ChunkOwner::Tail { ino, .. } => Some(ino),
         ChunkOwner::Session(_) => None,
     };
-    within_lag(tenure, &record.policy, Room { tail_of, granted: record.activation.grant_bytes, wanted })
+    let (opened, granted) = (Some(record.activation.time), record.activation.grant_bytes);
+    within_lag(tenure, &record.policy, Room { tail_of, opened, granted, wanted }).map(Some)
 }
 
 /// True when the request's reply is kept already.
@@ -166,12 +180,14 @@ fn is_answered(rows: &dyn Rows, mutation: &Mutation) -> Result<bool, WireError> 
     Ok(kept.map_err(|error| super::fault(crate::keys::RowFault::from(error)))?.is_some())
 }
 
-fn within_lag(tenure: &Tenure, policy: &Policy, room: Room) -> Result<(), WireError> {
-    let Some(refused) = lag::bound(tenure, policy, room).map_err(super::fault)? else {
-        return Ok(());
-    };
-    metrics::counter!("cairn_meta_lag_refusals_total").increment(1);
-    Err(refused.into())
+fn within_lag(tenure: &Tenure, policy: &Policy, room: Room) -> Result<Given, WireError> {
+    let given = lag::give(tenure, policy, room).map_err(super::fault)?;
+    match &given {
+        Ok(given) if !given.pause.is_zero() => tenure.lag_told.slowed(),
+        Ok(_) => {}
+        Err(_) => tenure.lag_told.refused(),
+    }
+    Ok(given?)
 }
 
 struct Ground {
@@ -216,6 +232,7 @@ fn encode(
         mount: answer.mount.map(|m| m.0),
         transact: (!answer.steps.is_empty()).then(|| steps(&answer)),
         lock: answer.lock.map(super::lock::reply),
+        pause_ms: 0,
     })
 }
 

@@ -230,11 +230,19 @@ async fn sizes_trees_and_json_are_shown() {
         assert!(shown.contains(word), "no '{word}' in:\n{shown}");
     }
     assert_eq!(setup.fs("ls --limit 1 --start-after one /t").await, "top\n");
-    let policy: serde_json::Value =
-        serde_json::from_str(&setup.fs("policy /t --max-lag-ms 5000").await).unwrap();
+    let set = setup.cairn(["policy", "set", "/t", "--max-lag-age", "5s", "--json"], b"").await;
+    let policy: serde_json::Value = serde_json::from_slice(&set.stdout).unwrap();
     assert_eq!(policy["max_lag_ms"], 5000);
+    let stat: serde_json::Value = serde_json::from_str(&setup.fs("stat --json /t/two/b").await).unwrap();
+    assert_eq!(
+        (&stat["policy"]["max_lag_ms"], &stat["policy"]["from"]),
+        (&serde_json::json!(5000), &serde_json::json!("/t"))
+    );
     let completions = setup.cairn(["completions", "bash"], b"").await;
     assert!(completions.code == 0 && completions.text().contains("_cairn"));
+    for verb in ["explain", "policy", "lag", "--max-lag-bytes"] {
+        assert!(completions.text().contains(verb), "no completion of {verb}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

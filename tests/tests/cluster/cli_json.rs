@@ -55,9 +55,18 @@ async fn every_verb_answers_in_json() {
     let moved = setup.object("mv /d/file /d/sub", b"").await;
     assert_eq!(moved, json!({"from": "/d/file", "to": "/d/sub/file"}));
     assert_eq!(setup.object("sync /d/sub/file", b"").await, json!({"path": "/d/sub/file", "synced": true}));
-    assert_eq!(setup.object("policy /d", b"").await["replicas"], 1);
-    let inherited = setup.object("policy --inherit /d", b"").await;
-    assert_eq!(inherited, json!({"path": "/d", "inherited": true}));
+    let explained = setup.object("explain /d/log", b"").await;
+    assert_eq!(explained["file"]["path"], "/d/log");
+    assert!(!explained["chunks"].as_array().unwrap().is_empty(), "{explained}");
+    for (arguments, inherited) in [("get", true), ("set --max-lag-age 9s", false), ("unset", true)] {
+        let mut command = setup.cluster.cli();
+        command.arg("policy").args(arguments.split(' ')).args(["/d", "--json"]);
+        let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
+        assert_eq!(outcome.code, 0, "cairn policy {arguments}: {}", outcome.stderr);
+        let policy: Value = serde_json::from_str(&outcome.text()).unwrap();
+        let shown = (&policy["path"], &policy["replicas"], &policy["inherited"]);
+        assert_eq!(shown, (&json!("/d"), &json!(1), &json!(inherited)));
+    }
     let removed = setup.objects("rm -f /d/link /none", b"").await;
     assert_eq!(removed[0], json!({"path": "/d/link", "removed": true}));
     assert_eq!(removed[1], json!({"path": "/none", "removed": false}));

@@ -1,7 +1,10 @@
 //! Opening the next chunk.
 
+use std::time::Duration;
+
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{self, OpenChunk, OpenTail};
+use cairn_types::limits::LAG_PAUSE_MS_MAX;
 use cairn_types::{ChunkId, FsError, WriterId};
 
 use super::resolve::seal;
@@ -108,7 +111,13 @@ async fn ask(reach: &Reach, source: Source, writer: WriterId, avoid: &[u64]) -> 
             (action, reach.session.change(action, "", &operation).await?)
         }
     };
-    chunk_of(action, reply.chunk)
+    let chunk = chunk_of(action, reply.chunk)?;
+    if reply.pause_ms > 0 {
+        // S3 is behind, and the lag near its bound: what is written is slowed down.
+        tracing::debug!(chunk = chunk.chunk, pause_ms = reply.pause_ms, "slowed: the lag is near its bound");
+        tokio::time::sleep(Duration::from_millis(u64::from(reply.pause_ms).min(LAG_PAUSE_MS_MAX))).await;
+    }
+    Ok(chunk)
 }
 
 async fn connect(reach: &Reach, chunk: &v1::Chunk, hold: Option<Hold>) -> std::result::Result<Open, Cause> {

@@ -131,13 +131,13 @@ impl Meta for FakeMeta {
         let Some(v1::mutate_request::Operation::RenewGrant(renew)) = request.into_inner().operation else {
             return unserved();
         };
-        let chunk = self.change(|state| {
+        let (chunk, pause_ms) = self.change(|state| {
             state.grants.push(renew);
             let chunk = state.chunks.get_mut(&renew.chunk).unwrap();
             chunk.activation.as_mut().unwrap().grant_bytes = renew.grant_bytes;
-            chunk.clone()
+            (chunk.clone(), state.pause_ms)
         });
-        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), ..v1::MutateReply::default() }))
+        Ok(Response::new(v1::MutateReply { chunk: Some(chunk), pause_ms, ..v1::MutateReply::default() }))
     }
 
     async fn mutate_all(
@@ -289,6 +289,20 @@ impl Meta for FakeMeta {
         &self,
         _: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderReply>, Status> {
+        unserved()
+    }
+    async fn get_policy(
+        &self,
+        _: Request<v1::GetPolicyRequest>,
+    ) -> Result<Response<v1::GetPolicyReply>, Status> {
+        unserved()
+    }
+    type LagStream = Pin<Box<dyn Stream<Item = Result<v1::LagProgress, Status>> + Send>>;
+    async fn lag(&self, _: Request<v1::LagRequest>) -> Result<Response<Self::LagStream>, Status> {
+        unserved()
+    }
+    type ExplainStream = Pin<Box<dyn Stream<Item = Result<v1::ExplainPart, Status>> + Send>>;
+    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<Self::ExplainStream>, Status> {
         unserved()
     }
 }
