@@ -70,7 +70,7 @@ async fn a_chunk_that_has_moved_is_read_where_it_is_now() {
     let told = v1::PackPlace { pack: 2, key: "gone".to_owned(), ..now.clone() };
     let lost = read(&node, chunk, &told).await.unwrap_err();
     assert_eq!(kind(lost), "NoSuchChunk", "the metadata know of no other place");
-    meta.change(|state| state.chunks.get_mut(&chunk).unwrap().place = Some(now.clone()));
+    meta.state().chunks.get_mut(&chunk).unwrap().place = Some(now.clone());
     let wanted = chunks.bytes(chunk).slice(10..510);
     assert!(read(&node, chunk, &told).await.unwrap() == wanted);
     assert!(read(&node, chunk, &now).await.unwrap() == wanted);
