@@ -17,6 +17,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::meta::{FakeMeta, stamped};
+use crate::config::UnderStoreConfig;
 use crate::disk::{DiskError, RealDisk};
 use crate::{Config, ServeError, serve};
 
@@ -36,7 +37,13 @@ pub struct TestNode {
 
 impl TestNode {
     pub async fn start(meta: &FakeMeta, dir: PathBuf) -> Self {
+        Self::start_over(meta, dir, None).await
+    }
+
+    /// A node that writes through to an under-store.
+    pub async fn start_over(meta: &FakeMeta, dir: PathBuf, understore: Option<UnderStoreConfig>) -> Self {
         let config = Config {
+            understore,
             dir: dir.clone(),
             listen: "127.0.0.1:0".to_owned(),
             http: String::new(),

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::data::{Replies, internal};
+use crate::cache;
 use crate::chunk::{AppendRecord, ChunkStore, ReadError, ReplicaPhase};
 use crate::connection::DEADLINE;
 use crate::node::Node;
@@ -125,12 +126,31 @@ async fn chunk_piece(
     }
     match &range.place {
         Some(place) => {
-            let bytes = node.cache.read_persisted(chunk, place, offset, length).await?;
+            let bytes = match node.cache.read_persisted(chunk, place, offset, length).await {
+                Err(cache::ReadError::Lost { .. }) => moved(node, chunk, place, offset, length).await?,
+                read => read?,
+            };
             metrics::counter!("cairn_data_read_bytes", "from" => "s3").increment(length as u64);
             Ok(bytes)
         }
         None => Err(error),
     }
+}
+
+/// The piece of a chunk that a compaction has moved since the reader was told its place, which is gone.
+async fn moved(
+    node: &Node,
+    chunk: ChunkId,
+    told: &v1::PackPlace,
+    offset: u64,
+    length: usize,
+) -> Result<Bytes, WireError> {
+    let found = node.context.metadata.get_chunk(chunk).await?;
+    let Some(place) = found.place.filter(|place| place != told) else {
+        return Err(ServiceError::NoSuchChunk { chunk }.into());
+    };
+    metrics::counter!("cairn_data_reads_moved_total").increment(1);
+    Ok(node.cache.read_persisted(chunk, &place, offset, length).await?)
 }
 
 /// The piece from this node's segments: below what is committed, heard or sealed (rule R9).

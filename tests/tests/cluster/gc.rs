@@ -297,6 +297,8 @@ async fn sparse_packs_are_compacted_and_orphans_are_found_while_readers_read() {
     }
     let before = packs(&root);
     assert_eq!(before.len(), 1, "{before:?}");
+    // It is told the place in the old pack, and asks for no other.
+    let handle = client.open("/7").await.unwrap();
     let key = before.first().unwrap().clone();
     let wire = Wire::new(&cluster, &client);
     let reader = tokio::spawn({
@@ -319,6 +321,7 @@ async fn sparse_packs_are_compacted_and_orphans_are_found_while_readers_read() {
     // The only copy here goes, so that a read needs the pack.
     let mut node = wire.data(cluster.datas[0].address()).await.unwrap();
     node.evict(wire.request(EvictRequest { chunk: 0 })).await.unwrap();
+    assert!(handle.read_at(0, 100_000).await.unwrap() == pattern(7, 100_000), "by a handle from before");
     assert!(content(&client, "/7").await == pattern(7, 100_000), "read from the new pack");
     // As a killed uploader leaves it: the old pack's key is named by nothing now. And somebody else's.
     let (orphan, foreign) = (root.join(&key), root.join(&key).with_file_name("readme.txt"));
