@@ -219,9 +219,12 @@ impl FindArgs {
 pub struct TailArgs {
     /// The file
     pub path: OsString,
-    /// Go on as it grows
+    /// Go on as it grows, with this file, whatever becomes of its name
     #[arg(short = 'f', long)]
     pub follow: bool,
+    /// The same, with whatever file has the name
+    #[arg(short = 'F', long)]
+    pub by_name: bool,
     /// Lines from the end
     #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
     pub lines: usize,

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -13,6 +12,7 @@ use futures::stream::{FuturesOrdered, SelectAll};
 use prost::Message;
 use tokio::time::timeout;
 
+use super::committed::Committed;
 use super::context::Context;
 use super::link::{Link, Progress, Said};
 use super::primary::{Closing, Member, Primary};
@@ -44,7 +44,7 @@ pub enum NotOpened {
 pub async fn open(
     context: &Arc<Context>,
     chunk: ChunkId,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 ) -> Result<Primary, NotOpened> {
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
     // A replica that is here without its primary was left by one that gave up, or by a process
@@ -84,7 +84,8 @@ pub async fn open(
     }
 }
 
-fn absent(chunk: ChunkId, error: WireError) -> WireError {
+/// What a chunk that the metadata does not know, or gave up, is to whoever asks for it here.
+pub fn absent(chunk: ChunkId, error: WireError) -> WireError {
     match error {
         WireError::Fs(FsError::NotFound | FsError::ChunkGone { .. } | FsError::ChunkState { .. }) => {
             ServiceError::NoSuchChunk { chunk }.into()
@@ -109,7 +110,7 @@ pub fn check(context: &Context, found: &v1::Chunk) -> Result<(), ServiceError> {
 fn prepare(
     context: &Arc<Context>,
     found: &v1::Chunk,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 ) -> Result<Primary, NotOpened> {
     let chunk = ChunkId(found.chunk);
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());

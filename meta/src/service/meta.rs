@@ -205,6 +205,10 @@ impl Meta for MetaService {
     async fn load(&self, r: Request<v1::LoadRequest>) -> Answered<v1::LoadReply> {
         self.0.call("Load", r, async |ctx, m, d| load::load(&ctx, m, d).await).await
     }
+
+    async fn wait_file(&self, r: Request<v1::WaitFileRequest>) -> Answered<v1::WaitFileReply> {
+        self.0.call("WaitFile", r, async |ctx, m, d| wait::file(&ctx, m, d).await).await
+    }
 }
 
 /// The `Nodes` service.

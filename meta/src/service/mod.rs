@@ -63,6 +63,8 @@ pub struct Context {
     hub: Arc<watch::hub::Hub>,
     /// One check of the state at a time.
     pub checking: Arc<Semaphore>,
+    /// Places of calls that wait for a file to change.
+    file_waits: Semaphore,
     /// Tells of requests that took long.
     slow: SlowRequests,
 }
@@ -152,8 +154,9 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
     let jobs = async move {
         tokio::join!(jobs, steps.run(told));
     };
-    let context =
-        Arc::new(Context { node, leader, clock, random, hub, checking: Arc::new(Semaphore::new(1)), slow });
+    let checking = Arc::new(Semaphore::new(1));
+    let file_waits = Semaphore::new(wait::FILE_WAITS_MAX);
+    let context = Arc::new(Context { node, leader, clock, random, hub, checking, file_waits, slow });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -221,4 +221,8 @@ impl Data for Served {
     async fn node_status(&self, _: Request<v1::NodeStatusRequest>) -> Answered<v1::NodeStatusReply> {
         absent()
     }
+
+    async fn wait_length(&self, _: Request<v1::WaitLengthRequest>) -> Answered<v1::WaitLengthReply> {
+        absent()
+    }
 }

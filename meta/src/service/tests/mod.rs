@@ -22,6 +22,7 @@ mod strangers;
 mod together;
 mod transact;
 mod trees;
+mod wait_file;
 mod watch;
 mod watch_sight;
 
