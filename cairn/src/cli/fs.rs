@@ -296,9 +296,9 @@ pub struct AppendArgs {
     /// Fence off every earlier writer first
     #[arg(long)]
     pub exclusive: bool,
-    /// Only if the file ends here
-    #[arg(long, value_name = "OFFSET", conflicts_with = "lines")]
-    pub expect: Option<u64>,
+    /// Only if the file ends here: else nothing is appended, and its length is told
+    #[arg(long, value_name = "OFFSET", visible_alias = "expect", conflicts_with = "lines")]
+    pub at: Option<u64>,
 }
 
 /// `cairn fs mknod`.

@@ -96,7 +96,12 @@ async fn show_rest(client: &Client, tail: &mut Tail) -> Result<(), CliError> {
         Err(error) => return Err(error.into()),
     };
     while tail.offset() < end {
-        show(tail.next().await?)?;
+        let event = tail.next().await?;
+        let is_cut = matches!(event, TailEvent::Truncated { .. });
+        show(event)?;
+        if is_cut {
+            break;
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod accept_loss;
 mod append_failures;
+mod append_pipelines;
 mod append_retries;
 mod bad_clock;
 mod bad_input;
@@ -29,6 +30,7 @@ mod reads;
 mod removed_nodes;
 mod restart;
 mod servers;
+mod tails;
 mod transactions;
 mod trees;
 mod unlinked;
