@@ -20,6 +20,7 @@ mod files;
 mod fsck;
 mod handles;
 mod hung_nodes;
+mod kv_store;
 mod locks;
 mod members;
 mod meta_crashes;
