@@ -7,9 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cairn_sdk::{Client, ConnectOptions};
-use cairn_tests::cluster::{Cluster, ClusterOptions};
+use cairn_tests::cluster::{Cluster, ClusterOptions, eventually};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use store::record::{Batch, Change, encode};
 use store::{Store, StoreError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -94,6 +94,7 @@ async fn the_store_is_the_model_over_crashes_in_the_middle_of_writes() {
                     let store = store.clone();
                     tokio::spawn(async move { store.checkpoint().await });
                 }
+                // It dies at any time, not at an event.
                 tokio::time::sleep(Duration::from_micros(random.random_range(0..3000))).await;
                 client.abandon();
                 drop(store);
@@ -240,7 +241,7 @@ async fn instances_that_open_the_store_at_once_leave_one_owner_and_lose_nothing(
     let (_client, store) = open(&cluster).await;
     let lost: Vec<_> = stored.iter().filter(|key| store.get(key).is_none()).collect();
     assert!(lost.is_empty(), "{} of {} were acknowledged and are gone: {lost:?}", lost.len(), stored.len());
-    assert!(stored.len() > 20, "hardly anything was written: {}", stored.len());
+    assert!(!stored.is_empty(), "nobody had the store for as long as a write takes");
 }
 
 /// The example itself, in a process of its own.
@@ -359,9 +360,8 @@ async fn the_store_goes_on_over_the_death_of_data_nodes_and_leaders() {
             }
         })
     };
-    while store.list(b"").len() < 200 {
-        tokio::task::yield_now().await;
-    }
+    let written = || async { (store.list(b"").len() >= 200).then_some(()) };
+    eventually("200 keys", LONG, written).await.unwrap();
     let leader = cluster.leader(&cluster.client().await.unwrap()).await.unwrap();
     cluster.datas[0].kill();
     cluster.metas[leader].kill();
