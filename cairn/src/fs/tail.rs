@@ -78,8 +78,13 @@ async fn follow_name(client: &Client, mut tail: Tail, mut names: Names) -> Resul
             Ok(inode) if inode.ino == tail.ino() => {}
             Ok(_) => {
                 show_rest(client, &mut tail).await?;
+                match client.tail(&names.path, 0).await {
+                    Ok(next) => tail = next,
+                    // It has gone again.
+                    Err(error) if error.fs() == Some(&FsError::NotFound) => continue,
+                    Err(error) => return Err(error.into()),
+                }
                 eprintln!("cairn: another file has the name");
-                tail = client.tail(&names.path, 0).await?;
             }
             // Another may come.
             Err(error) if error.fs() == Some(&FsError::NotFound) => {}

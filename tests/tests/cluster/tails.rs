@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cairn_proto::v1::SealChunkRequest;
+use cairn_proto::v1::{ChunkState, GetChunkRequest, SealChunkRequest};
 use cairn_sdk::types::{FsError, NodeId};
 use cairn_sdk::{AttrChange, Client, RenameMode, Tail, TailEvent};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, Wire, eventually, record, verify};
@@ -163,13 +163,9 @@ async fn a_reader_is_told_of_a_record_while_its_writer_is_idle_and_not_before_it
     cluster.datas[secondary].resume();
     assert_eq!(told, (100, record(1, 2, 100)));
     assert_eq!(acknowledged.unwrap(), 100);
-    let sealed = wire
-        .leader()
-        .await
-        .unwrap()
-        .get_chunk(wire.request(cairn_proto::v1::GetChunkRequest { chunk: open.chunk }));
-    let sealed = sealed.await.unwrap().into_inner();
-    assert_eq!(sealed.state, cairn_proto::v1::ChunkState::Sealed as i32, "it was told beside the slow one");
+    let asked = wire.request(GetChunkRequest { chunk: open.chunk });
+    let sealed = wire.leader().await.unwrap().get_chunk(asked).await.unwrap().into_inner();
+    assert_eq!(sealed.state, ChunkState::Sealed as i32, "it was told beside the slow one");
 }
 
 /// The next bytes, as one piece.
