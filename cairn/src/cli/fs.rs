@@ -222,9 +222,12 @@ impl FindArgs {
 pub struct TailArgs {
     /// The file
     pub path: OsString,
-    /// Go on as it grows
+    /// Go on as it grows, with this file, whatever becomes of its name
     #[arg(short = 'f', long)]
     pub follow: bool,
+    /// The same, with whatever file has the name
+    #[arg(short = 'F', long)]
+    pub by_name: bool,
     /// Lines from the end
     #[arg(short = 'n', long, default_value_t = 10, conflicts_with = "bytes")]
     pub lines: usize,
@@ -296,9 +299,9 @@ pub struct AppendArgs {
     /// Fence off every earlier writer first
     #[arg(long)]
     pub exclusive: bool,
-    /// Only if the file ends here
-    #[arg(long, value_name = "OFFSET", conflicts_with = "lines")]
-    pub expect: Option<u64>,
+    /// Only if the file ends here: else nothing is appended, and its length is told
+    #[arg(long, value_name = "OFFSET", visible_alias = "expect", conflicts_with = "lines")]
+    pub at: Option<u64>,
 }
 
 /// `cairn fs mknod`.

@@ -51,7 +51,7 @@ async fn append(log: &Appender, args: AppendArgs, told: &Told) -> Result<(), Cli
         Some(data) => Bytes::from(data.into_vec()),
         None => read_record().await?,
     };
-    let offset = match args.expect {
+    let offset = match args.at {
         Some(expected) => log.append_at(expected, record).await?,
         None => log.append(record).await?,
     };

@@ -128,7 +128,9 @@ impl Appender {
 
     /// Hands one record over without waiting for it, so that many can be under way.
     /// Records land in the order in which they were submitted. Nothing is durable before the
-    /// [`Acknowledgement`] says so.
+    /// [`Acknowledgement`] says so. Waits while
+    /// [`in_flight_bytes_max`](crate::ConnectOptions::in_flight_bytes_max) are under way; dropped while it
+    /// waits, it has handed nothing over.
     ///
     /// # Errors
     /// `Invalid` for an empty record or one over 1 MiB.
@@ -142,8 +144,17 @@ impl Appender {
     /// # Errors
     /// `LengthMismatch` with the actual length when the file has grown: nothing was appended.
     pub async fn append_at(&self, expected: u64, record: impl Into<Bytes>) -> Result<u64> {
-        let ticket = self.hand_over(record.into(), Some(expected)).await?;
-        ticket.placed().await.map(|p| p.file_offset)
+        self.submit_at(expected, record).await?.offset().await
+    }
+
+    /// As [`append_at`](Self::append_at), without waiting for it. It takes its turn among the records that
+    /// were submitted, and is sent alone: when those before it are acknowledged, and those after it when
+    /// its own outcome is known.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit).
+    pub async fn submit_at(&self, expected: u64, record: impl Into<Bytes>) -> Result<Acknowledgement> {
+        self.hand_over(record.into(), Some(expected)).await.map(Acknowledgement)
     }
 
     async fn hand_over(&self, record: Bytes, expected: Option<u64>) -> Result<Ticket> {

@@ -19,7 +19,8 @@ pub struct ConnectOptions {
     /// How long an append may wait for its acknowledgement before its chunk is sealed and it
     /// is resolved. Default 600 ms.
     pub append_deadline: Duration,
-    /// Bytes of appends and writes under way, at most, for each open chunk. Default 8 MiB.
+    /// Bytes of appends and writes under way, at most, for each open chunk; 1 MiB at least, and a record
+    /// counts for 512 bytes at least. Whoever submits more waits. Default 8 MiB.
     pub in_flight_bytes_max: usize,
     /// Reads of the namespace go to all metadata servers in turn, not to the leader alone: as fresh,
     /// some 100 µs later at a follower, and the leader has less to do. Default false.

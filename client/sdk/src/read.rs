@@ -1,5 +1,7 @@
 //! [`View`]: a file's extents at one point in time, and reading through them.
 
+mod growing;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -56,11 +58,21 @@ impl View {
     /// of an RPC, is sealed: its decided end is what counts then. A primary that is only busy
     /// keeps its tail.
     pub(crate) async fn load(client: &Client, target: &v1::Target, subject: &str) -> Result<Self> {
+        Self::load_from(client, target, subject, 0).await
+    }
+
+    /// As [`load`](Self::load), of what lies from `from` on: nothing before it can be read.
+    pub(crate) async fn load_from(
+        client: &Client,
+        target: &v1::Target,
+        subject: &str,
+        from: u64,
+    ) -> Result<Self> {
         let options = &client.reach().options;
         let until = Instant::now() + options.retry_budget;
         let mut silent: Option<ChunkId> = None;
         loop {
-            let mut view = Self::load_extents(client, target, subject).await?;
+            let mut view = Self::load_extents(client, target, subject, from).await?;
             let Some(TailRef { chunk, base }) = view.inode.tail else { return Ok(view) };
             let asked_before = silent == Some(chunk);
             let limit = if asked_before { options.rpc_deadline } else { options.append_deadline };
@@ -84,8 +96,8 @@ impl View {
         }
     }
 
-    async fn load_extents(client: &Client, target: &v1::Target, subject: &str) -> Result<Self> {
-        let mut offset = 0;
+    async fn load_extents(client: &Client, target: &v1::Target, subject: &str, from: u64) -> Result<Self> {
+        let mut offset = from;
         let mut view: Option<Self> = None;
         loop {
             let request = |session| ExtentsRequest {
@@ -107,7 +119,7 @@ impl View {
             // Pages of two versions do not belong together: start again.
             let same = view.as_ref().is_none_or(|v| v.inode.version == inode.version);
             if !same {
-                (view, offset) = (None, 0);
+                (view, offset) = (None, from);
                 continue;
             }
             let view_now = view.get_or_insert_with(|| Self {
@@ -136,9 +148,7 @@ impl View {
         tail: ChunkId,
         limit: Duration,
     ) -> std::result::Result<u64, Cause> {
-        let unknown = || Cause::MalformedAnswer("extents.chunks");
-        let chunk = self.chunks.get(&tail.0).ok_or_else(unknown)?;
-        let primary = chunk.replicas.iter().find(|r| r.node == chunk.primary).ok_or_else(unknown)?;
+        let (chunk, primary) = self.primary_of(tail)?;
         let connections = &client.reach().connections;
         let asked = async {
             let request = TailLengthRequest { chunk: tail.0, epoch: chunk.epoch };
@@ -147,6 +157,13 @@ impl View {
             Ok::<_, Cause>(reply.into_inner().committed)
         };
         tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(ServiceError::Deadline.into()))
+    }
+
+    fn primary_of(&self, chunk: ChunkId) -> std::result::Result<(&v1::Chunk, &v1::Replica), Cause> {
+        let unknown = || Cause::MalformedAnswer("extents.chunks");
+        let chunk = self.chunks.get(&chunk.0).ok_or_else(unknown)?;
+        let primary = chunk.replicas.iter().find(|r| r.node == chunk.primary).ok_or_else(unknown)?;
+        Ok((chunk, primary))
     }
 
     /// The file's length in this view.

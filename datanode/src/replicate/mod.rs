@@ -1,6 +1,7 @@
 //! The append protocol between data nodes: one task orders the appends of each open chunk this node
 //! is the primary of; a stream from each primary brings its records to the secondaries.
 
+pub mod committed;
 pub mod context;
 pub mod extend;
 pub mod grant;

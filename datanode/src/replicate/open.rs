@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -13,6 +12,7 @@ use futures::stream::{FuturesOrdered, SelectAll};
 use prost::Message;
 use tokio::time::timeout;
 
+use super::committed::Committed;
 use super::context::Context;
 use super::link::{Link, Progress, Said};
 use super::primary::{Closing, Member, Primary};
@@ -46,7 +46,7 @@ pub enum NotOpened {
 pub async fn open(
     context: &Arc<Context>,
     chunk: ChunkId,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 ) -> Result<Primary, NotOpened> {
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
     let is_spare = context.spares.has(chunk);
@@ -104,7 +104,8 @@ pub(super) async fn make_everywhere(
     }
 }
 
-fn absent(chunk: ChunkId, error: WireError) -> WireError {
+/// What a chunk that the metadata does not know, or gave up, is to whoever asks for it here.
+pub fn absent(chunk: ChunkId, error: WireError) -> WireError {
     match error {
         WireError::Fs(FsError::NotFound | FsError::ChunkGone { .. } | FsError::ChunkState { .. }) => {
             ServiceError::NoSuchChunk { chunk }.into()
@@ -161,7 +162,7 @@ fn activate(
     context: &Arc<Context>,
     found: &v1::Chunk,
     Prepared { members, links, said }: Prepared,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
 ) -> Result<Primary, NotOpened> {
     let chunk = ChunkId(found.chunk);
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());

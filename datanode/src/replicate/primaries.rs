@@ -1,19 +1,20 @@
 //! [`Primaries`]: the open chunks that this node orders, and the way to each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::committed::Committed;
 use super::context::Context;
 use super::open::{self, NotOpened};
 use super::primary::{End, Mailbox, Order, Primary};
-use super::seal;
 use super::ticket::{Append, Room};
+use super::{record, seal};
 
 /// Appends that wait in one chunk's mailbox.
 const APPENDS_MAX: usize = 1024;
@@ -21,6 +22,8 @@ const APPENDS_MAX: usize = 1024;
 const ORDERS_MAX: usize = 64;
 /// Chunks that a node orders at once.
 const PRIMARIES_MAX: usize = 1 << 14;
+/// Calls that wait for a chunk of this node to grow.
+pub const WAITS_MAX: usize = 1 << 12;
 
 /// The way to one chunk's primary.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub struct Handle {
     appends: mpsc::Sender<Append>,
     orders: mpsc::Sender<Order>,
     bytes: Arc<Semaphore>,
-    committed: Arc<AtomicU64>,
+    committed: Arc<Committed>,
     fenced: CancellationToken,
     ended: CancellationToken,
 }
@@ -41,6 +44,9 @@ pub struct Primaries {
     // Invariant: at most one primary a chunk. Held for a map operation only.
     handles: Arc<Mutex<HashMap<ChunkId, Arc<Handle>>>>,
     bytes: Arc<Semaphore>,
+    /// A primary was started, or a chunk without one was fenced.
+    news: Arc<Notify>,
+    waits: Arc<Semaphore>,
 }
 
 impl Primaries {
@@ -48,7 +54,8 @@ impl Primaries {
     #[must_use]
     pub fn new(context: Arc<Context>, bytes: usize) -> Self {
         let bytes = Arc::new(Semaphore::new(bytes.max(Room::CHUNK_BYTES)));
-        Self { context, handles: Arc::default(), bytes }
+        let waits = Arc::new(Semaphore::new(WAITS_MAX));
+        Self { context, handles: Arc::default(), bytes, news: Arc::default(), waits }
     }
 
     /// Room for `bytes` of an append of `chunk`, whose primary is started when there is none.
@@ -76,6 +83,57 @@ impl Primaries {
         Some(answered.await.unwrap_or_else(|_| Err(fenced())))
     }
 
+    /// Waits until the committed length of a chunk that is open here passes `beyond`, and answers it. What
+    /// waits takes a place of [`WAITS_MAX`].
+    ///
+    /// # Errors
+    /// [`ServiceError::ChunkFenced`] and what [`open::check`] says when the chunk does not go on here;
+    /// [`ServiceError::Overloaded`] when all places are taken; [`ServiceError::Stopping`].
+    pub async fn wait_beyond(&self, chunk: ChunkId, epoch: Epoch, beyond: u64) -> Result<u64, WireError> {
+        let fenced = || WireError::Service(ServiceError::ChunkFenced { chunk });
+        if epoch != Epoch(0) && epoch != record::OPENED {
+            return Err(fenced());
+        }
+        let _place = self.waits.try_acquire().map_err(|_| ServiceError::Overloaded)?;
+        let handle = self.started(chunk).await?;
+        tokio::select! {
+            biased;
+            committed = handle.committed.beyond(beyond) => Ok(committed),
+            () = handle.ended.cancelled() => Err(fenced()),
+        }
+    }
+
+    /// Waits until the primary of a chunk that is to be opened here is started: that takes an append.
+    async fn started(&self, chunk: ChunkId) -> Result<Arc<Handle>, WireError> {
+        let mut is_ours = false;
+        loop {
+            // Armed before the look: what comes between the two wakes.
+            let mut news = pin!(self.news.notified());
+            news.as_mut().enable();
+            if let Some(handle) = self.find(chunk) {
+                return Ok(handle);
+            }
+            // A spare that was activated is here before its primary is.
+            if self.context.store.chunk(chunk).is_some() && !self.context.spares.has(chunk) {
+                return Err(ServiceError::ChunkFenced { chunk }.into());
+            }
+            if !is_ours {
+                let found = self.context.metadata.get_chunk(chunk).await;
+                open::check(&self.context, &found.map_err(|error| open::absent(chunk, error))?)?;
+                is_ours = true;
+            }
+            tokio::select! {
+                () = news => {}
+                () = self.context.leaving.cancelled() => return Err(ServiceError::Stopping.into()),
+            }
+        }
+    }
+
+    /// Those who wait for a chunk that no append has come for look again.
+    pub fn tell(&self) {
+        self.news.notify_waiters();
+    }
+
     /// Closes the chunk by plan and answers it sealed. With `go_on`, a chunk that was made ahead becomes
     /// the file's tail in the same entry, and is answered too.
     ///
@@ -101,7 +159,7 @@ impl Primaries {
     /// The committed length, for readers; `None` when no primary runs here.
     #[must_use]
     pub fn committed(&self, chunk: ChunkId) -> Option<u64> {
-        self.find(chunk).map(|handle| handle.committed.load(Ordering::Acquire))
+        self.find(chunk).map(|handle| handle.committed.get())
     }
 
     /// How many chunks are ordered here.
@@ -127,6 +185,7 @@ impl Primaries {
         }
         let (handle, mailbox) = Handle::new(chunk);
         handles.insert(chunk, Arc::clone(&handle));
+        self.tell();
         metrics::gauge!("cairn_data_primaries_chunks").set(handles.len() as f64);
         let task = self.clone().lead(Arc::clone(&handle), mailbox);
         self.context.tasks.spawn(task);

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
+use super::committed::Committed;
 use super::context::Context;
 use super::link::{Link, Progress, Said};
 use super::seal::Reason;
@@ -127,7 +127,7 @@ pub struct Primary {
     pub(super) generation: Generation,
     pub(super) length: u64,
     pub(super) chain: Chain,
-    pub(super) committed: Arc<AtomicU64>,
+    pub(super) committed: Arc<Committed>,
     pub(super) members: Vec<Member>,
     pub(super) links: Vec<Link>,
     pub(super) said: SelectAll<Said>,
@@ -222,7 +222,7 @@ impl Primary {
     }
 
     pub(super) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Acquire)
+        self.committed.get()
     }
 
     fn stored_here(&mut self, done: Result<Durable, StoreError>) -> Result<(), End> {
@@ -271,7 +271,7 @@ impl Primary {
     fn settle(&mut self) -> Result<bool, End> {
         let durable = self.members.iter().map(|member| member.durable).min().unwrap_or(0);
         if durable > self.committed() {
-            self.committed.store(durable, Ordering::Release);
+            self.committed.advance(durable);
             self.acknowledge(durable);
         }
         match self.closing {

@@ -84,6 +84,32 @@ async fn a_repeated_append_gets_the_first_offset_and_is_stored_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_append_at_an_offset_is_no_mismatch() {
+    let cluster = TestCluster::start(3).await;
+    let chunk = cluster.open_chunk(3);
+    let mut writer = cluster.writer(chunk).await;
+    let at = |sequence, offset, data: &[u8], writer: &Writer| v1::AppendRequest {
+        expected_offset: Some(offset),
+        ..writer.request(sequence, data)
+    };
+    let first = at(1, 0, b"first", &writer);
+    writer.send(first.clone()).await;
+    assert_eq!(writer.reply().await.outcome, Some(Outcome::Offset(0)));
+    assert_eq!(writer.append(2, b"second").await, Ok(5));
+    // Its acknowledgement was lost; the file has grown since, by itself and by others.
+    writer.send(first).await;
+    assert_eq!(writer.reply().await.outcome, Some(Outcome::Offset(0)));
+    // Refused, it has used no sequence up: the next one is as good.
+    for wrong in [0, 10, 12, u64::MAX] {
+        writer.send(at(3, wrong, b"third", &writer)).await;
+        let Some(Outcome::Error(detail)) = writer.reply().await.outcome else { panic!("it was taken") };
+        assert_eq!((detail.kind.as_str(), detail.numbers), ("LengthMismatch", vec![wrong, 11]));
+    }
+    writer.send(at(3, 11, b"third", &writer)).await;
+    assert_eq!(writer.reply().await.outcome, Some(Outcome::Offset(11)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_must_not_be_appended_is_refused_and_changes_nothing() {
     let cluster = TestCluster::start(1).await;
     let chunk = cluster.open_chunk(1);

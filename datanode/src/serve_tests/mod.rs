@@ -7,3 +7,4 @@ mod meta;
 mod seals;
 mod spares;
 mod surveys;
+mod waits;

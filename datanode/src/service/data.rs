@@ -151,6 +151,15 @@ impl Data for DataService {
         self.check(&request)?;
         Ok(Response::new(survey::replicas(&self.node, request.into_inner()).await?))
     }
+
+    async fn wait_length(
+        &self,
+        request: Request<v1::WaitLengthRequest>,
+    ) -> Result<Response<v1::WaitLengthReply>, Status> {
+        self.check(&request)?;
+        let committed = fence::wait_length(&self.node, request.into_inner()).await?;
+        Ok(Response::new(v1::WaitLengthReply { committed }))
+    }
 }
 
 fn status(node: &Node) -> v1::NodeStatusReply {

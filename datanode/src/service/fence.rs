@@ -14,6 +14,8 @@ use crate::replicate::{extend, open, record, refusal, seal};
 
 /// How long an append that fenced out a chunk may take to be answered before it is worth a line.
 const SLOW: Duration = Duration::from_millis(50);
+/// The longest that one call waits for a chunk to grow.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Fences this node's replica: first its primary stops acknowledging, then the store drains, then
 /// the new epoch is durable (rule R4).
@@ -33,6 +35,7 @@ pub(super) async fn fence(node: &Node, request: v1::FenceRequest) -> Result<v1::
     let epoch = Epoch(request.epoch);
     let fenced = node.context.store.fence(FenceSpec { spec, epoch }).await;
     let answer = fenced.map_err(|error| refusal::of_change(&error))?;
+    node.primaries.tell();
     let took = node.context.clock.boottime().saturating_sub(since);
     if took > SLOW {
         tracing::info!(chunk = chunk.0, took_ms = took.as_millis() as u64, "a slow fence");
@@ -83,6 +86,20 @@ pub(super) async fn tail_length(node: &Node, chunk: ChunkId, epoch: Epoch) -> Re
     let found = node.context.metadata.get_chunk(chunk).await?;
     open::check(&node.context, &found)?;
     Ok(0)
+}
+
+/// Waits until the committed length passes what the caller has. A length that is answered stays true
+/// whatever comes after (R3, R5).
+pub(super) async fn wait_length(node: &Node, asked: v1::WaitLengthRequest) -> Result<u64, WireError> {
+    let chunk = ChunkId(asked.chunk);
+    let patience = Duration::from_millis(asked.wait_ms).min(WAIT_MAX);
+    let growing = node.primaries.wait_beyond(chunk, Epoch(asked.epoch), asked.beyond);
+    tokio::select! {
+        biased;
+        grown = growing => grown,
+        () = tokio::time::sleep(patience) => Ok(node.primaries.committed(chunk).unwrap_or(0)),
+        () = node.stop.cancelled() => Err(ServiceError::Stopping.into()),
+    }
 }
 
 /// Closes a chunk by plan, or by a seal round when its primary does not run here any more.

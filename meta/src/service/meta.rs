@@ -228,6 +228,10 @@ impl Meta for MetaService {
     async fn explain(&self, r: Request<v1::ExplainRequest>) -> Answered<Self::ExplainStream> {
         self.0.call("Explain", r, async |ctx, m, _| explain::explain(ctx, m).await).await
     }
+
+    async fn wait_file(&self, r: Request<v1::WaitFileRequest>) -> Answered<v1::WaitFileReply> {
+        self.0.call("WaitFile", r, async |ctx, m, d| wait::file(&ctx, m, d).await).await
+    }
 }
 
 /// The `Nodes` service.

@@ -74,6 +74,8 @@ pub struct Context {
     pub checking: Arc<Semaphore>,
     /// Few walks for Lag and Explain at a time.
     pub walking: Arc<Semaphore>,
+    /// Places of calls that wait for a file to change.
+    file_waits: Semaphore,
     /// Tells of requests that took long.
     slow: SlowRequests,
 }
@@ -164,7 +166,8 @@ pub fn start(ground: Ground, shutdown: CancellationToken) -> (Servers, impl Futu
         tokio::join!(jobs, steps.run(told));
     };
     let (checking, walking) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(WALKS_MAX)));
-    let context = Arc::new(Context { node, leader, clock, random, hub, checking, walking, slow });
+    let file_waits = Semaphore::new(wait::FILE_WAITS_MAX);
+    let context = Arc::new(Context { node, leader, clock, random, hub, checking, walking, file_waits, slow });
     let meta = MetaServer::new(meta::MetaService::new(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

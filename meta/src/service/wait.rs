@@ -1,9 +1,9 @@
-//! `WaitIntent`, `WaitTree` and `WaitPersisted`: answered when the state says so, or when the time is up.
+//! `WaitIntent`, `WaitTree`, `WaitPersisted` and `WaitFile`: answered when the state says so, or when the time is up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cairn_proto::{WireError, v1};
+use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, FsError, Inode, InodeId, IntentId, Persist};
 
 use super::Context;
@@ -11,10 +11,14 @@ use super::call::malformed;
 use crate::keys::RowFault;
 use crate::keys::chunks::{ChunkRecord, ChunkState};
 use crate::leader::{Tenure, aging, sweep};
-use crate::namespace::{jobs, read};
+use crate::namespace::{Target, jobs, read};
 use crate::node::Consistency;
 use crate::store::Rows;
 
+/// Calls that wait for a file to change, and how many of them look at the usual pace; with more each looks
+/// less often, so that all together cost no more.
+pub const FILE_WAITS_MAX: usize = 1 << 13;
+const AT_FULL_PACE: usize = 64;
 /// The longest that one call waits.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The shortest time between two looks at the state: under load it changes all the time.
@@ -33,6 +37,16 @@ pub fn patience(timeout_ms: u64, deadline: Duration) -> Duration {
 pub async fn until<T>(
     ctx: &Context,
     patience: Duration,
+    done: impl FnMut() -> Result<Option<T>, WireError>,
+) -> Result<Option<T>, WireError> {
+    until_at(ctx, patience, || PACE, done).await
+}
+
+/// As [`until`], at a pace that may change.
+async fn until_at<T>(
+    ctx: &Context,
+    patience: Duration,
+    pace: impl Fn() -> Duration,
     mut done: impl FnMut() -> Result<Option<T>, WireError>,
 ) -> Result<Option<T>, WireError> {
     let mut applied = ctx.node.applied();
@@ -42,9 +56,9 @@ pub async fn until<T>(
                 return Ok(Some(answer));
             }
             if applied.changed().await.is_err() {
-                return Err(cairn_proto::ServiceError::Stopping.into());
+                return Err(ServiceError::Stopping.into());
             }
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(pace()).await;
         }
     };
     tokio::time::timeout(patience, watching).await.unwrap_or(Ok(None))
@@ -130,6 +144,32 @@ pub async fn persisted(
     let left = patience.saturating_sub(ctx.clock.boottime().saturating_sub(started));
     let done = until(ctx, left, look).await?.is_some();
     Ok(v1::WaitPersistedReply { done, unpersisted_bytes: left_of(ctx, &wanted)? })
+}
+
+/// Waits until a file is not as the caller knows it. A file that is gone answers `Stale`.
+pub async fn file(
+    ctx: &Context,
+    request: v1::WaitFileRequest,
+    deadline: Duration,
+) -> Result<v1::WaitFileReply, WireError> {
+    if request.ino == 0 {
+        return Err(malformed("ino"));
+    }
+    let _place = ctx.file_waits.try_acquire().map_err(|_| ServiceError::Overloaded)?;
+    let target = Target::ino(InodeId(request.ino));
+    ctx.node.read(Consistency::Linearizable).await?;
+    let look = || {
+        let view = ctx.node.read_local()?;
+        let inode = read::resolve(&*view.store, &target).map_err(super::refusal)?;
+        let tail = inode.tail.map_or(0, |tail| tail.chunk.0);
+        Ok(((inode.version, tail) != (request.version, request.tail)).then_some(()))
+    };
+    let pace = || {
+        let waiting = FILE_WAITS_MAX - ctx.file_waits.available_permits();
+        PACE * u32::try_from(waiting.div_ceil(AT_FULL_PACE)).unwrap_or(1).max(1)
+    };
+    let changed = until_at(ctx, patience(request.timeout_ms, deadline), pace, look).await?.is_some();
+    Ok(v1::WaitFileReply { changed })
 }
 
 /// What must be in S3 before a file is: its chunks that are not, and of those that were `open` the

@@ -265,7 +265,7 @@ async fn records_are_appended_and_followed() {
     // Only if nobody else has: the compare-and-set of logs.
     let end = whole.len();
     setup.fs(&format!("append --expect {end} /log x")).await;
-    let refused = setup.fails(&format!("append --expect {end} /log y"), 1).await;
+    let refused = setup.fails(&format!("append --at {end} /log y"), 1).await;
     assert!(refused.contains(&format!("{}", end + 1)), "{refused}");
     setup.fs("append --exclusive /log z").await;
     assert!(setup.fs("tail -c 2 /log").await.ends_with("xz"));

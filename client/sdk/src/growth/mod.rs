@@ -31,6 +31,8 @@ pub(crate) use resolve::seal;
 
 /// Appends queued towards the task, at most; their bytes are bounded by the options.
 const QUEUE: usize = 1024;
+/// What the smallest append counts for, so that their number is bounded too.
+const APPEND_BYTES_MIN: usize = 512;
 
 /// What the client's parts reach the cluster with. Cheap to clone.
 #[derive(Clone)]
@@ -140,7 +142,8 @@ impl Growth {
 
     async fn hand_over(&self, data: Bytes, expected: Option<u64>, under: Option<PolicyAt>) -> Result<Ticket> {
         let closed = || Error::new("append", "", Cause::Closed);
-        let permits = u32::try_from(data.len().min(self.room_bytes)).map_err(|_| closed())?;
+        let permits =
+            u32::try_from(data.len().clamp(APPEND_BYTES_MIN, self.room_bytes)).map_err(|_| closed())?;
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
         let crc32c = crc32c::crc32c(&data);

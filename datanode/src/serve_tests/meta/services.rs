@@ -193,6 +193,12 @@ impl Meta for FakeMeta {
     async fn load(&self, _: Request<v1::LoadRequest>) -> Result<Response<v1::LoadReply>, Status> {
         unserved()
     }
+    async fn wait_file(
+        &self,
+        _: Request<v1::WaitFileRequest>,
+    ) -> Result<Response<v1::WaitFileReply>, Status> {
+        unserved()
+    }
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchBatch, Status>> + Send>>;
     async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         unserved()

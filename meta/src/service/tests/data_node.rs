@@ -289,4 +289,8 @@ impl Data for Served {
         let replicas = all.iter().take(2).map(replica).collect();
         Ok(Response::new(v1::SurveyReplicasReply { replicas, more: all.len() > 2 }))
     }
+
+    async fn wait_length(&self, _: Request<v1::WaitLengthRequest>) -> Answered<v1::WaitLengthReply> {
+        absent()
+    }
 }

@@ -27,6 +27,7 @@ mod strangers;
 mod together;
 mod transact;
 mod trees;
+mod wait_file;
 mod watch;
 mod watch_sight;
 
