@@ -67,7 +67,7 @@ async fn who_waits_for_a_chunk_that_is_closed_or_fenced_is_sent_back() {
     for (chunk, beyond) in waiting {
         waits.push(tokio::spawn(ask(node.client().await, chunk, beyond, LONG_MS)));
     }
-    let close = stamped(v1::CloseRequest { chunk: closed });
+    let close = stamped(v1::CloseRequest { chunk: closed, go_on: false });
     node.client().await.close(close).await.unwrap();
     for chunk in [fenced, silent] {
         let replica = cluster.meta.chunk(chunk).replicas[0].clone();
