@@ -1,5 +1,6 @@
 //! A node's place in its cluster: whose it is, its registration, and the heartbeat that keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chunk::ChunkStore;
 use crate::health::Health;
 use crate::metadata::Metadata;
+use crate::scrub::Figures;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);
@@ -18,6 +20,8 @@ const INTERVAL_LEAST: Duration = Duration::from_millis(50);
 const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
 /// Heartbeats after which the leader is asked again who the metadata servers are.
 const BEATS_PER_REFRESH: u32 = 5;
+/// Damaged chunks that a heartbeat names.
+const DAMAGED_TOLD_MAX: usize = 16;
 /// The pause before the metadata servers are asked again at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,6 +68,8 @@ pub struct Member {
     pub capacity_bytes: u64,
     /// How the under-store does.
     pub health: Health,
+    /// What scrubs and repairs found and did.
+    pub scrub: Arc<Figures>,
 }
 
 impl Member {
@@ -152,6 +158,7 @@ impl Member {
 
     fn figures(&self, node: NodeId) -> v1::HeartbeatRequest {
         let stats = self.store.stats();
+        let (scrub, damaged) = (self.scrub.summary(), self.scrub.unrepaired());
         v1::HeartbeatRequest {
             node: node.0,
             incarnation: self.store.incarnation().0,
@@ -161,6 +168,10 @@ impl Member {
             retired: self.store.retired().is_some(),
             chunks: stats.chunks_open + stats.chunks_sealed,
             under_store_error: self.health.failure(),
+            damaged_replicas: scrub.damaged_replicas,
+            damaged_chunks: damaged.iter().take(DAMAGED_TOLD_MAX).map(|chunk| chunk.0).collect(),
+            repaired_records: scrub.repaired,
+            room_bytes: stats.room_bytes,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::health::Health;
 use crate::replicate::{Context, Primaries};
+use crate::scrub::Figures;
 use crate::silent::SilentPeers;
 
 /// A data node's parts. Shared by all its tasks.
@@ -26,6 +27,8 @@ pub struct Node {
     pub cache: Cache,
     /// How the under-store does.
     pub health: Health,
+    /// What scrubs and repairs found and did.
+    pub scrub: Arc<Figures>,
     /// Peers that a read waited for in vain.
     pub silent: SilentPeers,
     /// Raised last: open calls end.

@@ -5,6 +5,7 @@ pub mod context;
 pub mod extend;
 pub mod grant;
 pub mod link;
+pub mod mend;
 pub mod open;
 pub mod primaries;
 pub mod primary;

@@ -103,6 +103,12 @@ impl Primaries {
         self.find(chunk).map(|handle| handle.committed.load(Ordering::Acquire))
     }
 
+    /// How long an append is held back since this node's disk fills up.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.context.store.pause()
+    }
+
     /// How many chunks are ordered here.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod error;
 pub mod footer;
+pub mod inspect;
 pub mod log;
 mod open;
 mod prepare;
@@ -20,6 +21,7 @@ pub mod segment;
 mod log_tests;
 
 pub use error::{LogError, WriteFailure};
+pub use inspect::{ActiveListing, Footer, Frame, Listing};
 pub use log::{LogOptions, Privilege, SegmentLog};
 pub use reader::{RecordError, SegmentReader, StoredRecord};
 pub use record::{BlockSums, Location, RecordHeader, RecordKind};

@@ -4,4 +4,5 @@ mod appends;
 mod cluster;
 mod faults;
 mod meta;
+mod scrub;
 mod seals;

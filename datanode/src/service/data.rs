@@ -140,7 +140,7 @@ impl Data for DataService {
 
 fn status(node: &Node) -> v1::NodeStatusReply {
     let store = &node.context.store;
-    let stats = store.stats();
+    let (stats, scrub) = (store.stats(), node.scrub.summary());
     v1::NodeStatusReply {
         node: node.id.0,
         incarnation: store.incarnation().0,
@@ -155,6 +155,15 @@ fn status(node: &Node) -> v1::NodeStatusReply {
         fsyncs: stats.fsyncs,
         fsync_p50_us: stats.fsync_p50_us,
         fsync_p99_us: stats.fsync_p99_us,
+        scrub_bytes: scrub.bytes,
+        scrub_records: scrub.records,
+        scrub_damaged: scrub.damaged,
+        scrub_repaired: scrub.repaired,
+        scrub_unrepairable: scrub.unrepairable,
+        scrub_passes: scrub.passes,
+        scrub_pass_ms: scrub.pass_ms,
+        damaged_replicas: scrub.damaged_replicas,
+        room_bytes: stats.room_bytes,
     }
 }
 

@@ -112,5 +112,9 @@ pub fn node_status(view: &View) -> v1::DataNode {
         incarnation: registered.incarnation.0,
         version: registered.version.clone(),
         removed: registered.removed,
+        damaged_replicas: beat.damaged_replicas,
+        damaged_chunks: beat.damaged_chunks,
+        repaired_records: beat.repaired_records,
+        room_bytes: beat.room_bytes,
     }
 }
