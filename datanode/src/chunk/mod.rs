@@ -44,6 +44,8 @@ mod recycle_tests;
 mod replica_tests;
 #[cfg(test)]
 mod scaffold;
+#[cfg(test)]
+mod space_tests;
 
 pub use chain::{ChainedHeader, chain_next};
 pub use completion::{Callback, Completion};

@@ -95,7 +95,8 @@ impl Policy {
     pub(crate) fn insert(&mut self, item: Item, bytes: u64) {
         let before = self.remove(&item);
         let main = before.is_some_and(|kept| kept.main) || self.ghosts.take(&item);
-        self.push(item, bytes, main);
+        // A thing of no bytes would never come up.
+        self.push(item, bytes.max(1), main);
     }
 
     fn push(&mut self, item: Item, bytes: u64, main: bool) {
@@ -135,12 +136,7 @@ impl Policy {
             let crowded = self.probation.bytes > self.bytes() / PROBATION_PART;
             let from_main = !crowded || self.probation.bytes == 0;
             let queue = if from_main { &mut self.main } else { &mut self.probation };
-            let Some((item, stamp)) = queue.places.pop_front() else {
-                // Places of no bytes are left in the other queue, or nothing is left.
-                let other = if from_main { &mut self.probation } else { &mut self.main };
-                other.places.pop_front()?;
-                continue;
-            };
+            let (item, stamp) = queue.places.pop_front()?;
             let Some(kept) = self.kept.get(&item).copied().filter(|kept| kept.stamp == stamp) else {
                 continue;
             };

@@ -24,6 +24,7 @@ mod members;
 mod meta_crashes;
 mod metadata_failover;
 mod mounts;
+mod node_memory;
 mod posix;
 mod reads;
 mod removed_nodes;
