@@ -7,7 +7,7 @@ use cairn_types::{ChunkId, ReplicaHealth};
 
 use super::completion::Completion;
 use super::error::ReadError;
-use super::request::{CacheKey, Request};
+use super::request::Request;
 use super::spec::{AppendRecord, ReplicaPhase};
 use super::store::ChunkStore;
 use super::table::{CheckedRecord, as_append, block_key};

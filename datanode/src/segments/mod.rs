@@ -19,6 +19,8 @@ pub mod segment;
 
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod recovery_tests;
 
 pub use error::{LogError, WriteFailure};
 pub use inspect::{ActiveListing, Footer, Frame, Listing};

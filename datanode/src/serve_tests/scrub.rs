@@ -15,7 +15,7 @@ const RECORD: usize = 30_000;
 const RECORDS: u64 = 12;
 
 fn payload(n: u64) -> Vec<u8> {
-    (0..RECORD as u64).map(|i| (i.wrapping_mul(2_654_435_761) >> 7 ^ n * 131) as u8).collect()
+    (0..RECORD as u64).map(|i| ((i.wrapping_mul(2_654_435_761) >> 7) ^ (n * 131)) as u8).collect()
 }
 
 fn content() -> Vec<u8> {

@@ -91,7 +91,7 @@ async fn many_streams_take_no_more_memory_than_configured() {
 }
 
 fn piece(n: u64) -> Vec<u8> {
-    (0..1u64 << 20).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 11 ^ n * 77) as u8).collect()
+    (0..1u64 << 20).map(|i| ((i.wrapping_mul(0x9e37_79b9) >> 11) ^ (n * 77)) as u8).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
