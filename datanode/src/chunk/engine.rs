@@ -154,10 +154,10 @@ impl Engine {
             Request::Heal(chunk, callback) => self.heal(chunk, callback),
             Request::Rewrite(entry, callback) => self.rewrite(&entry, callback),
             Request::CacheDrop(key, location) => self.cache_drop(key, location),
-            Request::Listing(callback) => {
+            Request::Listing(slot, segment, callback) => {
                 // What it lists must be where a reader finds it.
                 self.commit();
-                callback(Ok(self.log.active_listing()));
+                callback(Ok(self.log.active_listing(slot, segment)));
             }
             Request::Reframe(slot, segment, footer, callback) => {
                 let outcome = self.log.reframe(slot, segment, &footer);

@@ -75,10 +75,10 @@ impl ChunkStore {
 
     fn listing_of(&self, slot: u32, sequence: u64) -> Result<(Listing, u64, u64), RecordError> {
         let reader = &self.table().reader;
-        let active = self.submit(Request::Listing).wait();
-        if let Ok(Some(active)) = active
-            && (active.slot, active.sequence) == (slot, sequence)
-        {
+        let active = self.submit(|callback| Request::Listing(slot, sequence, callback)).wait();
+        // A store that is retired or closed could put nothing right.
+        let Ok(active) = active else { return Err(RecordError::Stale) };
+        if let Some(active) = active {
             let listing = match active.entries {
                 Some(entries) => Listing::Encoded(entries),
                 None => reader.scan(slot, sequence, None)?,

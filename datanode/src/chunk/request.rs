@@ -40,8 +40,8 @@ pub(crate) enum Request {
     Rewrite(Entry, Callback<bool>),
     /// A block of the cache that does not read goes, unless it has been put again.
     CacheDrop(CacheKey, Location),
-    /// The footer's entries so far of the segment that is being written.
-    Listing(Callback<Option<ActiveListing>>),
+    /// The footer's entries so far of a segment, if it is the one that is being written.
+    Listing(u32, u64, Callback<Option<ActiveListing>>),
     /// A segment whose header or footer does not read gets a new one.
     Reframe(u32, u64, Box<Footer>, Callback<bool>),
 }
@@ -71,7 +71,7 @@ impl Request {
             | Self::Heal(_, callback)
             | Self::Flush(callback) => callback(Err(error)),
             Self::Rewrite(_, callback) | Self::Reframe(_, _, _, callback) => callback(Err(error)),
-            Self::Listing(callback) => callback(Err(error)),
+            Self::Listing(_, _, callback) => callback(Err(error)),
             Self::Append(_, _, _, callback) => callback(Err(error)),
             Self::Fence(_, callback) => callback(Err(error)),
             Self::Sealed(_, callback) => callback(Err(error)),

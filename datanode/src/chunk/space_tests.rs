@@ -158,6 +158,8 @@ fn a_disk_that_fills_up_slows_appends_then_refuses_them_with_the_numbers() {
         assert_eq!(store.learn_sealed(primary.sealed(2)).wait(), Ok(SealedOutcome::Holder));
         store.persisted(primary.id(), Bytes::from_static(b"s3")).wait().unwrap();
     }
+    // The figures are those of the batch before.
+    store.flush().wait().unwrap();
     assert_eq!(store.pause(), Duration::ZERO);
     let mut primary = Primary::new(10_000, store.incarnation());
     store.create(primary.spec.clone()).wait().unwrap();

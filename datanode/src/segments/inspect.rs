@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::batch::{BATCH_HEADER_BYTES, BatchHeader};
 use super::error::LogError;
 use super::footer::{ENTRY_BYTES, TRAILER_AREA_BYTES, Trailer, decode_entries, encode_entry};
 use super::log::{PAGE_BYTES, SegmentLog, SlotState, read_trailer};
@@ -21,10 +22,6 @@ const CHECK_BYTES: usize = 1 << 20;
 /// The footer's entries of the segment that is being written, as they will be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveListing {
-    /// Its slot.
-    pub slot: u32,
-    /// Its sequence.
-    pub sequence: u64,
     /// Encoded; none when there are too many, and a scan is needed.
     pub entries: Option<Vec<u8>>,
 }
@@ -128,7 +125,12 @@ impl SegmentReader {
         let mut collect = Collect::default();
         let scan = SegmentScan { file, slot, sequence, closed_end: old.map(|t| t.end), newest: false };
         let found = scan.run(&mut collect).map_err(|error| failed(&error))?;
-        if collect.holes || self.segment(slot) != sequence {
+        // Without a trailer a scan cannot know that it came to the end; the next segment's first batch can.
+        let complete = match old {
+            Some(_) => collect.holes == 0,
+            None => collect.holes <= 1 && self.goes_on_with(sequence + 1, found.batch + 1)?,
+        };
+        if !complete || self.segment(slot) != sequence {
             return Ok(None);
         }
         let mut entries = Vec::with_capacity(collect.entries.len() * ENTRY_BYTES);
@@ -147,6 +149,17 @@ impl SegmentReader {
             entries_crc32c: crc32c::crc32c(&entries),
         };
         Ok(Some(Footer { entries, trailer }))
+    }
+
+    /// True when the first batch of segment `sequence` has number `batch`.
+    fn goes_on_with(&self, sequence: u64, batch: u64) -> Result<bool, RecordError> {
+        let Some((slot, _)) = self.segments().into_iter().find(|(_, s)| *s == sequence) else {
+            return Ok(false);
+        };
+        let mut head = [0; BATCH_HEADER_BYTES];
+        self.slot(slot)?.file.read_at(SEGMENT_HEADER_BYTES, &mut head).map_err(|error| failed(&error))?;
+        let first = BatchHeader::decode(&head);
+        Ok(first.is_some_and(|header| (header.segment, header.batch) == (sequence, batch)))
     }
 
     /// The next entries of a listing from number `from` on; empty at its end.
@@ -227,12 +240,11 @@ fn entries_match(file: &dyn DiskFile, trailer: &Trailer) -> Result<bool, RecordE
 }
 
 impl SegmentLog {
-    /// What the segment that is being written holds so far; `None` before the first.
+    /// What a segment holds so far; `None` when it is not the one that is being written.
     #[must_use]
-    pub fn active_listing(&self) -> Option<ActiveListing> {
-        let active = self.active.as_ref()?;
-        let (slot, sequence) = (active.slot, active.sequence);
-        Some(ActiveListing { slot, sequence, entries: active.entries.clone() })
+    pub fn active_listing(&self, slot: u32, sequence: u64) -> Option<ActiveListing> {
+        let active = self.active.as_ref().filter(|a| (a.slot, a.sequence) == (slot, sequence))?;
+        Some(ActiveListing { entries: active.entries.clone() })
     }
 
     /// Writes the header and the footer of a full segment again. False when the slot holds another

@@ -217,8 +217,8 @@ impl SegmentScan<'_> {
 #[derive(Default)]
 pub(crate) struct Collect {
     pub(crate) entries: Vec<Entry>,
-    /// Some could not be told.
-    pub(crate) holes: bool,
+    /// How often some could not be told.
+    pub(crate) holes: u32,
 }
 
 impl Replay for Collect {
@@ -231,6 +231,6 @@ impl Replay for Collect {
     }
 
     fn hole(&mut self) {
-        self.holes = true;
+        self.holes += 1;
     }
 }
