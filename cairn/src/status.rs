@@ -109,6 +109,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         let (node, chunks, bytes) = (n.node, n.drain_chunks, human_bytes(n.drain_bytes));
         line(format!("drain   node-{node}: {chunks} chunks are left, {bytes} of them to be copied first"))?;
     }
+    show_damaged(s)?;
     show_undecided(s)?;
     show_lost(s)?;
     if s.trees_pending > 0 {
@@ -167,6 +168,24 @@ fn unlinked_text(s: &StatusReply) -> String {
     )
 }
 
+/// The nodes that hold bytes which do not read and could not be repaired.
+fn show_damaged(s: &StatusReply) -> Result<(), CliError> {
+    s.nodes.iter().filter(|n| n.damaged_replicas > 0).try_for_each(|n| line(damaged_text(n)))
+}
+
+fn damaged_text(n: &cairn_sdk::DataNode) -> String {
+    let mut chunks: Vec<String> = n.damaged_chunks.iter().map(|chunk| format!("chunk-{chunk}")).collect();
+    if (chunks.len() as u64) < n.damaged_replicas {
+        chunks.push("...".to_owned());
+    }
+    format!(
+        "damaged: node-{} has {} replicas with bad bytes that no other copy could repair: {}",
+        n.node,
+        n.damaged_replicas,
+        chunks.join(", ")
+    )
+}
+
 /// The chunks whose end no replica decides, as many as the leader lists.
 fn show_undecided(s: &StatusReply) -> Result<(), CliError> {
     for undecided in &s.undecided {
@@ -220,7 +239,9 @@ pub fn as_json(s: &StatusReply) -> Value {
                "capacity_bytes": n.capacity_bytes, "used_bytes": n.used_bytes, "pinned_bytes": n.pinned_bytes,
                "heartbeat_age_ms": n.heartbeat_age_ms, "chunks": n.chunks, "incarnation": n.incarnation,
                "zone": n.zone, "host": n.host, "draining": n.draining, "drained": n.drained,
-               "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes})
+               "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes,
+               "damaged_replicas": n.damaged_replicas, "damaged_chunks": n.damaged_chunks,
+               "repaired_records": n.repaired_records, "room_bytes": n.room_bytes})
     };
     let undecided = |u: &cairn_sdk::UndecidedChunk| {
         json!({"chunk": u.chunk, "ino": u.ino, "path": String::from_utf8_lossy(&u.path), "length": u.length,
@@ -252,6 +273,22 @@ pub fn as_json(s: &StatusReply) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_is_told_by_node_and_chunk() {
+        let node = cairn_sdk::DataNode {
+            node: 2,
+            damaged_replicas: 3,
+            damaged_chunks: vec![7, 9],
+            ..cairn_sdk::DataNode::default()
+        };
+        assert_eq!(
+            damaged_text(&node),
+            "damaged: node-2 has 3 replicas with bad bytes that no other copy could repair: chunk-7, chunk-9, ..."
+        );
+        let json = as_json(&StatusReply { nodes: vec![node], ..StatusReply::default() });
+        assert_eq!(json["nodes"][0]["damaged_replicas"].as_u64(), Some(3));
+    }
 
     #[test]
     fn unlinked_files_are_told_and_when_there_are_more_that_too() {

@@ -45,6 +45,14 @@ pub struct Config {
     pub host: String,
     /// The cluster to belong to, 32 hex digits; empty: the metadata servers' at the first start.
     pub cluster_id: String,
+    /// Percent of the segments in use above which what is in S3 too is evicted, in the background.
+    pub space_high_percent: u8,
+    /// Percent down to which it is.
+    pub space_low_percent: u8,
+    /// MiB that the scrub reads in a second, at most about; 0: off.
+    pub scrub_mib_per_second: u64,
+    /// Seconds from the end of a scrub's pass to the next.
+    pub scrub_rest_seconds: u64,
     /// Allows an address other than loopback without TLS.
     pub insecure: bool,
     /// Where sealed chunks go; absent: nothing is persisted.
@@ -83,6 +91,10 @@ impl Default for Config {
             zone: String::new(),
             host: String::new(),
             cluster_id: String::new(),
+            space_high_percent: 90,
+            space_low_percent: 85,
+            scrub_mib_per_second: 4,
+            scrub_rest_seconds: 3_600,
             insecure: false,
             understore: None,
         }
@@ -211,6 +223,10 @@ impl Config {
         range("segment_mib", self.segment_mib, SEGMENT_MIB_MIN, SEGMENT_MIB_MAX)?;
         range("memory_mib", self.memory_mib, MEMORY_MIB_MIN, 1 << 24)?;
         range("replica_deadline_ms", self.replica_deadline_ms, 10, 60_000)?;
+        range("space_high_percent", self.space_high_percent.into(), 10, 99)?;
+        range("space_low_percent", self.space_low_percent.into(), 5, self.space_high_percent.into())?;
+        range("scrub_mib_per_second", self.scrub_mib_per_second, 0, 1 << 20)?;
+        range("scrub_rest_seconds", self.scrub_rest_seconds, 0, 30 * 24 * 3_600)?;
         if self.capacity_mib != 0 {
             range("capacity_mib", self.capacity_mib, SEGMENTS_MIN * self.segment_mib, 1 << 40)?;
         }
@@ -360,6 +376,8 @@ mod tests {
         assert!(checked("zone = 'eu-1a'\nhost = 'rack_7.2'").is_ok());
         assert_eq!(bad("cluster_id = 'abc'"), ConfigError::ClusterId);
         assert!(matches!(bad("segment_mib = 1"), ConfigError::Range { field: "segment_mib", .. }));
+        let field = "space_low_percent";
+        assert!(matches!(bad("space_high_percent = 80"), ConfigError::Range { field: f, .. } if f == field));
         assert!(matches!(bad("capacity_mib = 10"), ConfigError::Range { field: "capacity_mib", .. }));
         let url = "[understore]\nurl = 'ftp://x'";
         assert!(matches!(bad(url), ConfigError::UnderStoreUrl { .. }));

@@ -20,6 +20,7 @@ pub mod membership;
 pub mod metadata;
 pub mod node;
 pub mod replicate;
+pub mod scrub;
 pub mod segments;
 pub mod serve;
 pub mod service;

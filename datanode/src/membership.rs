@@ -1,5 +1,6 @@
 //! A node's place in its cluster: whose it is, its registration, and the heartbeat that keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -11,6 +12,7 @@ use crate::chunk::ChunkStore;
 use crate::health::Health;
 use crate::metadata::Metadata;
 use crate::replicate::healthy::Healthy;
+use crate::scrub::Figures;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);
@@ -19,6 +21,8 @@ const INTERVAL_LEAST: Duration = Duration::from_millis(50);
 const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
 /// Heartbeats after which the leader is asked again who the metadata servers are.
 const BEATS_PER_REFRESH: u32 = 5;
+/// Damaged chunks that a heartbeat names.
+const DAMAGED_TOLD_MAX: usize = 16;
 /// The pause before the metadata servers are asked again at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -71,6 +75,8 @@ pub struct Member {
     pub health: Health,
     /// Learns where new chunks are placed.
     pub healthy: Healthy,
+    /// What scrubs and repairs found and did.
+    pub scrub: Arc<Figures>,
 }
 
 impl Member {
@@ -162,6 +168,7 @@ impl Member {
 
     fn figures(&self, node: NodeId) -> v1::HeartbeatRequest {
         let stats = self.store.stats();
+        let (scrub, damaged) = (self.scrub.summary(), self.scrub.unrepaired());
         v1::HeartbeatRequest {
             node: node.0,
             incarnation: self.store.incarnation().0,
@@ -171,6 +178,10 @@ impl Member {
             retired: self.store.retired().is_some(),
             chunks: stats.chunks_open + stats.chunks_sealed,
             under_store_error: self.health.failure(),
+            damaged_replicas: scrub.damaged_replicas,
+            damaged_chunks: damaged.iter().take(DAMAGED_TOLD_MAX).map(|chunk| chunk.0).collect(),
+            repaired_records: scrub.repaired,
+            room_bytes: stats.room_bytes,
         }
     }
 }

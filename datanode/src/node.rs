@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::health::Health;
 use crate::replicate::{Context, Primaries};
+use crate::scrub::Figures;
 use crate::silent::SilentPeers;
 use crate::understore::{RequestCounts, UnderStore};
 
@@ -33,6 +34,8 @@ pub struct Node {
     pub requests: Arc<RequestCounts>,
     /// Where packs go; empty without an under-store.
     pub packs_at: String,
+    /// What scrubs and repairs found and did.
+    pub scrub: Arc<Figures>,
     /// Peers that a read waited for in vain.
     pub silent: SilentPeers,
     /// Raised last: open calls end.

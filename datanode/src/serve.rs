@@ -19,7 +19,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::budget::Budget;
-use crate::chunk::{ChunkStore, StoreOptions};
+use crate::chunk::{ChunkStore, Fill, StoreOptions};
 use crate::config::{Checked, Config, ConfigError};
 use crate::connection::{CONNECTION_WINDOW_BYTES, Connections, KEEPALIVE, Peers, STREAM_WINDOW_BYTES};
 use crate::disk::{Disk, Identity, RealDisk};
@@ -33,6 +33,7 @@ use crate::replicate::healthy::Healthy;
 use crate::replicate::seal::Seals;
 use crate::replicate::spare::Spares;
 use crate::replicate::{Context, Primaries};
+use crate::scrub::{self, Pace};
 use crate::service::DataService;
 use crate::silent::SilentPeers;
 use crate::work::{Worker, sealed};
@@ -138,6 +139,7 @@ pub async fn serve(
         capacity_bytes,
         health: through.health.clone(),
         healthy: Healthy::default(),
+        scrub: Arc::default(),
     };
     let Some(node) = member.register(&shutdown).await else { return Ok(()) };
     let node = node.map_err(ServeError::Register)?;
@@ -196,6 +198,7 @@ async fn open_store(
     let segment_bytes = config.segment_mib << 20;
     let wanted = config.capacity_mib << 20;
     let queue_bytes = Budget::of(config.memory_mib).queue_bytes;
+    let fill = Fill { high_percent: config.space_high_percent, low_percent: config.space_low_percent };
     let opened = tokio::task::spawn_blocking(move || {
         let id = format::claim(&disk, cluster, clock.as_ref(), &SystemRandom)?;
         let capacity_bytes = format::capacity(&disk, segment_bytes, wanted)?;
@@ -206,6 +209,7 @@ async fn open_store(
             boot_id,
             prepare_ahead: true,
             queue_bytes,
+            fill,
         };
         let (store, report) = ChunkStore::open(disk, clock, options)?;
         let (unsealed, damaged) = (report.unsealed.len(), report.damaged.len());
@@ -272,6 +276,7 @@ impl Parts {
             health: through.health,
             requests: through.requests,
             packs_at: through.packs_at,
+            scrub: Arc::clone(&member.scrub),
             silent: SilentPeers::default(),
             stop: stop.clone(),
         });
@@ -282,6 +287,11 @@ impl Parts {
         if let Some(endpoint) = through.endpoint {
             tokio::spawn(endpoint.run(context.leaving.clone()));
         }
+        let pace = Pace {
+            bytes_per_second: self.config.scrub_mib_per_second << 20,
+            rest: Duration::from_secs(self.config.scrub_rest_seconds),
+        };
+        tokio::spawn(scrub::run(Arc::clone(&node), pace, context.leaving.clone()));
         let restart = sealed::after_restart(Arc::clone(&context));
         let leaving = context.leaving.clone();
         context.tasks.spawn(async move { leaving.run_until_cancelled(restart).await });

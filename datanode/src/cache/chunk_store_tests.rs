@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cairn_types::{DiskId, SystemClock};
 
 use super::*;
-use crate::chunk::{ChunkStore, StoreOptions};
+use crate::chunk::{ChunkStore, Fill, StoreOptions};
 use crate::disk::MemoryDisk;
 
 const SEGMENT: u64 = 4 << 20;
@@ -19,6 +19,7 @@ fn open(disk: &MemoryDisk, segments: u64) -> ChunkStore {
         boot_id: [1; 16],
         prepare_ahead: false,
         queue_bytes: 128 << 20,
+        fill: Fill::default(),
     };
     ChunkStore::open(Arc::new(disk.clone()), Arc::new(SystemClock), options).unwrap().0
 }

@@ -8,6 +8,7 @@ use cairn_types::{Chain, ChunkId, Timestamp};
 
 use super::completion::Callback;
 use super::error::StoreError;
+use super::heat::Heat;
 use super::request::CacheKey;
 use super::spec::{ChunkView, Durable, FenceAnswer, ReplicaPhase, SealedOutcome};
 use super::table::{CacheEntry, Cell, RecordRef, Table};
@@ -60,11 +61,25 @@ pub(crate) enum Pending {
         old: Location,
         new: Location,
     },
+    /// A good copy of a record was written, in place of `old` or of nothing.
+    Repaired {
+        cell: Arc<Cell>,
+        added: RecordRef,
+        old: Option<Location>,
+        callback: Callback<()>,
+    },
     Cached {
         key: CacheKey,
         location: Location,
         length: u32,
         notify: Notify,
+    },
+    /// A block of the cache was written again.
+    MovedBlock {
+        key: CacheKey,
+        old: Location,
+        new: Location,
+        length: u32,
     },
     Other(Notify),
 }
@@ -101,13 +116,27 @@ impl Pending {
                 notify.tell(Ok(()));
             }
             Self::Moved { cell, offset, old, new } => publish_move(&cell, offset, old, new, log),
+            Self::Repaired { cell, added, old, callback } => {
+                publish_repair(&cell, added, old, log);
+                callback(Ok(()));
+            }
             Self::Cached { key, location, length, notify } => {
-                let entry = CacheEntry { location, length, hot: false.into() };
+                let entry = CacheEntry { location, length, heat: Heat::new(&table.pulse) };
                 let before = table.cache.write().unwrap_or_else(PoisonError::into_inner).insert(key, entry);
                 if let Some(before) = before {
                     log.drop_live(before.location, stored_bytes(before.length));
                 }
                 notify.tell(Ok(()));
+            }
+            Self::MovedBlock { key, old, new, length } => {
+                let mut cache = table.cache.write().unwrap_or_else(PoisonError::into_inner);
+                match cache.get_mut(&key).filter(|found| found.location == old) {
+                    Some(found) => {
+                        found.location = new;
+                        log.drop_live(old, stored_bytes(length));
+                    }
+                    None => log.drop_live(new, stored_bytes(length)),
+                }
             }
             Self::Other(notify) => notify.tell(Ok(())),
         }
@@ -120,7 +149,8 @@ impl Pending {
             Self::State { notify, .. } | Self::Cached { notify, .. } | Self::Other(notify) => {
                 notify.tell(Err(error));
             }
-            Self::Moved { .. } => {}
+            Self::Repaired { callback, .. } => callback(Err(error)),
+            Self::Moved { .. } | Self::MovedBlock { .. } => {}
         }
     }
 }
@@ -136,6 +166,21 @@ fn publish_move(cell: &Cell, offset: u32, old: Location, new: Location, log: &mu
         log.drop_live(old, bytes);
     } else {
         log.drop_live(new, bytes);
+    }
+}
+
+fn publish_repair(cell: &Cell, added: RecordRef, old: Option<Location>, log: &mut SegmentLog) {
+    let mut body = cell.write();
+    let end = body.refs.last().map_or(0, RecordRef::end);
+    let index = body.refs.binary_search_by_key(&added.offset, |r| r.offset).ok();
+    let gone = body.gone;
+    match (index.and_then(|i| body.refs.get_mut(i)), old) {
+        (Some(found), Some(old)) if found.location == old && !gone => {
+            found.location = added.location;
+            log.drop_live(old, added.stored_bytes());
+        }
+        (None, None) if end == u64::from(added.offset) && !gone => body.refs.push(added),
+        _ => log.drop_live(added.location, added.stored_bytes()),
     }
 }
 

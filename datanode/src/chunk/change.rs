@@ -10,6 +10,7 @@ use super::batch::{Notify, Pending, stored_bytes};
 use super::completion::Callback;
 use super::engine::{Engine, Replica, notify_error};
 use super::error::StoreError;
+use super::policy::Item;
 use super::request::CacheKey;
 use super::spec::{AppendRecord, ChunkSpec, Durable, FenceAnswer, FenceSpec, OPAQUE_BYTES_MAX};
 use super::state::{Phase, ReplicaState};
@@ -152,7 +153,10 @@ impl Engine {
             Some(replica) if replica.state.phase != Phase::Sealed => Some(StoreError::NotSealed { chunk }),
             Some(_) if place.len() > OPAQUE_BYTES_MAX => Some(StoreError::BadRecord { chunk }),
             Some(replica) => {
-                replica.state.place = Some(place.to_vec());
+                if replica.state.place.replace(place.to_vec()).is_none() {
+                    let bytes = replica.cell.read().refs.iter().map(RecordRef::stored_bytes).sum();
+                    self.policy.insert(Item::Chunk(chunk), bytes);
+                }
                 self.barren = None;
                 None
             }
@@ -166,6 +170,7 @@ impl Engine {
         {
             if let Some(replica) = self.replicas.get_mut(&chunk) {
                 replica.state.place = None;
+                self.policy.forget(&Item::Chunk(chunk));
             }
             notify_error(notify, error);
         }
@@ -203,6 +208,7 @@ impl Engine {
         match self.push(&header, sums, block, Privilege::Cache) {
             Err(error) => callback(Err(error)),
             Ok(location) => {
+                self.policy.insert(Item::Block(key), stored_bytes(header.length));
                 let (length, notify) = (header.length, Notify::Done(callback));
                 self.wait(false, Pending::Cached { key, location, length, notify });
             }

@@ -11,10 +11,12 @@ use cairn_types::{ChunkId, Clock, Incarnation};
 use super::batch::{Notify, Pending, stored_bytes};
 use super::completion::Callback;
 use super::error::{Retired, StoreError};
+use super::policy::Policy;
 use super::recover::{OpenReport, Rebuild};
 use super::recycle::Victim;
 use super::replica::Here;
 use super::request::Request;
+use super::space::{Fill, Waters};
 use super::state::ReplicaState;
 use super::table::{Cell, Table};
 use crate::disk::Disk;
@@ -45,6 +47,13 @@ pub(crate) struct Engine {
     pub(crate) replicas: HashMap<ChunkId, Replica>,
     /// Drop records that older segments still need.
     pub(crate) tombstones: HashMap<ChunkId, Location>,
+    /// What may go, and in which order.
+    pub(crate) policy: Policy,
+    pub(crate) waters: Waters,
+    /// Segments are being emptied until enough are free.
+    pub(crate) draining: bool,
+    /// How many segments were chosen to be emptied.
+    pub(crate) choices: u64,
     pub(crate) victim: Option<Victim>,
     /// A step of recycling is under way: its own records start no other.
     pub(crate) emptying: bool,
@@ -66,7 +75,7 @@ impl From<LogError> for StoreError {
         match error {
             LogError::Failed(failure) => Self::Retired(failure.into()),
             LogError::Disk(error) => Self::Retired(WriteFailure::from(&error).into()),
-            _ => Self::DiskFull,
+            _ => Self::DiskFull { pinned_bytes: 0, usable_bytes: 0 },
         }
     }
 }
@@ -89,12 +98,17 @@ impl Engine {
             here,
             replicas: rebuilt.replicas,
             tombstones: rebuilt.tombstones,
+            policy: Policy::default(),
+            waters: Waters::of(options.segments_max, Fill::default()),
+            draining: false,
+            choices: 0,
             victim: None,
             emptying: false,
             barren: None,
             pending: Vec::new(),
             batch: 1,
         };
+        engine.enlist();
         for chunk in &rebuilt.newly_damaged {
             engine.mark_damaged(*chunk);
         }
@@ -136,6 +150,22 @@ impl Engine {
             Request::CachePut(key, block, sums, callback) => self.cache_put(key, &block, &sums, callback),
             Request::MarkDamaged(chunk) => self.mark_damaged(chunk),
             Request::Flush(callback) => self.wait(true, Pending::Other(Notify::Done(callback))),
+            Request::Repair(record, sums, callback) => self.repair(&record, &sums, callback),
+            Request::Heal(chunk, callback) => self.heal(chunk, callback),
+            Request::Rewrite(entry, callback) => self.rewrite(&entry, callback),
+            Request::CacheDrop(key, location) => self.cache_drop(key, location),
+            Request::Listing(slot, segment, callback) => {
+                // What it lists must be where a reader finds it.
+                self.commit();
+                callback(Ok(self.log.active_listing(slot, segment)));
+            }
+            Request::Reframe(slot, segment, footer, callback) => {
+                let outcome = self.log.reframe(slot, segment, &footer);
+                if outcome.is_err() {
+                    self.note_failure();
+                }
+                callback(outcome.map_err(StoreError::from));
+            }
         }
     }
 
@@ -238,6 +268,9 @@ impl Engine {
         counters.segments_free.store(self.log.free_segments().into(), Ordering::Relaxed);
         let capacity = u64::from(self.log.options.segments_max) * self.log.options.segment_bytes;
         counters.capacity_bytes.store(capacity, Ordering::Relaxed);
+        counters.room_bytes.store(self.room_bytes(), Ordering::Relaxed);
+        counters.usable_bytes.store(self.usable_bytes(), Ordering::Relaxed);
+        self.table.pulse.set_spacing(self.policy.bytes());
     }
 
     /// Pushes a record, recycling segments when there is no room for one of its privilege.
@@ -255,8 +288,13 @@ impl Engine {
         match outcome {
             Ok(location) => {
                 self.log.add_live(location, stored_bytes(header.length));
+                self.table.pulse.beat(stored_bytes(header.length));
                 Ok(location)
             }
+            Err(LogError::NoSpace) => Err(StoreError::DiskFull {
+                pinned_bytes: self.pinned_live_bytes(),
+                usable_bytes: self.usable_bytes(),
+            }),
             Err(error) => {
                 self.note_failure();
                 Err(error.into())

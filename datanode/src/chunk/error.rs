@@ -133,9 +133,14 @@ pub enum StoreError {
         /// The chunk.
         chunk: ChunkId,
     },
-    /// No space for it: everything here is pinned. The reserve is kept for fences and seals.
-    #[error("the disk is full")]
-    DiskFull,
+    /// No space for it: what is here may not be evicted. The reserve is kept for fences and seals.
+    #[error("the disk is full: {pinned_bytes} of {usable_bytes} bytes are of what is not in S3 yet")]
+    DiskFull {
+        /// Bytes that may not be evicted.
+        pinned_bytes: u64,
+        /// Bytes that such may take at most.
+        usable_bytes: u64,
+    },
     /// The store writes no more. What was in flight is unknown here until the next start.
     #[error(transparent)]
     Retired(#[from] Retired),

@@ -225,7 +225,7 @@ impl History {
             }
         }
         for block in 0..40 {
-            let found = table.cache_get(CacheKey { object: 9, block }).unwrap_or_default();
+            let found = table.cache_get(CacheKey { object: 9, block }).unwrap().unwrap_or_default();
             assert_eq!(found, pattern(block, found.len()));
         }
         for view in table.views() {

@@ -6,6 +6,7 @@ use cairn_types::{Chain, ChunkId, Epoch, Incarnation, ReplicaHealth, Sequence, W
 
 use super::batch::stored_bytes;
 use super::engine::Replica;
+use super::heat::Heat;
 use super::replica::Here;
 use super::request::CacheKey;
 use super::spec::{ChunkView, ReplicaPhase};
@@ -42,6 +43,8 @@ impl OpenReport {
 struct Candidate {
     found: RecordRef,
     chain: Chain,
+    /// Its payload is bad; it may be the only one.
+    rotten: bool,
 }
 
 #[derive(Default)]
@@ -55,8 +58,6 @@ struct Found {
     suspect: bool,
     /// Something did not fit since the newest state record, which speaks for what was before it.
     damaged: bool,
-    /// A copy that is in use is bad.
-    rotten: bool,
 }
 
 /// Collects what the log tells.
@@ -119,18 +120,18 @@ impl Replay for Rebuild {
 }
 
 impl Found {
-    fn keep(&mut self, entry: &Entry) {
+    fn keep(&mut self, entry: &Entry, rotten: bool) {
         let header = entry.header;
         let (Ok(offset), length) = (u32::try_from(header.offset), header.length) else { return };
         let found = RecordRef { offset, length, location: entry.location };
-        self.candidates.insert(offset, Candidate { found, chain: Chain(header.chain) });
+        self.candidates.insert(offset, Candidate { found, chain: Chain(header.chain), rotten });
     }
 
     fn take_data(&mut self, entry: &Entry) {
         let header = entry.header;
         self.epoch = self.epoch.max(Epoch(header.epoch));
         if header.kind.is_data() {
-            self.keep(entry);
+            self.keep(entry, false);
         }
         let Some((state, ..)) = &mut self.state else { return };
         if header.kind == RecordKind::Copy || header.offset < state.length {
@@ -175,23 +176,24 @@ impl Found {
         let covered = self.state.as_ref().is_some_and(|(state, ..)| entry.header.offset < state.length);
         if entry.header.kind.is_data() && covered {
             // A copy: it may be the only one, and reads will say what is wrong with it.
-            self.keep(entry);
-            self.rotten = true;
+            self.keep(entry, true);
         }
     }
 
-    /// The unbroken run of records from 0 up to `length`, and the chain at its end.
-    fn prefix(&self, length: u64) -> (Vec<RecordRef>, u64, Chain) {
-        let (mut refs, mut end, mut chain) = (Vec::new(), 0u64, Chain(0));
+    /// The unbroken run of records from 0 up to `length`, the chain at its end, and whether one of
+    /// them is bad.
+    fn prefix(&self, length: u64) -> (Vec<RecordRef>, u64, Chain, bool) {
+        let (mut refs, mut end, mut chain, mut rotten) = (Vec::new(), 0u64, Chain(0), false);
         while let Some(next) = u32::try_from(end).ok().and_then(|at| self.candidates.get(&at)) {
             if next.found.end() > length || next.found.length == 0 {
                 break;
             }
             end = next.found.end();
             chain = next.chain;
+            rotten |= next.rotten;
             refs.push(next.found);
         }
-        (refs, end, chain)
+        (refs, end, chain, rotten)
     }
 }
 
@@ -226,7 +228,7 @@ impl Rebuild {
         let mut cache = table.cache.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (key, (location, length)) in self.cache {
             log.add_live(location, stored_bytes(length));
-            cache.insert(key, CacheEntry { location, length, hot: false.into() });
+            cache.insert(key, CacheEntry { location, length, heat: Heat::default() });
         }
         rebuilt
     }
@@ -239,9 +241,9 @@ impl Found {
         let lost = || (ReplicaState::lost(chunk, self.epoch), nowhere, 0, 0);
         let known = self.state.is_some();
         let (mut state, at, segment, bytes) = self.state.take().unwrap_or_else(lost);
-        let (refs, end, chain) = self.prefix(state.length);
+        let (refs, end, chain, rotten) = self.prefix(state.length);
         let before = known && state.damaged;
-        state.damaged |= self.damaged || self.rotten || self.suspect || end < state.length;
+        state.damaged |= self.damaged || rotten || self.suspect || end < state.length;
         if end < state.length && state.phase != Phase::Sealed {
             state.length = end;
             state.chain = chain;

@@ -1,10 +1,8 @@
-//! Space: the coldest segment is used again. What is pinned is written again first, what is hot once
-//! more, the rest is dropped.
+//! Space: when few segments are free, what may go goes as the policy says (`evict.rs`), and the
+//! segments with the least left in them are used again: what is left is written again first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use cairn_types::ChunkId;
@@ -12,30 +10,31 @@ use cairn_types::ChunkId;
 use super::batch::{Notify, Pending, stored_bytes};
 use super::engine::Engine;
 use super::error::StoreError;
-use super::request::CacheKey;
-use crate::segments::record::stored_bytes as record_bytes;
+use super::space::{Fill, Waters};
+use super::table::block_key;
 use crate::segments::{BlockSums, Entry, Location, Privilege, RecordHeader, RecordKind};
 
 /// Bytes written again between two batches, at most about.
 const STEP_BYTES: u64 = 1 << 20;
+/// How often the oldest segment is emptied, not the one that costs least.
+const OLDEST_ONE_IN: u64 = 4;
 
 /// The segment that is being emptied.
 pub(crate) struct Victim {
     slot: u32,
     sequence: u64,
     entries: VecDeque<Entry>,
-    /// Of evictable chunks met in it: is it kept?
-    kept: HashMap<ChunkId, bool>,
 }
 
 impl Engine {
-    /// True while a segment is being emptied.
+    /// True while segments are being emptied.
     pub(crate) fn recycling(&self) -> bool {
-        self.victim.is_some() && self.table.retired().is_none()
+        (self.victim.is_some() || self.draining) && self.table.retired().is_none()
     }
 
-    fn low_water(&self) -> u32 {
-        (self.log.options.segments_max / 8).clamp(4, 6)
+    /// From now on the disk may be so full.
+    pub(crate) fn fill_to(&mut self, fill: Fill) {
+        self.waters = Waters::of(self.log.options.segments_max, fill);
     }
 
     /// Goes on emptying a segment, or begins to when few are free. Between batches only.
@@ -43,14 +42,19 @@ impl Engine {
         if self.table.retired().is_some() {
             return;
         }
-        if self.victim.is_none() && self.log.free_segments() < self.low_water() {
+        let free = self.log.free_segments();
+        self.draining = free < if self.draining { self.waters.stop } else { self.waters.begin };
+        if self.victim.is_none() && self.draining {
             self.choose();
+            // Nothing is worth it until something changes.
+            self.draining = self.victim.is_some();
         }
         if self.victim.is_some()
             && let Err(error) = self.step(STEP_BYTES)
         {
             tracing::warn!(%error, "recycling a segment stopped");
             self.victim = None;
+            self.draining = false;
         }
     }
 
@@ -79,45 +83,43 @@ impl Engine {
         true
     }
 
-    /// The coldest segment that gives back a quarter of itself at least.
+    /// A segment that gives back a quarter of itself at least, once what may go has gone.
     fn choose(&mut self) {
         self.commit();
-        let full = self.log.full_segments();
-        let figures = (full.len(), self.log.live_bytes());
-        let no_better = |(segments, live)| figures.0 <= segments && figures.1 >= live;
-        if full.is_empty() || self.barren.is_some_and(no_better) {
+        let figures = |engine: &Self| (engine.log.full_segments().len(), engine.log.live_bytes());
+        let (segments, live) = figures(self);
+        if segments == 0 || self.barren.is_some_and(|barren| barren.0 <= segments && barren.1 >= live) {
             return;
         }
-        let pinned = self.pinned_bytes();
-        let bound = self.log.segment_capacity_bytes() / 4 * 3;
-        let pinned_in = |slot: u32| pinned.get(&slot).copied().unwrap_or(0);
-        let empty = full.iter().find(|(_, _, live)| *live == 0);
-        let coldest = full.iter().find(|(slot, _, _)| pinned_in(*slot) <= bound);
-        let chosen = empty.or(coldest).copied();
-        self.barren = chosen.is_none().then_some(figures);
-        let Some((slot, sequence, _)) = chosen else { return };
+        // Drops that need room themselves must not ask for more of it here.
+        let emptying = std::mem::replace(&mut self.emptying, true);
+        self.shrink();
+        let mut chosen = self.least_filled();
+        while chosen.is_none() && self.let_go(self.log.segment_capacity_bytes() / 4) > 0 {
+            chosen = self.least_filled();
+        }
+        self.commit();
+        self.emptying = emptying;
+        self.barren = chosen.is_none().then(|| figures(self));
+        let Some((slot, sequence)) = chosen else { return };
+        self.choices += 1;
         match self.log.entries(slot) {
-            Ok(entries) => {
-                let (entries, kept) = (entries.into(), HashMap::new());
-                self.victim = Some(Victim { slot, sequence, entries, kept });
-            }
+            Ok(entries) => self.victim = Some(Victim { slot, sequence, entries: entries.into() }),
             Err(error) => tracing::error!(slot, %error, "a segment cannot be read"),
         }
     }
 
-    /// Bytes by slot that must be written again before it may be used again.
-    fn pinned_bytes(&self) -> HashMap<u32, u64> {
-        let mut pinned: HashMap<u32, u64> = HashMap::new();
-        for replica in self.replicas.values() {
-            let (state_at, _, length) = replica.state_at;
-            *pinned.entry(state_at.slot).or_default() += stored_bytes(length);
-            if replica.state.place.is_none() {
-                for r in &replica.cell.read().refs {
-                    *pinned.entry(r.location.slot).or_default() += r.stored_bytes();
-                }
-            }
-        }
-        pinned
+    /// The full segment that costs least to empty; now and then the oldest one that is worth it, since
+    /// drop records stay as long as an older segment does.
+    fn least_filled(&self) -> Option<(u32, u64)> {
+        let bound = self.log.segment_capacity_bytes() / 4 * 3;
+        let full = self.log.full_segments();
+        let mut worth = full.iter().filter(|(_, _, live)| *live <= bound);
+        let chosen = match self.choices % OLDEST_ONE_IN == OLDEST_ONE_IN - 1 {
+            true => worth.next(),
+            false => worth.min_by_key(|(_, _, live)| *live),
+        };
+        chosen.map(|(slot, sequence, _)| (*slot, *sequence))
     }
 
     fn step(&mut self, budget: u64) -> Result<(), StoreError> {
@@ -133,7 +135,7 @@ impl Engine {
         let mut moved = 0;
         while moved < budget {
             let Some(entry) = victim.entries.pop_front() else { return self.finish(&victim) };
-            moved += self.rescue(&mut victim, &entry)?;
+            moved += self.rescue(&victim, &entry)?;
         }
         self.commit();
         self.victim = Some(victim);
@@ -150,7 +152,7 @@ impl Engine {
     }
 
     /// Writes a record again if it still counts; answers the bytes written.
-    fn rescue(&mut self, victim: &mut Victim, entry: &Entry) -> Result<u64, StoreError> {
+    fn rescue(&mut self, victim: &Victim, entry: &Entry) -> Result<u64, StoreError> {
         let chunk = ChunkId(entry.header.chunk);
         match entry.header.kind {
             RecordKind::Append | RecordKind::Copy => self.rescue_data(victim, entry, chunk),
@@ -179,7 +181,7 @@ impl Engine {
         Ok(stored_bytes(length))
     }
 
-    fn rescue_data(&mut self, victim: &mut Victim, entry: &Entry, chunk: ChunkId) -> Result<u64, StoreError> {
+    fn rescue_data(&mut self, victim: &Victim, entry: &Entry, chunk: ChunkId) -> Result<u64, StoreError> {
         let Some(replica) = self.replicas.get(&chunk) else { return Ok(0) };
         let cell = Arc::clone(&replica.cell);
         let offset = entry.header.offset as u32;
@@ -190,10 +192,6 @@ impl Engine {
         };
         if !live {
             return Ok(0);
-        }
-        if replica.state.place.is_some() && !self.keeps(victim, chunk) {
-            self.drop_replica(chunk)?;
-            return Ok(record_bytes(0) as u64);
         }
         let state = self.rescue_state(victim, chunk, |_| true)?;
         let raw = self.table.reader.raw(entry.location, victim.sequence, entry.header.length);
@@ -208,14 +206,6 @@ impl Engine {
         self.note_data(chunk);
         self.wait(false, Pending::Moved { cell, offset, old: entry.location, new });
         Ok(state + entry.header.stored_bytes())
-    }
-
-    /// Is an evictable chunk hot? Asked once a segment; asking cools it.
-    fn keeps(&self, victim: &mut Victim, chunk: ChunkId) -> bool {
-        *victim.kept.entry(chunk).or_insert_with(|| {
-            let cell = self.replicas.get(&chunk).map(|replica| &replica.cell);
-            cell.is_some_and(|cell| cell.touched.swap(false, Ordering::Relaxed))
-        })
     }
 
     fn rescue_tombstone(
@@ -241,31 +231,18 @@ impl Engine {
 
     fn rescue_cached(&mut self, victim: &Victim, entry: &Entry) -> Result<u64, StoreError> {
         let header = entry.header;
-        let object = u128::from(header.generation) << 64 | u128::from(header.writer);
-        let key = CacheKey { object, block: header.sequence };
-        let hot = {
-            let mut cache = self.table.cache.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(found) = cache.get(&key).filter(|e| e.location == entry.location) else {
-                return Ok(0);
-            };
-            let hot = found.hot.load(Ordering::Relaxed);
-            if !hot {
-                cache.remove(&key);
-            }
-            hot
-        };
+        let Some(key) = block_key(&header).filter(|_| self.table.counts(entry)) else { return Ok(0) };
         let bytes = header.stored_bytes();
-        let again = hot.then(|| self.table.reader.raw(entry.location, victim.sequence, header.length));
-        if let Some(Ok((blocks, payload))) = again {
+        let raw = self.table.reader.raw(entry.location, victim.sequence, header.length);
+        if let Ok((blocks, payload)) = raw {
             let sums = BlockSums { blocks, whole: header.payload_crc32c };
-            if let Ok(location) = self.push(&header, &sums, &payload, Privilege::Move) {
-                let (length, notify) = (header.length, Notify::Nobody);
-                self.wait(false, Pending::Cached { key, location, length, notify });
+            if let Ok(new) = self.push(&header, &sums, &payload, Privilege::Move) {
+                let (old, length) = (entry.location, header.length);
+                self.wait(false, Pending::MovedBlock { key, old, new, length });
                 return Ok(bytes);
             }
         }
-        self.table.cache.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.log.drop_live(entry.location, bytes);
+        self.cache_drop(key, entry.location);
         Ok(0)
     }
 }

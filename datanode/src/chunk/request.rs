@@ -6,7 +6,7 @@ use cairn_types::{ChunkId, Epoch};
 use super::completion::Callback;
 use super::error::StoreError;
 use super::spec::{AppendRecord, ChunkSpec, Durable, FenceAnswer, FenceSpec, SealedOutcome, SealedSpec};
-use crate::segments::BlockSums;
+use crate::segments::{ActiveListing, BlockSums, Entry, Footer, Location};
 
 /// A block of an object in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,18 @@ pub(crate) enum Request {
     MarkDamaged(ChunkId),
     /// Resolves when everything submitted before is durable.
     Flush(Callback<()>),
+    /// A good copy of a record of a sealed replica.
+    Repair(AppendRecord, BlockSums, Callback<()>),
+    /// All of a sealed replica was read and is good.
+    Heal(ChunkId, Callback<()>),
+    /// What is no chunk's or cache's bytes and does not read: written again if it counts.
+    Rewrite(Entry, Callback<bool>),
+    /// A block of the cache that does not read goes, unless it has been put again.
+    CacheDrop(CacheKey, Location),
+    /// The footer's entries so far of a segment, if it is the one that is being written.
+    Listing(u32, u64, Callback<Option<ActiveListing>>),
+    /// A segment whose header or footer does not read gets a new one.
+    Reframe(u32, u64, Box<Footer>, Callback<bool>),
 }
 
 impl Request {
@@ -39,6 +51,7 @@ impl Request {
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
             Self::Append(record, ..) => record.payload.len(),
+            Self::Repair(record, ..) => record.payload.len(),
             Self::CachePut(_, payload, ..) => payload.len(),
             _ => 0,
         };
@@ -54,12 +67,16 @@ impl Request {
             | Self::Delete(_, callback)
             | Self::Persisted(_, _, callback)
             | Self::CachePut(_, _, _, callback)
+            | Self::Repair(_, _, callback)
+            | Self::Heal(_, callback)
             | Self::Flush(callback) => callback(Err(error)),
+            Self::Rewrite(_, callback) | Self::Reframe(_, _, _, callback) => callback(Err(error)),
+            Self::Listing(_, _, callback) => callback(Err(error)),
             Self::Append(_, _, _, callback) => callback(Err(error)),
             Self::Fence(_, callback) => callback(Err(error)),
             Self::Sealed(_, callback) => callback(Err(error)),
             Self::Evict(_, callback) => callback(Err(error)),
-            Self::MarkDamaged(_) => {}
+            Self::MarkDamaged(_) | Self::CacheDrop(..) => {}
         }
     }
 }

@@ -9,9 +9,9 @@ use cairn_types::{
     Ack, Chain, ChunkId, Clock, DiskId, Epoch, Generation, Incarnation, Sequence, Timestamp, WriterId,
 };
 
-use super::OpenReport;
 use super::spec::{AppendRecord, ChunkSpec, FenceSpec, SealedSpec};
 use super::store::{ChunkStore, StoreOptions};
+use super::{Fill, OpenReport};
 use crate::disk::{Disk, MemoryDisk};
 
 /// A clock that ticks at every look.
@@ -39,6 +39,7 @@ pub(crate) fn options(segments: u64) -> StoreOptions {
         boot_id: BOOT,
         prepare_ahead: false,
         queue_bytes: 128 << 20,
+        fill: Fill::default(),
     }
 }
 

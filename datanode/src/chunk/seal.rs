@@ -11,6 +11,7 @@ use super::batch::{Notify, Pending, stored_bytes};
 use super::completion::Callback;
 use super::engine::{Engine, notify_error};
 use super::error::{ReadError, StoreError};
+use super::policy::Item;
 use super::replica::SealStep;
 use super::spec::{SealedOutcome, SealedSpec};
 use crate::segments::{BlockSums, Privilege, RecordHeader, RecordKind};
@@ -113,6 +114,7 @@ impl Engine {
             self.log.drop_live(before, stored_bytes(0));
         }
         self.table.remove(chunk);
+        self.policy.forget(&Item::Chunk(chunk));
         let (state_at, _, state_bytes) = replica.state_at;
         self.log.drop_live(state_at, stored_bytes(state_bytes));
         let mut body = replica.cell.write();
@@ -143,6 +145,7 @@ impl Engine {
                 self.log.drop_live(entry.location, stored_bytes(entry.length));
                 bytes += u64::from(entry.length);
             }
+            self.policy.clear();
         }
         Ok(bytes)
     }

@@ -13,6 +13,12 @@ pub struct StoreStats {
     pub used_bytes: u64,
     /// Payload bytes that may not go: unpersisted replicas.
     pub pinned_bytes: u64,
+    /// Bytes that it could still take of what may not be evicted, at most.
+    pub room_bytes: u64,
+    /// Bytes that could be so in all: the reserve is not among them.
+    pub usable_bytes: u64,
+    /// Bytes that went since the start to make room: blocks of the cache and replicas that are in S3.
+    pub evicted_bytes: u64,
     /// Payload bytes of cached blocks.
     pub cached_bytes: u64,
     /// Replicas not sealed.
@@ -40,6 +46,9 @@ pub(crate) struct Counters {
     pub(crate) segments: AtomicU64,
     pub(crate) segments_free: AtomicU64,
     pub(crate) capacity_bytes: AtomicU64,
+    pub(crate) room_bytes: AtomicU64,
+    pub(crate) usable_bytes: AtomicU64,
+    pub(crate) evicted_bytes: AtomicU64,
     fsyncs: AtomicU64,
     /// Guards the ring of the last durations; held for one store or one copy.
     recent_us: Mutex<Vec<u32>>,
@@ -69,5 +78,8 @@ impl Counters {
         stats.segments = self.segments.load(Ordering::Relaxed);
         stats.segments_free = self.segments_free.load(Ordering::Relaxed);
         stats.capacity_bytes = self.capacity_bytes.load(Ordering::Relaxed);
+        stats.usable_bytes = self.usable_bytes.load(Ordering::Relaxed);
+        stats.evicted_bytes = self.evicted_bytes.load(Ordering::Relaxed);
+        stats.room_bytes = self.room_bytes.load(Ordering::Relaxed);
     }
 }

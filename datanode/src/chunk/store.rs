@@ -1,17 +1,21 @@
 //! [`ChunkStore`]: the handle through which everything else uses the store.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_types::{ChunkId, Clock, DiskId, Epoch, Incarnation};
 
+use super::alarms::Alarms;
 use super::completion::{Callback, Completion};
 use super::engine::Engine;
 use super::error::{ReadError, Retired};
 use super::queue::Queue;
 use super::recover::OpenReport;
 use super::request::{CacheKey, Request};
+use super::space::{self, Fill};
 use super::spec::{
     AppendRecord, ChunkSpec, ChunkView, Durable, FenceAnswer, FenceSpec, SealedOutcome, SealedSpec,
 };
@@ -36,6 +40,8 @@ pub struct StoreOptions {
     /// Bytes of changes that may wait for the writer: above, they are refused as `Busy`; above a quarter,
     /// [`ChunkStore::ready`] waits.
     pub queue_bytes: usize,
+    /// How full the disk may be before what is in S3 too goes.
+    pub fill: Fill,
 }
 
 impl StoreOptions {
@@ -51,6 +57,7 @@ impl StoreOptions {
 
 struct Shared {
     queue: Arc<Queue>,
+    alarms: Alarms,
     table: Arc<Table>,
     incarnation: Incarnation,
     /// Held only to take the thread out at the close.
@@ -85,12 +92,15 @@ impl ChunkStore {
         clock: Arc<dyn Clock>,
         options: StoreOptions,
     ) -> Result<(Self, OpenReport), LogError> {
-        let (engine, report) = Engine::open(disk, clock, options.log(), options.boot_id)?;
+        let (mut engine, report) = Engine::open(disk, clock, options.log(), options.boot_id)?;
+        engine.fill_to(options.fill);
         let queue = Arc::new(Queue::new(options.queue_bytes));
         let table = engine.table();
         let incarnation = engine.incarnation();
         let writer = super::writer::start(engine, Arc::clone(&queue))?;
-        let shared = Shared { queue, table, incarnation, writer: Mutex::new(Some(writer)) };
+        let alarms = Alarms::default();
+        report.damaged.iter().for_each(|chunk| alarms.ring(*chunk));
+        let shared = Shared { queue, alarms, table, incarnation, writer: Mutex::new(Some(writer)) };
         Ok((Self { shared: Arc::new(shared) }, report))
     }
 
@@ -106,13 +116,31 @@ impl ChunkStore {
         self.shared.queue.ready().await;
     }
 
-    fn submit<T: Send + 'static>(&self, make: impl FnOnce(Callback<T>) -> Request) -> Completion<T> {
+    /// The next chunk that a reader, a scrub or the recovery found bad here. Each is told once for all
+    /// that was found until then.
+    pub async fn next_alarm(&self) -> ChunkId {
+        self.shared.alarms.next().await
+    }
+
+    /// Has a chunk looked at as if a reader had found it bad.
+    pub fn alarm(&self, chunk: ChunkId) {
+        self.shared.alarms.ring(chunk);
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.shared.table
+    }
+
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(Callback<T>) -> Request,
+    ) -> Completion<T> {
         let (callback, completion) = Completion::pair();
         self.push(make(callback));
         completion
     }
 
-    fn push(&self, request: Request) {
+    pub(super) fn push(&self, request: Request) {
         self.shared.queue.push(request);
     }
 
@@ -262,6 +290,7 @@ impl ChunkStore {
         if matches!(outcome, Err(ReadError::Damaged { .. } | ReadError::Io { .. })) {
             tracing::error!(%chunk, "a replica is damaged");
             self.push(Request::MarkDamaged(chunk));
+            self.shared.alarms.ring(chunk);
         }
     }
 
@@ -277,13 +306,29 @@ impl ChunkStore {
     /// A block of the cache, verified. A block that fails its check is a miss.
     #[must_use]
     pub fn cache_get(&self, key: CacheKey) -> Option<Bytes> {
-        self.shared.table.cache_get(key)
+        match self.shared.table.cache_get(key) {
+            Ok(found) => found,
+            Err(location) => {
+                tracing::warn!("a block of the cache is bad: it is dropped");
+                self.push(Request::CacheDrop(key, location));
+                None
+            }
+        }
     }
 
     /// Set once the store writes no more (R7).
     #[must_use]
     pub fn retired(&self) -> Option<Retired> {
         self.shared.table.retired()
+    }
+
+    /// How long an append is to be held back, so that writers feel a disk that fills up before they
+    /// are refused: nothing while an eighth of the space is left, 20 ms at the end.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        let counters = &self.shared.table.counters;
+        let usable = counters.usable_bytes.load(Ordering::Relaxed);
+        space::pause(counters.room_bytes.load(Ordering::Relaxed), usable)
     }
 
     /// The store's figures.

@@ -8,10 +8,11 @@ use bytes::{Bytes, BytesMut};
 use cairn_types::{Chain, ChunkId, Epoch, Generation, ReplicaHealth, Sequence, WriterId};
 
 use super::error::{ReadError, Retired};
+use super::heat::{Heat, Pulse};
 use super::request::CacheKey;
 use super::spec::{AppendRecord, ChunkView, ReplicaPhase};
 use super::stats::{Counters, StoreStats};
-use crate::segments::{Location, RecordError, RecordKind, SegmentReader, StoredRecord};
+use crate::segments::{Entry, Location, RecordError, RecordHeader, RecordKind, SegmentReader, StoredRecord};
 
 /// Times a read looks a record up again because its segment was recycled meanwhile.
 const LOOKUPS_MAX: usize = 8;
@@ -47,8 +48,8 @@ pub(crate) struct Body {
 pub(crate) struct Cell {
     /// The highest committed length heard, hints included.
     pub(crate) heard: AtomicU64,
-    /// Read since recycling last passed by.
-    pub(crate) touched: AtomicBool,
+    /// How often it was read of late.
+    pub(crate) heat: Heat,
     /// A read found damage.
     pub(crate) damaged: AtomicBool,
     /// Guards that view and refs change together, as one record or one decision; never held over
@@ -60,7 +61,7 @@ impl Cell {
     pub(crate) fn new(view: ChunkView, refs: Vec<RecordRef>) -> Arc<Self> {
         Arc::new(Self {
             heard: AtomicU64::new(view.heard_committed),
-            touched: AtomicBool::new(false),
+            heat: Heat::default(),
             damaged: AtomicBool::new(false),
             body: RwLock::new(Body { view, refs, gone: false }),
         })
@@ -88,7 +89,20 @@ impl Cell {
 pub(crate) struct CacheEntry {
     pub(crate) location: Location,
     pub(crate) length: u32,
-    pub(crate) hot: AtomicBool,
+    pub(crate) heat: Heat,
+}
+
+/// A record of a replica that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckedRecord {
+    /// It is whole.
+    Good { end: u64 },
+    /// It does not read.
+    Bad { end: u64 },
+    /// There are none from here on to the replica's length.
+    Missing { end: u64 },
+    /// The replica ends here.
+    End,
 }
 
 /// What readers see.
@@ -100,6 +114,7 @@ pub(crate) struct Table {
     pub(crate) reader: SegmentReader,
     pub(crate) counters: Counters,
     pub(crate) retired: OnceLock<Retired>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Table {
@@ -110,6 +125,7 @@ impl Table {
             reader,
             counters: Counters::default(),
             retired: OnceLock::new(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -127,6 +143,11 @@ impl Table {
 
     pub(crate) fn cells(&self) -> Vec<Arc<Cell>> {
         self.chunks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// What `ask` makes of a block that is kept; 0 of one that is not.
+    pub(crate) fn with_block(&self, key: &CacheKey, ask: impl FnOnce(&CacheEntry) -> u8) -> u8 {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).get(key).map_or(0, ask)
     }
 
     pub(crate) fn retired(&self) -> Option<Retired> {
@@ -206,7 +227,7 @@ impl Table {
         };
         let end = offset.checked_add(length as u64).filter(|end| *end <= visible);
         let end = end.ok_or(ReadError::NotVisible { chunk, visible })?;
-        cell.touched.store(true, Ordering::Relaxed);
+        cell.heat.note(&self.pulse);
         let piece = |at: u64| {
             self.with_record(chunk, &cell, at, |found, segment| {
                 let from = (at - u64::from(found.offset)) as usize;
@@ -271,18 +292,91 @@ impl Table {
         Ok((end == at).then_some(Chain(header.chain)))
     }
 
-    pub(crate) fn cache_get(&self, key: CacheKey) -> Option<Bytes> {
+    /// The chain before the record at `at`, from the disk; `None` when none begins there.
+    pub(crate) fn chain_before(&self, chunk: ChunkId, at: u64) -> Result<Option<Chain>, ReadError> {
+        let cell = self.cell(chunk).ok_or(ReadError::UnknownChunk { chunk })?;
+        let header = self.with_record(chunk, &cell, at, |found, segment| {
+            self.reader.header(found.location, segment, found.length)
+        })?;
+        Ok((header.offset == at).then_some(Chain(header.previous_chain)))
+    }
+
+    /// Is it bytes that a reader may ask for, or a record of another kind?
+    pub(crate) fn counts(&self, entry: &Entry) -> bool {
+        let (header, location) = (&entry.header, entry.location);
+        if let Some(key) = block_key(header) {
+            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+            return cache.get(&key).is_some_and(|kept| kept.location == location);
+        }
+        if !header.kind.is_data() {
+            return header.kind != RecordKind::Start;
+        }
+        let Some(cell) = self.cell(ChunkId(header.chunk)) else { return false };
+        let body = cell.read();
+        let found = body.refs.binary_search_by_key(&(header.offset as u32), |r| r.offset);
+        found.is_ok_and(|i| body.refs.get(i).is_some_and(|r| r.location == location))
+    }
+
+    /// Reads the record at `offset` of a replica and says how it is; marks nothing.
+    pub(crate) fn check_record(&self, chunk: ChunkId, offset: u64) -> Result<CheckedRecord, ReadError> {
+        let cell = self.cell(chunk).ok_or(ReadError::UnknownChunk { chunk })?;
+        for _ in 0..LOOKUPS_MAX {
+            let (found, segment) = {
+                let body = cell.read();
+                if body.gone {
+                    return Err(ReadError::UnknownChunk { chunk });
+                }
+                if offset >= body.view.length {
+                    return Ok(CheckedRecord::End);
+                }
+                let index = body.refs.partition_point(|r| r.end() <= offset);
+                let Some(found) = body.refs.get(index).copied() else {
+                    return Ok(CheckedRecord::Missing { end: body.view.length });
+                };
+                (found, self.reader.segment(found.location.slot))
+            };
+            match self.reader.record(found.location, segment, found.length) {
+                Ok(record) if record.header.offset == u64::from(found.offset) => {
+                    return Ok(CheckedRecord::Good { end: found.end() });
+                }
+                Err(RecordError::Stale) => {}
+                _ => return Ok(CheckedRecord::Bad { end: found.end() }),
+            }
+        }
+        Err(ReadError::UnknownChunk { chunk })
+    }
+
+    /// The header of the record at `offset`: as it reads, else as its segment's footer has it.
+    pub(crate) fn any_header(&self, chunk: ChunkId, offset: u64) -> Option<RecordHeader> {
+        let cell = self.cell(chunk)?;
+        let (found, segment) = {
+            let body = cell.read();
+            let index = body.refs.binary_search_by_key(&u32::try_from(offset).ok()?, |r| r.offset).ok()?;
+            let found = *body.refs.get(index)?;
+            (found, self.reader.segment(found.location.slot))
+        };
+        let own = self.reader.header(found.location, segment, found.length).ok();
+        own.or_else(|| self.reader.header_by_footer(found.location.slot, segment, found.location.offset))
+    }
+
+    /// True when it was not known before.
+    pub(crate) fn mark_damaged(&self, chunk: ChunkId) -> bool {
+        self.cell(chunk).is_some_and(|cell| !cell.damaged.swap(true, Ordering::AcqRel))
+    }
+
+    /// A block that is kept, and where a bad one is.
+    pub(crate) fn cache_get(&self, key: CacheKey) -> Result<Option<Bytes>, Location> {
         let (location, length, segment) = {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-            let entry = cache.get(&key)?;
-            entry.hot.store(true, Ordering::Relaxed);
+            let Some(entry) = cache.get(&key) else { return Ok(None) };
+            entry.heat.note(&self.pulse);
             (entry.location, entry.length, self.reader.segment(entry.location.slot))
         };
-        let stored = self.reader.record(location, segment, length).ok()?;
-        let header = stored.header;
-        let object = u128::from(header.generation) << 64 | u128::from(header.writer);
-        let same = header.kind == RecordKind::CacheBlock && object == key.object;
-        (same && header.sequence == key.block).then_some(stored.payload)
+        match self.reader.record(location, segment, length) {
+            Ok(stored) if block_key(&stored.header) == Some(key) => Ok(Some(stored.payload)),
+            Err(RecordError::Stale) => Ok(None),
+            _ => Err(location),
+        }
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
@@ -304,7 +398,13 @@ impl Table {
     }
 }
 
-fn as_append(chunk: ChunkId, stored: StoredRecord) -> AppendRecord {
+/// The key of a cached block's record.
+pub(crate) fn block_key(header: &RecordHeader) -> Option<CacheKey> {
+    let object = u128::from(header.generation) << 64 | u128::from(header.writer);
+    (header.kind == RecordKind::CacheBlock).then_some(CacheKey { object, block: header.sequence })
+}
+
+pub(crate) fn as_append(chunk: ChunkId, stored: StoredRecord) -> AppendRecord {
     let header = stored.header;
     AppendRecord {
         chunk,

@@ -131,4 +131,8 @@ impl DiskFile for FaultyFile {
     fn bytes(&self) -> u64 {
         self.file.bytes()
     }
+
+    fn uncache(&self, offset: u64, bytes: u64) {
+        self.file.uncache(offset, bytes);
+    }
 }

@@ -109,6 +109,34 @@ impl MemoryDisk {
         file.durable[offset] ^= 1;
     }
 
+    /// Flips bit `bit` (0 to 7) of the byte at `offset`, on the platter and in memory.
+    pub fn flip(&self, name: &str, offset: usize, bit: u8) {
+        let mut state = self.lock();
+        let Some(&index) = state.names.get(name) else { return };
+        let file = &mut state.files[index];
+        file.seen[offset] ^= 1 << (bit & 7);
+        file.durable[offset] ^= 1 << (bit & 7);
+    }
+
+    /// Another disk with the same durable files.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let state = self.lock();
+        let copy = |file: &Contents| Contents {
+            seen: file.durable.clone(),
+            durable: file.durable.clone(),
+            unsynced: Vec::new(),
+        };
+        let copied = State {
+            names: state.durable_names.clone(),
+            durable_names: state.durable_names.clone(),
+            files: state.files.iter().map(copy).collect(),
+            capacity_bytes: state.capacity_bytes,
+            ..State::default()
+        };
+        Self { state: Arc::new(Mutex::new(copied)) }
+    }
+
     /// The bytes of a file as readers see them.
     #[must_use]
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {

@@ -151,4 +151,8 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// The file's size in bytes.
     fn bytes(&self) -> u64;
+
+    /// Asks that the next read of these bytes come from the medium, not from a cache above it. Does
+    /// nothing where there is none, and promises nothing.
+    fn uncache(&self, _offset: u64, _bytes: u64) {}
 }

@@ -199,6 +199,12 @@ impl DiskFile for RealFile {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    fn uncache(&self, offset: u64, bytes: u64) {
+        let length = std::num::NonZeroU64::new(bytes);
+        // Only advice; pages that are not written back yet stay.
+        let _ignored = rustix::fs::fadvise(&self.file, offset, length, rustix::fs::Advice::DontNeed);
+    }
 }
 
 #[cfg(test)]

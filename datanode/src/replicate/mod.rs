@@ -7,6 +7,7 @@ pub mod extend;
 pub mod grant;
 pub mod healthy;
 pub mod link;
+pub mod mend;
 pub mod open;
 pub mod primaries;
 pub mod primary;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch};
@@ -160,6 +161,12 @@ impl Primaries {
     #[must_use]
     pub fn committed(&self, chunk: ChunkId) -> Option<u64> {
         self.find(chunk).map(|handle| handle.committed.get())
+    }
+
+    /// How long an append is held back since this node's disk fills up.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.context.store.pause()
     }
 
     /// How many chunks are ordered here.

@@ -238,7 +238,8 @@ impl Primary {
             Err(error) => {
                 tracing::error!(chunk = self.chunk.0, %error, "store an append");
                 let own = self.members.first().map(|own| own.node);
-                let reason = if matches!(error, StoreError::DiskFull) { Reason::Full } else { Reason::Disk };
+                let reason =
+                    if matches!(error, StoreError::DiskFull { .. }) { Reason::Full } else { Reason::Disk };
                 Err(End::Trouble { reason, blame: own })
             }
         }

@@ -26,7 +26,7 @@ pub fn of_change(error: &StoreError) -> WireError {
         | E::NotSealed { chunk } => ServiceError::ChunkFenced { chunk: *chunk },
         E::Damaged { chunk } => ServiceError::Corrupt { chunk: *chunk },
         E::BadRecord { .. } => ServiceError::ChecksumMismatch,
-        E::DiskFull => ServiceError::DiskFull,
+        E::DiskFull { .. } => ServiceError::DiskFull,
         E::Retired(_) => ServiceError::DiskRetired,
         E::Busy => ServiceError::Overloaded,
         E::Stopped => ServiceError::Stopping,

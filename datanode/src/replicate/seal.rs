@@ -29,6 +29,8 @@ pub enum Reason {
     Close,
     /// This node restarted while the chunk was open (R6).
     Restarted,
+    /// Acknowledged bytes of this node's replica do not read.
+    Damaged,
 }
 
 impl Reason {
@@ -42,6 +44,7 @@ impl Reason {
             Self::Full => "disk full",
             Self::Close => "close failed",
             Self::Restarted => "node restarted",
+            Self::Damaged => "replica damaged",
         }
     }
 

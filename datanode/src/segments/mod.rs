@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod error;
 pub mod footer;
+pub mod inspect;
 pub mod log;
 mod open;
 mod prepare;
@@ -18,8 +19,11 @@ pub mod segment;
 
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod recovery_tests;
 
 pub use error::{LogError, WriteFailure};
+pub use inspect::{ActiveListing, Footer, Frame, Listing};
 pub use log::{LogOptions, Privilege, SegmentLog};
 pub use reader::{RecordError, SegmentReader, StoredRecord};
 pub use record::{BlockSums, Location, RecordHeader, RecordKind};

@@ -134,12 +134,12 @@ impl SegmentLog {
     /// The header is rotten (it is never torn): the trailer or the first batch knows the sequence.
     fn identify_damaged(&self, file: &dyn DiskFile) -> Result<u64, DiskError> {
         let size = file.bytes().min(self.options.segment_bytes);
-        if let Some(trailer) = read_trailer(file, size, 0)? {
-            return Ok(trailer.segment);
-        }
+        let trailer = read_trailer(file, size, 0)?.map_or(0, |trailer| trailer.segment);
         let mut head = [0; BATCH_HEADER_BYTES];
         file.read_at(SEGMENT_HEADER_BYTES, &mut head)?;
-        let sequence = BatchHeader::decode(&head).map_or(0, |header| header.segment);
+        let first = BatchHeader::decode(&head).map_or(0, |header| header.segment);
+        // A slot's trailer stays from its last segment until the next is full.
+        let sequence = trailer.max(first);
         tracing::error!(sequence, "a segment's header is damaged");
         Ok(sequence)
     }

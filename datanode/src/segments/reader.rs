@@ -55,7 +55,7 @@ impl SegmentReader {
         slot
     }
 
-    fn slot(&self, slot: u32) -> Result<Arc<SlotFile>, RecordError> {
+    pub(crate) fn slot(&self, slot: u32) -> Result<Arc<SlotFile>, RecordError> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.get(slot as usize).cloned().ok_or(RecordError::Stale)
     }
@@ -86,6 +86,19 @@ impl SegmentReader {
             true => outcome,
             false => Err(RecordError::Stale),
         }
+    }
+
+    /// The segments in use, oldest first: slot, sequence.
+    #[must_use]
+    pub fn segments(&self) -> Vec<(u32, u64)> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let numbered = slots.iter().zip(0u32..);
+        let mut used: Vec<_> = numbered
+            .map(|(s, slot)| (slot, s.sequence.load(Ordering::Acquire)))
+            .filter(|s| s.1 > 0)
+            .collect();
+        used.sort_unstable_by_key(|(_, sequence)| *sequence);
+        used
     }
 
     /// The header of the record with `length` bytes of payload at `location` in `segment`.

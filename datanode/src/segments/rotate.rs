@@ -76,7 +76,7 @@ impl SegmentLog {
         }
     }
 
-    fn write_header(&mut self, slot: u32, sequence: u64) -> Result<(), LogError> {
+    pub(crate) fn write_header(&mut self, slot: u32, sequence: u64) -> Result<(), LogError> {
         let header = SegmentHeader {
             disk: self.options.disk,
             slot,
@@ -101,15 +101,9 @@ impl SegmentLog {
             entries: (entries.len() / ENTRY_BYTES) as u32,
             entries_offset: if entries.is_empty() { 0 } else { active.end },
             entries_crc32c: crc32c::crc32c(&entries),
-        }
-        .encode();
+        };
         let file = Arc::clone(&self.slots[active.slot as usize].shared.file);
-        let trailer_at = self.options.segment_bytes - TRAILER_AREA_BYTES;
-        let padding = &ZEROS[TRAILER_BYTES..];
-        let written = file
-            .write_at(active.end.into(), &[IoSlice::new(&entries)])
-            .and_then(|()| file.write_at(trailer_at, &[IoSlice::new(&trailer), IoSlice::new(padding)]))
-            .and_then(|()| file.sync_data());
+        let written = write_footer(file.as_ref(), self.options.segment_bytes, &entries, &trailer);
         written.map_err(|error| self.failed(&error))?;
         self.slots[active.slot as usize].state = SlotState::Full;
         Ok(())
@@ -135,4 +129,18 @@ impl SegmentLog {
         self.free.push_back(slot);
         Ok(())
     }
+}
+
+/// Writes the end of a full segment, durably.
+pub(crate) fn write_footer(
+    file: &dyn DiskFile,
+    segment_bytes: u64,
+    entries: &[u8],
+    trailer: &Trailer,
+) -> Result<(), DiskError> {
+    let encoded = trailer.encode();
+    let padding = &ZEROS[TRAILER_BYTES..];
+    file.write_at(trailer.end.into(), &[IoSlice::new(entries)])?;
+    file.write_at(segment_bytes - TRAILER_AREA_BYTES, &[IoSlice::new(&encoded), IoSlice::new(padding)])?;
+    file.sync_data()
 }

@@ -217,6 +217,8 @@ impl SegmentScan<'_> {
 #[derive(Default)]
 pub(crate) struct Collect {
     pub(crate) entries: Vec<Entry>,
+    /// How often some could not be told.
+    pub(crate) holes: u32,
 }
 
 impl Replay for Collect {
@@ -228,5 +230,7 @@ impl Replay for Collect {
         self.entries.push(entry);
     }
 
-    fn hole(&mut self) {}
+    fn hole(&mut self) {
+        self.holes += 1;
+    }
 }

@@ -1,6 +1,6 @@
 //! Data nodes in this process, each in a runtime of its own, so that one can be killed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,22 +29,16 @@ pub const GENERATION: u64 = 5;
 pub struct TestNode {
     pub id: u64,
     pub address: String,
-    dir: PathBuf,
+    config: Config,
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), ServeError>>,
     runtime: Option<Runtime>,
 }
 
 impl TestNode {
-    pub async fn start(meta: &FakeMeta, dir: PathBuf) -> Self {
-        Self::start_over(meta, dir, None).await
-    }
-
-    /// A node that writes through to an under-store.
-    pub async fn start_over(meta: &FakeMeta, dir: PathBuf, understore: Option<UnderStoreConfig>) -> Self {
-        let config = Config {
-            understore,
-            dir: dir.clone(),
+    pub fn config(meta: &FakeMeta, dir: PathBuf) -> Config {
+        Config {
+            dir,
             listen: "127.0.0.1:0".to_owned(),
             http: String::new(),
             meta: vec![meta.address.clone()],
@@ -53,15 +47,27 @@ impl TestNode {
             // A busy test machine is not a slow replica.
             replica_deadline_ms: 2_000,
             ..Config::default()
-        };
+        }
+    }
+
+    pub async fn start(meta: &FakeMeta, dir: PathBuf) -> Self {
+        Self::start_with(Self::config(meta, dir)).await
+    }
+
+    /// A node that writes through to an under-store.
+    pub async fn start_over(meta: &FakeMeta, dir: PathBuf, understore: Option<UnderStoreConfig>) -> Self {
+        Self::start_with(Config { understore, ..Self::config(meta, dir) }).await
+    }
+
+    pub async fn start_with(config: Config) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (shutdown, (ready, readied)) = (CancellationToken::new(), oneshot::channel());
-        let served = runtime.spawn(serve(config, shutdown.clone(), ready));
+        let served = runtime.spawn(serve(config.clone(), shutdown.clone(), ready));
         let ready = tokio::time::timeout(WAIT, readied).await.expect("it does not start");
         let Ok(ready) = ready else { panic!("it did not start: {:?}", served.await) };
         let (id, address) = (ready.node.0, ready.listen.to_string());
-        Self { id, address, dir, shutdown, served, runtime: Some(runtime) }
+        Self { id, address, config, shutdown, served, runtime: Some(runtime) }
     }
 
     pub async fn client(&self) -> DataClient<Channel> {
@@ -82,14 +88,26 @@ impl TestNode {
         self.kill();
     }
 
-    pub async fn restart(mut self, meta: &FakeMeta) -> Self {
+    /// The node's directory.
+    pub fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| ()).await
+    }
+
+    /// As kill -9, then a start with another configuration.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         self.kill();
         // The store's thread holds the lock until it has seen that nobody needs it any more; there
         // is nothing to await.
-        while let Err(DiskError::Locked { .. }) = RealDisk::open(&self.dir) {
+        while let Err(DiskError::Locked { .. }) = RealDisk::open(self.dir()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Self::start(meta, self.dir.clone()).await
+        let mut config = self.config.clone();
+        change(&mut config);
+        Self::start_with(config).await
     }
 }
 
@@ -107,10 +125,16 @@ pub struct TestCluster {
 
 impl TestCluster {
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, |_| ()).await
+    }
+
+    pub async fn start_with(count: usize, change: impl Fn(&mut Config)) -> Self {
         let (meta, dirs) = (FakeMeta::start().await, tempfile::tempdir().unwrap());
         let mut nodes = Vec::new();
         for n in 0..count {
-            nodes.push(TestNode::start(&meta, dirs.path().join(n.to_string())).await);
+            let mut config = TestNode::config(&meta, dirs.path().join(n.to_string()));
+            change(&mut config);
+            nodes.push(TestNode::start_with(config).await);
         }
         Self { meta, nodes, _dirs: dirs }
     }

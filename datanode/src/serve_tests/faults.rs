@@ -178,7 +178,7 @@ async fn a_node_that_restarted_is_in_limbo_keeps_its_bytes_and_asks_for_the_seal
     assert_eq!(writer.append(1, b"kept").await, Ok(0));
     let node = cluster.nodes.remove(0);
     let id = node.id;
-    let node = node.restart(&cluster.meta).await;
+    let node = node.restart().await;
     assert_eq!(node.id, id, "the same disk is the same node");
     let asked = cluster.meta.wait(|state| state.seals.first().cloned()).await;
     assert_eq!((asked.chunk, asked.reason.as_str()), (chunk, "node restarted"));
@@ -203,7 +203,7 @@ async fn a_fenced_replica_that_restarted_says_limbo() {
     assert_eq!(writer.append(1, b"kept").await, Ok(0));
     cluster.meta.state().seals_held = true;
     let node = cluster.nodes.remove(1);
-    let _node = node.restart(&cluster.meta).await;
+    let _node = node.restart().await;
     let answer = cluster.meta.fence(&replica, chunk, 9).await.unwrap();
     assert_eq!((answer.length, answer.health), (4, 1));
     assert_ne!(answer.incarnation, replica.incarnation);

@@ -35,6 +35,7 @@ pub struct State {
     pub heartbeats: HashMap<u64, u64>,
     /// Tail → its spare.
     pub spares: HashMap<u64, u64>,
+    pub last_beat: HashMap<u64, v1::HeartbeatRequest>,
     pub sessions: u64,
     /// Seals are not decided while this is set.
     pub seals_held: bool,
@@ -64,7 +65,7 @@ impl FakeMeta {
         self.state.lock().unwrap()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let out = change(&mut self.state());
         self.changes.send_modify(|n| *n += 1);
         out

@@ -4,6 +4,7 @@ mod appends;
 mod cluster;
 mod faults;
 mod meta;
+mod scrub;
 mod seals;
 mod spares;
 mod surveys;

@@ -53,6 +53,11 @@ async fn read(
             ticket.refuse(&WireError::Service(error), 0);
             continue;
         }
+        let pause = primaries.pause();
+        if !pause.is_zero() {
+            metrics::counter!("cairn_data_appends_slowed_total").increment(1);
+            tokio::time::sleep(pause).await;
+        }
         match primaries.room(ChunkId(request.chunk), request.data.len()).await {
             Ok((handle, room)) => handle.append(Append { request, ticket, room }).await,
             Err(error) => ticket.refuse(&WireError::Service(error), 0),

@@ -164,7 +164,7 @@ impl Data for DataService {
 
 fn status(node: &Node) -> v1::NodeStatusReply {
     let store = &node.context.store;
-    let (stats, requests) = (store.stats(), node.requests.now());
+    let (stats, scrub, requests) = (store.stats(), node.scrub.summary(), node.requests.now());
     v1::NodeStatusReply {
         node: node.id.0,
         incarnation: store.incarnation().0,
@@ -188,6 +188,15 @@ fn status(node: &Node) -> v1::NodeStatusReply {
         bytes_up: requests.bytes_up,
         bytes_down: requests.bytes_down,
         under_store: node.packs_at.clone(),
+        scrub_bytes: scrub.bytes,
+        scrub_records: scrub.records,
+        scrub_damaged: scrub.damaged,
+        scrub_repaired: scrub.repaired,
+        scrub_unrepairable: scrub.unrepairable,
+        scrub_passes: scrub.passes,
+        scrub_pass_ms: scrub.pass_ms,
+        damaged_replicas: scrub.damaged_replicas,
+        room_bytes: stats.room_bytes,
     }
 }
 

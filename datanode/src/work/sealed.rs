@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use crate::chunk::{ChunkView, ReplicaPhase, SealedOutcome, SealedSpec};
 use crate::replicate::extend::{self, Goal};
+use crate::replicate::mend;
 use crate::replicate::seal::{self, Reason};
 use crate::replicate::{Context, record, refusal};
 
@@ -78,7 +79,13 @@ pub async fn become_holder(
     let spec = record::spec(found, context.store.incarnation()).map_err(ServiceError::from)?;
     extend::extend(context, Goal { spec, epoch, length, chain, sources }).await?;
     let sealed = SealedSpec { chunk, epoch, length, chain, holder: true };
-    match learn(context, sealed).await? {
+    let mut learned = learn(context, sealed).await?;
+    if let SealedOutcome::Short { .. } = learned {
+        // It is long enough, and not all of it reads.
+        mend::mend(context, chunk, sources).await;
+        learned = learn(context, sealed).await?;
+    }
+    match learned {
         SealedOutcome::Holder => Ok(()),
         SealedOutcome::Dropped
         | SealedOutcome::Unknown

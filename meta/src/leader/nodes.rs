@@ -67,6 +67,14 @@ pub struct Heartbeat {
     pub chunks: u64,
     /// Its newest failure with the under-store, empty after a success.
     pub under_store_error: String,
+    /// Replicas that are bad there and could not be repaired so far.
+    pub damaged_replicas: u64,
+    /// The first of them.
+    pub damaged_chunks: Vec<u64>,
+    /// Bad records that it has put right since its start.
+    pub repaired_records: u64,
+    /// Bytes it could still take of what may not be evicted.
+    pub room_bytes: u64,
 }
 
 /// How much is known of a node's life.

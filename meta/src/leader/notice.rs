@@ -142,5 +142,9 @@ pub fn node_status(view: &View) -> v1::DataNode {
         drain_chunks: 0,
         drain_bytes: 0,
         slow: view.slow,
+        damaged_replicas: beat.damaged_replicas,
+        damaged_chunks: beat.damaged_chunks,
+        repaired_records: beat.repaired_records,
+        room_bytes: beat.room_bytes,
     }
 }

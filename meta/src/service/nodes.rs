@@ -21,6 +21,9 @@ const HEARTBEAT_MS: u64 = 1000;
 /// Bytes of an address or a version, at most.
 const TEXT_BYTES_MAX: usize = 256;
 
+/// Damaged chunks that a data node names, at most.
+const DAMAGED_TOLD_MAX: usize = 16;
+
 /// A data node starts: it gets its id, the same for the same disk.
 pub async fn register(
     ctx: &Context,
@@ -99,6 +102,10 @@ pub async fn heartbeat(
         retired: request.retired,
         chunks: request.chunks,
         under_store_error: request.under_store_error,
+        damaged_replicas: request.damaged_replicas,
+        damaged_chunks: request.damaged_chunks.into_iter().take(DAMAGED_TOLD_MAX).collect(),
+        repaired_records: request.repaired_records,
+        room_bytes: request.room_bytes,
     };
     let retired_now = request.retired;
     let was_silent = tenure.registry.get(node).is_some_and(|v| !v.is_live());

@@ -148,8 +148,20 @@ async fn corrupt_record_is_answered_from_another_copy() {
         let client = cluster.client().await.unwrap();
         assert!(content(&client, "/file").await.unwrap() == body);
     }
-    // On all three it is an error, and no wrong bytes.
-    assert!(rot(&cluster.datas[2].directory().join("segments"), needle) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn corrupt_record_on_every_copy_is_an_error_and_no_wrong_bytes() {
+    // No scrub may repair one copy from the next while they are being made to rot.
+    let options = ClusterOptions { data_toml: "scrub_mib_per_second = 0\n".to_owned(), ..small() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let body = pattern(200_000);
+    client.put("/file", 0o644, &body).await.unwrap();
+    let needle = &body[50_000..50_032];
+    for data in &cluster.datas {
+        assert!(rot(&data.directory().join("segments"), needle) > 0, "the record is not in {}", data.name());
+    }
     let refused = content(&client, "/file").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
     let file = client.open("/file").await.unwrap();
@@ -181,6 +193,27 @@ async fn corrupt_record_is_answered_from_s3() {
     assert!(rot(&cluster.datas[0].directory().join("segments"), &body[70_000..70_032]) > 0);
     let read = || async { content(&client, "/file").await.ok().filter(|read| *read == body) };
     eventually("the copy in S3", Duration::from_secs(10), read).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rot_is_repaired_by_the_scrub_before_anybody_reads_and_told() {
+    let data_toml = "scrub_mib_per_second = 64\nscrub_rest_seconds = 1\n".to_owned();
+    let options = ClusterOptions { understore: UnderStore::Directory, data_toml, ..small() };
+    let cluster = Cluster::start(options).await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let body = pattern(200_000);
+    client.put("/file", 0o644, &body).await.unwrap();
+    client.sync("/file").await.unwrap();
+    let needle = &body[70_000..70_032];
+    assert!(rot(&cluster.datas[1].directory().join("segments"), needle) > 0);
+    let repaired = || async {
+        let status = client.status().await.ok()?;
+        let repaired: u64 = status.nodes.iter().map(|node| node.repaired_records).sum();
+        let damaged: u64 = status.nodes.iter().map(|node| node.damaged_replicas).sum();
+        (repaired > 0 && damaged == 0).then_some(repaired)
+    };
+    eventually("the record to be repaired", Duration::from_secs(30), repaired).await.unwrap();
+    assert!(content(&client, "/file").await.unwrap() == body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,7 @@ mod members;
 mod meta_crashes;
 mod metadata_failover;
 mod mounts;
+mod node_memory;
 mod policies;
 mod posix;
 mod reads;

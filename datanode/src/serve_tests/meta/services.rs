@@ -50,7 +50,10 @@ impl Nodes for FakeMeta {
         let beat = request.into_inner();
         let known = self.change(|state| {
             *state.heartbeats.entry(beat.node).or_default() += 1;
-            state.nodes.iter().any(|node| node.node == beat.node && node.incarnation == beat.incarnation)
+            let known =
+                state.nodes.iter().any(|node| node.node == beat.node && node.incarnation == beat.incarnation);
+            state.last_beat.insert(beat.node, beat);
+            known
         });
         if !known {
             return Err(status::fs_status(&FsError::NotFound));
