@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::error::{Cause, Error, Result};
 use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
 use crate::freshness::Freshness;
+use crate::wire_stream;
 
 /// Bytes in one read request, at most.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -142,9 +143,7 @@ impl View {
         let connections = &client.reach().connections;
         let asked = async {
             let request = TailLengthRequest { chunk: tail.0, epoch: chunk.epoch };
-            let request = connections.request(request, limit);
-            let reply = connections.data(&primary.address)?.tail_length(request).await?;
-            Ok::<_, Cause>(reply.into_inner().committed)
+            wire_stream::tail_length(connections, &primary.address, request, limit).await
         };
         tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(ServiceError::Deadline.into()))
     }
@@ -219,22 +218,21 @@ impl View {
                 let known = known.ok_or_else(bad)?;
                 let open = known.state == v1::ChunkState::Open as i32;
                 let committed = self.tail.as_ref().filter(|t| t.chunk == *chunk).map_or(0, |t| t.committed);
-                let mut nodes: Vec<(u64, String)> = known
-                    .replicas
-                    .iter()
-                    .filter(|r| !r.address.is_empty())
-                    .map(|r| {
-                        (
-                            if open && r.node == known.primary { 0 } else { rendezvous(chunk.0, r.node) },
-                            r.address.clone(),
-                        )
-                    })
+                // A holder on this machine; of an open chunk its primary, who knows its length; else another
+                // for each chunk, so that they share the work.
+                let connections = &client.reach().connections;
+                let rank = |r: &v1::Replica| {
+                    if open && r.node == known.primary { 0 } else { rendezvous(chunk.0, r.node) }
+                };
+                let holders = known.replicas.iter().filter(|r| !r.address.is_empty());
+                let mut nodes: Vec<(bool, u64, String)> = holders
+                    .map(|r| (!connections.is_local(&r.address), rank(r), r.address.clone()))
                     .collect();
                 if nodes.is_empty() && known.place.is_some() {
                     // It is in S3 alone. One node reads it there, and keeps it for the next reader.
                     let seed = |address: &str| u64::from(crc32c::crc32c(address.as_bytes()));
                     let alive = client.alive_nodes(false).await?.into_iter();
-                    nodes = alive.map(|at| (rendezvous(chunk.0, seed(&at)), at)).collect();
+                    nodes = alive.map(|at| (true, rendezvous(chunk.0, seed(&at)), at)).collect();
                 }
                 nodes.sort();
                 // What an extent names was acknowledged: a secondary may not have heard so yet.
@@ -248,7 +246,7 @@ impl View {
                 Ok(Place {
                     source: read_request::Source::Chunk(range),
                     offset: *offset,
-                    nodes: nodes.into_iter().map(|n| n.1).collect(),
+                    nodes: nodes.into_iter().map(|n| n.2).collect(),
                     first: if known.place.is_some() { FIRST_FROM_S3 } else { FIRST_FROM_DISK },
                 })
             }
