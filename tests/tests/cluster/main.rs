@@ -30,6 +30,7 @@ mod removed_nodes;
 mod restart;
 mod servers;
 mod transactions;
+mod transports;
 mod trees;
 mod unlinked;
 mod up;
