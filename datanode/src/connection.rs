@@ -129,7 +129,9 @@ impl Peers {
                 while let Some(open) = &sending {
                     match messages.poll_recv(context) {
                         // That the connection is over shows in the replies; there is room for all.
-                        Poll::Ready(Some(message)) => drop(open.try_send(message)),
+                        Poll::Ready(Some(message)) => {
+                            let _ = open.try_send(message);
+                        }
                         Poll::Ready(None) => sending = None,
                         Poll::Pending => break,
                     }
@@ -140,7 +142,7 @@ impl Peers {
         })
     }
 
-    /// The frames of a read by the node at `address`, the first within the deadline.
+    /// The frames of a read by the node at `address`. How long they may take is for the caller to say.
     ///
     /// # Errors
     /// It is not reached, or refuses.
@@ -152,7 +154,7 @@ impl Peers {
             return Ok(client.read(self.request(message, DEADLINE)).await?.into_inner().boxed());
         };
         // That the connection is over shows in the replies.
-        drop(sending.try_send(message));
+        let _ = sending.try_send(message);
         Ok(replies.boxed())
     }
 

@@ -27,6 +27,10 @@ pub(crate) enum Requests {
 
 impl Requests {
     /// Sends at once. That the connection is over shows in the replies.
+    #[allow(
+        clippy::result_large_err,
+        reason = "what did not fit is sent later, and must not be boxed for that"
+    )]
     pub(crate) fn try_send(&self, request: AppendRequest) -> Result<(), TrySendError<AppendRequest>> {
         match self {
             Self::Frames(sending) => sending.try_send(request),
@@ -77,7 +81,7 @@ pub(crate) async fn read(
     let unread = request.length as usize / cairn_types::limits::READ_FRAME_BYTES_MAX + 2;
     if let Some((sending, frames)) = connections.frames(address, Lane::Reads, (1, unread)).await? {
         // That the connection is over shows in the frames.
-        drop(sending.try_send(request));
+        let _ = sending.try_send(request);
         return Ok(frames.boxed());
     }
     let request = connections.request(request, limit);
@@ -98,7 +102,7 @@ pub(crate) async fn tail_length(
         return Ok(connections.data(address)?.tail_length(request).await?.into_inner().committed);
     };
     // That the connection is over shows in the reply.
-    drop(sending.try_send(request));
+    let _ = sending.try_send(request);
     let reply = replies.next().await.transpose()?;
     Ok(reply.ok_or(Cause::MalformedAnswer("committed"))?.committed)
 }
