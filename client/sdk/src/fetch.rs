@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cairn_proto::ServiceError;
 use cairn_proto::v1::{ReadRequest, StatusRequest, read_request};
-use futures::StreamExt;
 use futures::future::{Either, select};
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -28,6 +28,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// The least that a node is given, at the end of the budget.
 const LEAST: Duration = Duration::from_millis(1);
+
+/// A run of bytes, in the parts in which it came: who wants it in one copies it once, when it has all.
+pub(crate) type Parts = Vec<Bytes>;
 
 /// Where a run of bytes is.
 pub(crate) struct Place {
@@ -50,7 +53,7 @@ pub(crate) struct Place {
 ///
 /// When the first that is asked takes longer than reads usually do, the next is asked as well, once, and the
 /// first answer taken.
-pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Bytes> {
+pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Parts> {
     let options = &client.reach().options;
     let until = Instant::now() + options.retry_budget;
     let Place { source, offset, mut nodes, first } = place;
@@ -125,7 +128,7 @@ struct Asking<'a> {
 
 /// What came of it: of each node that was asked, or of the first that had the bytes alone.
 struct Asked {
-    outcomes: Vec<(String, std::result::Result<Bytes, Cause>)>,
+    outcomes: Vec<(String, std::result::Result<Parts, Cause>)>,
     hedged: bool,
 }
 
@@ -168,7 +171,7 @@ impl Asking<'_> {
         Asked { outcomes, hedged: true }
     }
 
-    async fn one(&self, address: &str) -> std::result::Result<Bytes, Cause> {
+    async fn one(&self, address: &str) -> std::result::Result<Parts, Cause> {
         let since = Instant::now();
         let read = read_from(self.client, address, self.request.clone(), self.limit);
         let outcome = match tokio::time::timeout(self.limit, read).await {
@@ -207,28 +210,29 @@ async fn read_from(
     address: &str,
     request: ReadRequest,
     limit: Duration,
-) -> std::result::Result<Bytes, Cause> {
+) -> std::result::Result<Parts, Cause> {
     let (from, length) = (request.offset, request.length);
     let mut frames = wire_stream::read(&client.reach().connections, address, request, limit).await?;
-    let mut out = BytesMut::new();
+    let (mut parts, mut came) = (Parts::new(), 0);
     while let Some(frame) = frames.next().await.transpose()? {
         if crc32c::crc32c(&frame.data) != frame.crc32c {
             return Err(ServiceError::ChecksumMismatch.into());
         }
-        if frame.offset != from + out.len() as u64 {
+        if frame.offset != from + came {
             return Err(Cause::MalformedAnswer("frame.offset"));
         }
-        if out.is_empty() && frame.data.len() as u64 == length {
-            return Ok(frame.data);
-        }
-        if (out.len() + frame.data.len()) as u64 > length {
+        came += frame.data.len() as u64;
+        if came > length {
             return Err(Cause::MalformedAnswer("frame.data"));
         }
-        // Once, and no more than was asked for: growing by doubling would copy most bytes again.
-        out.reserve(usize::try_from(length).unwrap_or(0).saturating_sub(out.len()));
-        out.extend_from_slice(&frame.data);
+        parts.push(frame.data);
+        if came == length {
+            // The end, as a rule, is there as well: then nobody needs to be told that no more is wanted.
+            let _ = frames.next().now_or_never();
+            return Ok(parts);
+        }
     }
-    if out.len() as u64 == length { Ok(out.freeze()) } else { Err(Cause::MalformedAnswer("read.length")) }
+    if came == length { Ok(parts) } else { Err(Cause::MalformedAnswer("read.length")) }
 }
 
 /// The addresses of the data nodes that are alive.

@@ -14,7 +14,7 @@ use tonic::Code;
 use crate::answer::{extents_of, inode_of};
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
-use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
+use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Parts, Place, fetch};
 use crate::freshness::Freshness;
 use crate::wire_stream;
 
@@ -157,17 +157,21 @@ impl View {
     pub(crate) async fn read(&self, client: &Client, offset: u64, length: u64) -> Result<Bytes> {
         let length = length.min(self.length().saturating_sub(offset));
         let pieces = self.pieces(offset, length);
-        if let [piece] = pieces.as_slice() {
-            return self.read_piece(client, piece).await;
-        }
-        let mut out = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         // Not a closure over `iter()`: its lifetime would keep callers from spawning a read.
         let mut reads = Vec::with_capacity(pieces.len());
         for piece in &pieces {
             reads.push(self.read_piece(client, piece));
         }
-        let mut parts = stream::iter(reads).buffered(PIECES_AT_ONCE);
-        while let Some(part) = parts.try_next().await? {
+        let mut parts: Parts = Vec::new();
+        let mut came = stream::iter(reads).buffered(PIECES_AT_ONCE);
+        while let Some(more) = came.try_next().await? {
+            parts.extend(more);
+        }
+        if parts.len() <= 1 {
+            return Ok(parts.pop().unwrap_or_default());
+        }
+        let mut out = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        for part in parts {
             out.extend_from_slice(&part);
         }
         Ok(out.freeze())
@@ -201,9 +205,9 @@ impl View {
         pieces
     }
 
-    async fn read_piece(&self, client: &Client, piece: &Piece) -> Result<Bytes> {
+    async fn read_piece(&self, client: &Client, piece: &Piece) -> Result<Parts> {
         let Some(source) = &piece.source else {
-            return Ok(Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)]));
+            return Ok(vec![Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)])]);
         };
         let place = self.place(client, source, piece.length).await?;
         fetch(client, place, piece.offset, piece.length).await

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cairn_proto::frames::{self, Lane};
 use cairn_proto::v1::{AppendReply, AppendRequest, ReadFrame, ReadRequest, TailLengthRequest};
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
@@ -104,5 +104,7 @@ pub(crate) async fn tail_length(
     // That the connection is over shows in the reply.
     let _ = sending.try_send(request);
     let reply = replies.next().await.transpose()?;
+    // The end, as a rule, is there as well: then the primary needs not be told that no more is wanted.
+    let _ = replies.next().now_or_never();
     Ok(reply.ok_or(Cause::MalformedAnswer("committed"))?.committed)
 }
