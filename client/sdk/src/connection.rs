@@ -69,7 +69,7 @@ impl Connections {
             && let Some(cluster) = self.cluster()
         {
             let (routes, address) = (self.routes.clone(), address.to_owned());
-            // Bounded: one connection an address, and its own deadline.
+            // Once an address: it is known from now on, if only as one that is elsewhere.
             tokio::spawn(async move {
                 if let Err(error) = routes.route(&address, Lane::Reads, cluster).await {
                     tracing::debug!(address, %error, "where a data node runs");

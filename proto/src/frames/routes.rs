@@ -159,13 +159,18 @@ impl Routes {
         here.insert(address.to_owned(), is_local);
     }
 
-    /// True when the node at `address` is on this machine, as far as is known; `None`: it was never dialled.
+    /// True when the node at `address` is on this machine, as far as is known. `None`: it was never dialled; it
+    /// counts as being elsewhere from now on, until somebody has.
     #[must_use]
     pub fn is_local(&self, address: &str) -> Option<bool> {
         if self.transport != Transport::Auto {
             return Some(false);
         }
-        self.here.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied()
+        let known = self.here.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied();
+        if known.is_none() {
+            self.note(address, false);
+        }
+        known
     }
 
     /// A stream to `address`, as [`Caller::open`] has it; `None`: call it by gRPC.
