@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cairn_proto::frames::Transport;
 use cairn_types::{ClusterId, is_domain_name};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,9 @@ pub struct Config {
     pub scrub_rest_seconds: u64,
     /// Allows an address other than loopback without TLS.
     pub insecure: bool,
+    /// How the hot calls travel, beside gRPC on the same port: `auto` (frames over TCP, and by a unix socket in
+    /// `dir` on the same machine), `tcp` (without the socket), `grpc` (no frames, neither served nor sent).
+    pub transport: String,
     /// Where sealed chunks go; absent: nothing is persisted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub understore: Option<UnderStoreConfig>,
@@ -96,6 +100,7 @@ impl Default for Config {
             scrub_mib_per_second: 4,
             scrub_rest_seconds: 3_600,
             insecure: false,
+            transport: "auto".to_owned(),
             understore: None,
         }
     }
@@ -147,6 +152,12 @@ pub enum ConfigError {
     /// No metadata server is named.
     #[error("meta: at least one metadata server must be named")]
     NoMeta,
+    /// A transport that there is not.
+    #[error("transport: '{value}' is none of auto, tcp, grpc")]
+    Transport {
+        /// What it holds.
+        value: String,
+    },
     /// The cluster id is not one.
     #[error("cluster_id: it is written as 32 hexadecimal digits, not all zero")]
     ClusterId,
@@ -195,6 +206,8 @@ pub struct Checked {
     pub http: Option<SocketAddr>,
     /// The cluster that was named.
     pub cluster: Option<ClusterId>,
+    /// How the hot calls travel.
+    pub transport: Transport,
 }
 
 impl Config {
@@ -233,7 +246,9 @@ impl Config {
         if let Some(store) = &self.understore {
             store.check()?;
         }
-        Ok(Checked { listen, http, cluster: self.cluster()? })
+        let transport =
+            self.transport.parse().map_err(|()| ConfigError::Transport { value: self.transport.clone() })?;
+        Ok(Checked { listen, http, cluster: self.cluster()?, transport })
     }
 
     fn cluster(&self) -> Result<Option<ClusterId>, ConfigError> {
@@ -368,6 +383,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name() {
         let bad = |toml| checked(toml).unwrap_err();
+        assert_eq!(bad("transport = 'udp'"), ConfigError::Transport { value: "udp".to_owned() });
+        assert_eq!(checked("transport = 'grpc'").map(|checked| checked.transport), Ok(Transport::Grpc));
         assert!(matches!(bad("listen = 'here'"), ConfigError::Address { field: "listen", .. }));
         assert!(matches!(bad("meta = ['x']"), ConfigError::Address { field: "meta", .. }));
         assert_eq!(bad("meta = []"), ConfigError::NoMeta);

@@ -1,15 +1,23 @@
-//! Connections to other servers: one HTTP/2 channel an address, made when first used.
+//! Connections to other servers: one HTTP/2 channel an address, made when first used, and framed ones
+//! beside them for the hot calls.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
+use cairn_proto::frames::{Lane, PeerKind, Routes, Transport};
 use cairn_proto::v1::data_client::DataClient;
-use cairn_proto::{ServiceError, WireError, handshake};
+use cairn_proto::{ServiceError, WireError, handshake, v1};
 use cairn_types::ClusterId;
-use cairn_types::limits::{MESSAGE_BYTES_MAX, RPC_DEADLINE_MS};
-use tonic::Request;
+use cairn_types::limits::{MESSAGE_BYTES_MAX, READ_FRAME_BYTES_MAX, RPC_DEADLINE_MS};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(1_000);
@@ -72,13 +80,82 @@ fn endpoint(address: &str) -> Result<Endpoint, WireError> {
 pub struct Peers {
     cluster: ClusterId,
     connections: Connections,
+    routes: Routes,
 }
+
+/// What a secondary says to its primary.
+pub type Replicated = BoxStream<'static, Result<v1::ReplicateReply, Status>>;
+/// What a peer sends of a range of bytes.
+pub type Blocks = BoxStream<'static, Result<v1::ReadFrame, Status>>;
+
+/// Replies of one framed stream that wait to be read: each record in flight has one.
+const REPLICATED_MAX: usize = 1 << 14;
 
 impl Peers {
     /// Peers of `cluster`.
     #[must_use]
     pub fn new(cluster: ClusterId, connections: Connections) -> Self {
-        Self { cluster, connections }
+        Self { cluster, connections, routes: Routes::new(PeerKind::Node, Transport::Auto) }
+    }
+
+    /// The same, reached by this transport.
+    #[must_use]
+    pub fn by(self, transport: Transport) -> Self {
+        Self { routes: Routes::new(PeerKind::Node, transport), ..self }
+    }
+
+    /// The stream to the secondary at `address` that carries `messages`, of which there are no more than
+    /// the sender's capacity. It is opened when the replies are first asked for, and moves on as they are.
+    ///
+    /// # Errors
+    /// [`ServiceError::Malformed`] when the address is none.
+    pub fn replicate(
+        &self,
+        address: &str,
+        messages: mpsc::Receiver<v1::ReplicateRequest>,
+    ) -> Result<impl Future<Output = Result<Replicated, Status>> + Send + 'static, WireError> {
+        let (peers, address, mut client) = (self.clone(), address.to_owned(), self.client(address)?);
+        Ok(async move {
+            let room = (Semaphore::MAX_PERMITS, REPLICATED_MAX);
+            let (lane, cluster) = (Lane::Appends, peers.cluster);
+            let way = peers.routes.open(&address, lane, cluster, room).await?;
+            let Some((sending, mut replies)) = way else {
+                let request = peers.stream(ReceiverStream::new(messages));
+                return Ok(client.replicate(request).await?.into_inner().boxed());
+            };
+            let (mut messages, mut sending) = (messages, Some(sending));
+            Ok(futures::stream::poll_fn(move |context| {
+                // In the task that waits for the replies: no other needs to be woken for a record.
+                while let Some(open) = &sending {
+                    match messages.poll_recv(context) {
+                        // That the connection is over shows in the replies; there is room for all.
+                        Poll::Ready(Some(message)) => {
+                            let _ = open.try_send(message);
+                        }
+                        Poll::Ready(None) => sending = None,
+                        Poll::Pending => break,
+                    }
+                }
+                replies.poll_next_unpin(context)
+            })
+            .boxed())
+        })
+    }
+
+    /// The frames of a read by the node at `address`. How long they may take is for the caller to say.
+    ///
+    /// # Errors
+    /// It is not reached, or refuses.
+    pub async fn read(&self, address: &str, message: v1::ReadRequest) -> Result<Blocks, WireError> {
+        let unread = message.length as usize / READ_FRAME_BYTES_MAX + 2;
+        let way = self.routes.open(address, Lane::Reads, self.cluster, (1, unread)).await?;
+        let Some((sending, replies)) = way else {
+            let mut client = self.client(address)?;
+            return Ok(client.read(self.request(message, DEADLINE)).await?.into_inner().boxed());
+        };
+        // That the connection is over shows in the replies.
+        let _ = sending.try_send(message);
+        Ok(replies.boxed())
     }
 
     /// A client of the data node at `address`.

@@ -1,7 +1,7 @@
 //! The data node: the log-structured chunk store, the append protocol between nodes, and
 //! write-through to the under-store.
 //!
-//! `service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
+//! `frames → service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
 //! reached through [`metadata`] alone.
 
 pub mod ancestry;
@@ -13,6 +13,7 @@ pub mod connection;
 pub mod disk;
 pub mod endpoint;
 pub mod format;
+pub mod frames;
 pub mod health;
 pub mod http;
 pub mod import;

@@ -1,22 +1,23 @@
 //! [`serve`]: a data node from its start to its end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::WireError;
+use cairn_proto::frames::Transport;
 use cairn_proto::v1::data_server::DataServer;
 use cairn_types::limits::MESSAGE_BYTES_MAX;
 use cairn_types::{Clock, ClusterId, DiskId, NodeId, SystemClock, SystemRandom};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::budget::Budget;
 use crate::chunk::{ChunkStore, Fill, StoreOptions};
@@ -24,6 +25,7 @@ use crate::config::{Checked, Config, ConfigError};
 use crate::connection::{CONNECTION_WINDOW_BYTES, Connections, KEEPALIVE, Peers, STREAM_WINDOW_BYTES};
 use crate::disk::{Disk, Identity, RealDisk};
 use crate::format::{self, FormatError};
+use crate::frames::{self, Frames};
 use crate::http;
 use crate::membership::{self, Member};
 use crate::metadata::Metadata;
@@ -144,7 +146,8 @@ pub async fn serve(
     let Some(node) = member.register(&shutdown).await else { return Ok(()) };
     let node = node.map_err(ServeError::Register)?;
     known.send_replace(true);
-    let parts = Parts { config, cluster, node, boot_id, store, metadata, clock, stop, listener };
+    let transport = checked.transport;
+    let parts = Parts { config, cluster, node, boot_id, store, metadata, clock, stop, listener, transport };
     let running = parts.start(member, through, known);
     // Nobody needs to be waiting for it.
     let _ = ready.send(Ready { listen: address, http, node });
@@ -244,6 +247,7 @@ struct Parts {
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
     listener: TcpListener,
+    transport: Transport,
 }
 
 impl Parts {
@@ -255,7 +259,7 @@ impl Parts {
             node: self.node,
             store: self.store,
             metadata: self.metadata,
-            peers: Peers::new(self.cluster, Connections::default()),
+            peers: Peers::new(self.cluster, Connections::default()).by(self.transport),
             grants,
             seals: Seals::default(),
             healthy: member.healthy.clone(),
@@ -295,13 +299,36 @@ impl Parts {
         let restart = sealed::after_restart(Arc::clone(&context));
         let leaving = context.leaving.clone();
         context.tasks.spawn(async move { leaving.run_until_cancelled(restart).await });
-        let server = tokio::spawn(serve_grpc(self.listener, DataService::new(node), stop.clone()));
-        Running { context, server, stop }
+        let service = DataService::new(node);
+        let frames = serve_frames(&service, self.transport, &self.config.dir, &stop);
+        let incoming = frames::open(self.listener, frames.clone(), stop.clone());
+        let server = tokio::spawn(serve_grpc(incoming, service, stop.clone()));
+        Running { context, server, frames, stop }
     }
 }
 
+/// Frames, as far as they are wanted; the unix socket is listened on from here on.
+fn serve_frames(
+    service: &DataService,
+    transport: Transport,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> Option<Arc<Frames>> {
+    let socket = match transport {
+        Transport::Grpc => return None,
+        Transport::Tcp => None,
+        Transport::Auto => frames::socket(dir),
+    };
+    let (listener, path) = socket.unzip();
+    let frames = Frames::new(service.clone(), path, stop.clone());
+    if let Some(listener) = listener {
+        tokio::spawn(Arc::clone(&frames).serve_socket(listener));
+    }
+    Some(frames)
+}
+
 async fn serve_grpc(
-    listener: TcpListener,
+    incoming: ReceiverStream<std::io::Result<TcpStream>>,
     service: DataService,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
@@ -315,10 +342,7 @@ async fn serve_grpc(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(data)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }
 
@@ -326,6 +350,7 @@ async fn serve_grpc(
 struct Running {
     context: Arc<Context>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    frames: Option<Arc<Frames>>,
     stop: CancellationToken,
 }
 
@@ -355,6 +380,11 @@ impl Running {
                 }
             },
         };
+        if let Some(frames) = self.frames.take()
+            && timeout(DRAIN, frames.ended()).await.is_err()
+        {
+            tracing::warn!("framed connections are cut off");
+        }
         let store = self.context.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(ended?)

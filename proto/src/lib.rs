@@ -2,6 +2,7 @@
 //! [`cairn_types`], and the one mapping of errors to gRPC statuses.
 
 pub mod convert;
+pub mod frames;
 mod fs_kinds;
 pub mod handshake;
 mod service_error;

@@ -12,6 +12,7 @@ use crate::connection::Connections;
 use crate::error::Result;
 use crate::gather::Gather;
 use crate::growth::Reach;
+use crate::hedge::Pace;
 use crate::lock::Releases;
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
@@ -25,6 +26,7 @@ pub struct Client {
     reach: Reach,
     chunks: SharedChunks,
     suspects: Suspects,
+    pace: Pace,
     releases: Releases,
     owner: (u32, u32),
     // Guards: what is remembered for a few seconds to save round trips, never for safety.
@@ -42,7 +44,7 @@ impl Client {
     /// belong to another cluster than [`ConnectOptions::cluster_id`].
     pub async fn connect(options: ConnectOptions) -> Result<Self> {
         let options = Arc::new(options);
-        let connections = Connections::new(Duration::from_secs(1));
+        let connections = Connections::new(Duration::from_secs(1), options.transport);
         let leader = Leader::connect(connections.clone(), Arc::clone(&options)).await?;
         let session = Session::open(leader.clone(), &options.name, options.credentials.clone()).await?;
         let owner = match &options.credentials {
@@ -53,7 +55,8 @@ impl Client {
         let reach = Reach { connections, leader, session, stats, options };
         let chunks = SharedChunks::new(reach.clone());
         let releases = Releases::start(reach.session.clone());
-        Ok(Self { reach, chunks, suspects: Suspects::default(), releases, owner, memory: Arc::default() })
+        let (suspects, pace) = (Suspects::default(), Pace::default());
+        Ok(Self { reach, chunks, suspects, pace, releases, owner, memory: Arc::default() })
     }
 
     /// The same connection, which gives what it creates to this owner and group.
@@ -84,6 +87,17 @@ impl Client {
 
     pub(crate) fn suspects(&self) -> &Suspects {
         &self.suspects
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Reads for which a second holder was asked, since the first took longer than reads usually do. At most
+    /// one in ten, and one holder more for each.
+    #[must_use]
+    pub fn hedged_reads(&self) -> u64 {
+        self.pace.hedged()
     }
 
     pub(crate) fn releases(&self) -> &Releases {

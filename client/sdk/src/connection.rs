@@ -1,9 +1,11 @@
-//! [`Connections`]: one gRPC channel an address, made when first asked for.
+//! [`Connections`]: one gRPC channel an address, made when first asked for, and the framed connections
+//! beside them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cairn_proto::frames::{Framed, Lane, PeerKind, Replies, Routes, Sending, Transport};
 use cairn_proto::handshake;
 use cairn_proto::v1::data_client::DataClient;
 use cairn_proto::v1::members_client::MembersClient;
@@ -28,11 +30,25 @@ pub(crate) struct Connections {
     // Guards: one channel per address, so that calls to a server share its connection.
     channels: Arc<Mutex<HashMap<String, Channel>>>,
     connect_timeout: Duration,
+    routes: Routes,
 }
 
 impl Connections {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
-        Self { cluster: Arc::default(), channels: Arc::default(), connect_timeout }
+    pub(crate) fn new(connect_timeout: Duration, transport: Transport) -> Self {
+        let routes = Routes::new(PeerKind::Client, transport);
+        Self { cluster: Arc::default(), channels: Arc::default(), connect_timeout, routes }
+    }
+
+    /// A framed stream to the data node at `address`, for so many unsent and unread messages; `None`: it is to
+    /// be called by gRPC.
+    pub(crate) async fn frames<M: Framed, A: Framed>(
+        &self,
+        address: &str,
+        lane: Lane,
+        waiting: (usize, usize),
+    ) -> Result<Option<(Sending<M>, Replies<A>)>, Cause> {
+        let Some(cluster) = self.cluster() else { return Ok(None) };
+        Ok(self.routes.open(address, lane, cluster, waiting).await?)
     }
 
     /// The cluster whose id every request carries, once known.
@@ -43,6 +59,24 @@ impl Connections {
     /// Takes `id` as the cluster; answers the one in force.
     pub(crate) fn join(&self, id: ClusterId) -> ClusterId {
         *self.cluster.get_or_init(|| id)
+    }
+
+    /// True when the data node at `address` is on this machine, as far as is known. One that was never asked is
+    /// found out about meanwhile.
+    pub(crate) fn is_local(&self, address: &str) -> bool {
+        let known = self.routes.is_local(address);
+        if known.is_none()
+            && let Some(cluster) = self.cluster()
+        {
+            let (routes, address) = (self.routes.clone(), address.to_owned());
+            // Once an address: it is known from now on, if only as one that is elsewhere.
+            tokio::spawn(async move {
+                if let Err(error) = routes.route(&address, Lane::Reads, cluster).await {
+                    tracing::debug!(address, %error, "where a data node runs");
+                }
+            });
+        }
+        known.unwrap_or(false)
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Cause> {
@@ -67,9 +101,10 @@ impl Connections {
         Ok(channel)
     }
 
-    /// Forgets the channel to `address`, so that the next call connects anew.
+    /// Forgets the connections to `address`, so that the next call connects anew.
     pub(crate) fn forget(&self, address: &str) {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+        self.routes.forget(address);
     }
 
     pub(crate) fn meta(&self, address: &str) -> Result<MetaClient<Channel>, Cause> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use cairn_proto::frames::Transport;
 use cairn_types::limits::{RETRY_BUDGET_MS, RPC_DEADLINE_MS};
 use cairn_types::{ClusterId, Credentials};
 
@@ -31,6 +32,9 @@ pub struct ConnectOptions {
     /// Who this client says it is: what it asks for is then checked as POSIX says, by modes and ACLs,
     /// and what it makes is its own. Nothing proves it. Default `None`: nothing is checked.
     pub credentials: Option<Credentials>,
+    /// How appends and reads reach the data nodes. Default: what CAIRN_TRANSPORT says in the environment
+    /// (`auto`, `tcp`, `grpc`), else [`Transport::Auto`].
+    pub transport: Transport,
     /// A name for the servers' logs.
     pub name: String,
 }
@@ -48,7 +52,17 @@ impl ConnectOptions {
             spread_reads: false,
             lease_reads: false,
             credentials: None,
+            transport: transport_of_environment(),
             name: format!("sdk-{}", std::process::id()),
         }
     }
+}
+
+/// What the environment says; what it says wrong is told once for each client, and does not count.
+fn transport_of_environment() -> Transport {
+    let Ok(said) = std::env::var("CAIRN_TRANSPORT") else { return Transport::default() };
+    said.parse().unwrap_or_else(|()| {
+        tracing::warn!(said, "CAIRN_TRANSPORT is none of auto, tcp, grpc");
+        Transport::default()
+    })
 }

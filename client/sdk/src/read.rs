@@ -16,8 +16,9 @@ use tonic::Code;
 use crate::answer::{extents_of, inode_of};
 use crate::client::Client;
 use crate::error::{Cause, Error, Result};
-use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Place, fetch};
+use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Parts, Place, fetch};
 use crate::freshness::Freshness;
+use crate::wire_stream;
 
 /// Bytes in one read request, at most.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -152,9 +153,7 @@ impl View {
         let connections = &client.reach().connections;
         let asked = async {
             let request = TailLengthRequest { chunk: tail.0, epoch: chunk.epoch };
-            let request = connections.request(request, limit);
-            let reply = connections.data(&primary.address)?.tail_length(request).await?;
-            Ok::<_, Cause>(reply.into_inner().committed)
+            wire_stream::tail_length(connections, &primary.address, request, limit).await
         };
         tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(ServiceError::Deadline.into()))
     }
@@ -175,17 +174,21 @@ impl View {
     pub(crate) async fn read(&self, client: &Client, offset: u64, length: u64) -> Result<Bytes> {
         let length = length.min(self.length().saturating_sub(offset));
         let pieces = self.pieces(offset, length);
-        if let [piece] = pieces.as_slice() {
-            return self.read_piece(client, piece).await;
-        }
-        let mut out = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
         // Not a closure over `iter()`: its lifetime would keep callers from spawning a read.
         let mut reads = Vec::with_capacity(pieces.len());
         for piece in &pieces {
             reads.push(self.read_piece(client, piece));
         }
-        let mut parts = stream::iter(reads).buffered(PIECES_AT_ONCE);
-        while let Some(part) = parts.try_next().await? {
+        let mut parts: Parts = Vec::new();
+        let mut came = stream::iter(reads).buffered(PIECES_AT_ONCE);
+        while let Some(more) = came.try_next().await? {
+            parts.extend(more);
+        }
+        if parts.len() <= 1 {
+            return Ok(parts.pop().unwrap_or_default());
+        }
+        let mut out = BytesMut::with_capacity(usize::try_from(length).unwrap_or(0));
+        for part in parts {
             out.extend_from_slice(&part);
         }
         Ok(out.freeze())
@@ -219,9 +222,9 @@ impl View {
         pieces
     }
 
-    async fn read_piece(&self, client: &Client, piece: &Piece) -> Result<Bytes> {
+    async fn read_piece(&self, client: &Client, piece: &Piece) -> Result<Parts> {
         let Some(source) = &piece.source else {
-            return Ok(Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)]));
+            return Ok(vec![Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)])]);
         };
         let place = self.place(client, source, piece.length).await?;
         fetch(client, place, piece.offset, piece.length).await
@@ -236,22 +239,21 @@ impl View {
                 let known = known.ok_or_else(bad)?;
                 let open = known.state == v1::ChunkState::Open as i32;
                 let committed = self.tail.as_ref().filter(|t| t.chunk == *chunk).map_or(0, |t| t.committed);
-                let mut nodes: Vec<(u64, String)> = known
-                    .replicas
-                    .iter()
-                    .filter(|r| !r.address.is_empty())
-                    .map(|r| {
-                        (
-                            if open && r.node == known.primary { 0 } else { rendezvous(chunk.0, r.node) },
-                            r.address.clone(),
-                        )
-                    })
+                // A holder on this machine; of an open chunk its primary, who knows its length; else another
+                // for each chunk, so that they share the work.
+                let connections = &client.reach().connections;
+                let rank = |r: &v1::Replica| {
+                    if open && r.node == known.primary { 0 } else { rendezvous(chunk.0, r.node) }
+                };
+                let holders = known.replicas.iter().filter(|r| !r.address.is_empty());
+                let mut nodes: Vec<(bool, u64, String)> = holders
+                    .map(|r| (!connections.is_local(&r.address), rank(r), r.address.clone()))
                     .collect();
                 if nodes.is_empty() && known.place.is_some() {
                     // It is in S3 alone. One node reads it there, and keeps it for the next reader.
                     let seed = |address: &str| u64::from(crc32c::crc32c(address.as_bytes()));
                     let alive = client.alive_nodes(false).await?.into_iter();
-                    nodes = alive.map(|at| (rendezvous(chunk.0, seed(&at)), at)).collect();
+                    nodes = alive.map(|at| (true, rendezvous(chunk.0, seed(&at)), at)).collect();
                 }
                 nodes.sort();
                 // What an extent names was acknowledged: a secondary may not have heard so yet.
@@ -265,7 +267,7 @@ impl View {
                 Ok(Place {
                     source: read_request::Source::Chunk(range),
                     offset: *offset,
-                    nodes: nodes.into_iter().map(|n| n.1).collect(),
+                    nodes: nodes.into_iter().map(|n| n.2).collect(),
                     first: if known.place.is_some() { FIRST_FROM_S3 } else { FIRST_FROM_DISK },
                 })
             }

@@ -179,14 +179,13 @@ impl Cache {
         if block.len() as u64 == bytes { Ok(block) } else { Err(ReadError::ObjectChanged) }
     }
 
-    /// Begins to fetch what a reader in order will ask for next; only with turns that are free.
+    /// Begins to fetch what a reader in order, or at equal steps, will ask for next; only with turns that are free.
     fn read_ahead(&self, origin: &Arc<Origin>, offset: u64, end: u64) {
-        let window = {
+        let forecast = {
             let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
             ahead.note(origin.id, offset, end)
         };
-        let next = end.div_ceil(BLOCK_BYTES);
-        for number in next..next + window {
+        for number in forecast.blocks(end) {
             let range = origin.block_range(number);
             if range.is_empty() {
                 return;

@@ -6,8 +6,7 @@ use cairn_proto::{ServiceError, WireError, status, v1};
 use cairn_types::NodeId;
 use futures::{Stream, StreamExt, TryFutureExt};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status};
+use tonic::Status;
 
 use crate::connection::Peers;
 
@@ -47,10 +46,8 @@ impl Link {
         place: usize,
         capacity: usize,
     ) -> Result<(Self, Said), WireError> {
-        let mut client = peers.client(&replica.address)?;
         let (sender, messages) = mpsc::channel(capacity);
-        let request = peers.stream(ReceiverStream::new(messages));
-        let open = async move { client.replicate(request).await.map(Response::into_inner) };
+        let open = peers.replicate(&replica.address, messages)?;
         let ended = futures::stream::once(async { Err(Status::unavailable("the stream ended")) });
         let said = open.try_flatten_stream().chain(ended).map(move |reply| (place, progress(reply))).scan(
             false,

@@ -8,9 +8,9 @@ use std::task::{Context as TaskContext, Poll};
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch, Incarnation};
-use futures::stream::FuturesOrdered;
+use futures::stream::{BoxStream, FuturesOrdered};
 use futures::{FutureExt, Stream, StreamExt};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use v1::replicate_reply::Outcome;
 use v1::replicate_request::Message;
 
@@ -22,16 +22,20 @@ use crate::chunk::{Completion, Durable, StoreError};
 /// Answers a primary's stream until it ends or something is refused.
 pub fn replies(
     context: Arc<Context>,
-    inbound: Streaming<v1::ReplicateRequest>,
+    inbound: impl Stream<Item = Result<v1::ReplicateRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::ReplicateReply, Status>> + Send {
+    let inbound = inbound.boxed();
     let secondary =
         Secondary { context, inbound, open: true, chunk: None, steps: FuturesOrdered::new(), next: None };
     futures::stream::unfold(secondary, Secondary::next_reply)
 }
 
+/// What a primary sends, however it comes.
+type Inbound = BoxStream<'static, Result<v1::ReplicateRequest, Status>>;
+
 struct Secondary {
     context: Arc<Context>,
-    inbound: Streaming<v1::ReplicateRequest>,
+    inbound: Inbound,
     /// False once nothing more is read.
     open: bool,
     chunk: Option<(ChunkId, Epoch)>,
@@ -138,12 +142,9 @@ impl Secondary {
 }
 
 /// Waits until the store has room, then for a message.
-async fn arrived(
-    context: &Context,
-    inbound: &mut Streaming<v1::ReplicateRequest>,
-) -> Result<Option<v1::ReplicateRequest>, Status> {
+async fn arrived(context: &Context, inbound: &mut Inbound) -> Result<Option<v1::ReplicateRequest>, Status> {
     context.store.ready().await;
-    inbound.message().await
+    inbound.next().await.transpose()
 }
 
 fn said(done: Result<Outcome, StoreError>) -> Outcome {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cairn_proto::frames::Transport;
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
 use cairn_types::limits::LAG_PAUSE_MS_MAX;
@@ -10,9 +11,19 @@ use tonic::{Code, Request};
 
 use super::cluster::{TestCluster, Writer, kind, read, tail_length};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_is_acknowledged_and_read_back_on_one_node() {
-    let cluster = TestCluster::start(1).await;
+over_each_transport!(
+    an_append_is_acknowledged_and_read_back_on_one_node,
+    an_acknowledged_append_is_on_all_three_with_one_chain,
+    many_appends_in_flight_are_answered_in_order,
+    a_repeated_append_gets_the_first_offset_and_is_stored_once,
+    a_repeated_append_at_an_offset_is_no_mismatch,
+    what_must_not_be_appended_is_refused_and_changes_nothing,
+    a_writer_of_an_older_generation_is_fenced_with_its_last_sequence,
+    a_grant_is_renewed_before_and_when_it_is_used_up,
+);
+
+async fn an_append_is_acknowledged_and_read_back_on_one_node(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.open_chunk(1);
     assert_eq!(tail_length(&cluster.nodes[0], chunk).await.unwrap(), 0);
     let mut writer = cluster.writer(chunk).await;
@@ -24,9 +35,8 @@ async fn an_append_is_acknowledged_and_read_back_on_one_node() {
     assert_eq!(beyond.code(), Code::NotFound);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_append_is_on_all_three_with_one_chain() {
-    let cluster = TestCluster::start(3).await;
+async fn an_acknowledged_append_is_on_all_three_with_one_chain(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     for n in 0..20u64 {
@@ -42,10 +52,9 @@ async fn an_acknowledged_append_is_on_all_three_with_one_chain() {
     assert!(answers.iter().all(|chain| *chain == answers[0] && *chain != 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_appends_in_flight_are_answered_in_order() {
+async fn many_appends_in_flight_are_answered_in_order(transport: Transport) {
     const COUNT: u64 = 2000;
-    let cluster = TestCluster::start(3).await;
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     let requests: Vec<_> = (0..COUNT).map(|n| writer.request(n + 1, &n.to_le_bytes())).collect();
@@ -69,9 +78,8 @@ async fn many_appends_in_flight_are_answered_in_order() {
     assert_eq!(at_secondary, expected);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_append_gets_the_first_offset_and_is_stored_once() {
-    let cluster = TestCluster::start(3).await;
+async fn a_repeated_append_gets_the_first_offset_and_is_stored_once(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"first").await, Ok(0));
@@ -83,9 +91,8 @@ async fn a_repeated_append_gets_the_first_offset_and_is_stored_once() {
     assert_eq!(tail_length(&cluster.nodes[0], chunk).await.unwrap(), 16);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_append_at_an_offset_is_no_mismatch() {
-    let cluster = TestCluster::start(3).await;
+async fn a_repeated_append_at_an_offset_is_no_mismatch(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     let at = |sequence, offset, data: &[u8], writer: &Writer| v1::AppendRequest {
@@ -109,9 +116,8 @@ async fn a_repeated_append_at_an_offset_is_no_mismatch() {
     assert_eq!(writer.reply().await.outcome, Some(Outcome::Offset(11)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_must_not_be_appended_is_refused_and_changes_nothing() {
-    let cluster = TestCluster::start(1).await;
+async fn what_must_not_be_appended_is_refused_and_changes_nothing(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.open_chunk(1);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"x").await, Ok(0));
@@ -134,9 +140,8 @@ async fn what_must_not_be_appended_is_refused_and_changes_nothing() {
     assert_eq!(read(&cluster.nodes[0], chunk, 0, 2, 0).await.unwrap(), b"xy");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_writer_of_an_older_generation_is_fenced_with_its_last_sequence() {
-    let cluster = TestCluster::start(1).await;
+async fn a_writer_of_an_older_generation_is_fenced_with_its_last_sequence(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let mark = v1::WriterMark { writer: 77, sequence: 8, offset: 900 };
     let chunk = cluster.meta.open_chunk(&[cluster.nodes[0].id], 1 << 20, &[mark]);
     let mut writer = cluster.writer(chunk).await;
@@ -149,9 +154,8 @@ async fn a_writer_of_an_older_generation_is_fenced_with_its_last_sequence() {
     assert_eq!(writer.refused(10, b"x").await, "ChunkFenced");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_grant_is_renewed_before_and_when_it_is_used_up() {
-    let cluster = TestCluster::start(1).await;
+async fn a_grant_is_renewed_before_and_when_it_is_used_up(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.meta.open_chunk(&[cluster.nodes[0].id], 1000, &[]);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, &[1; 400]).await, Ok(0));

@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cairn_proto::frames::{Framed, Lane, PeerKind, Replies, Routes, Sending, Transport};
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
 use cairn_proto::v1::data_client::DataClient;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::Status;
 use tonic::transport::Channel;
 
-use super::meta::{FakeMeta, stamped};
+use super::meta::{CLUSTER, FakeMeta, stamped};
 use crate::config::UnderStoreConfig;
 use crate::disk::{DiskError, RealDisk};
 use crate::{Config, ServeError, serve};
@@ -25,6 +28,24 @@ pub const WAIT: Duration = Duration::from_secs(20);
 
 /// The generation that the test's chunks are opened in.
 pub const GENERATION: u64 = 5;
+
+/// A message's way to a call.
+pub enum Way<M> {
+    Grpc(mpsc::Sender<M>),
+    Frames(Sending<M>),
+}
+
+impl<M: Framed> Way<M> {
+    pub async fn send(&self, message: M) {
+        match self {
+            Self::Grpc(way) => way.send(message).await.unwrap(),
+            Self::Frames(way) => {
+                way.room().await;
+                assert!(way.try_send(message).is_ok(), "there was room");
+            }
+        }
+    }
+}
 
 pub struct TestNode {
     pub id: u64,
@@ -72,6 +93,16 @@ impl TestNode {
 
     pub async fn client(&self) -> DataClient<Channel> {
         DataClient::connect(format!("http://{}", self.address)).await.unwrap()
+    }
+
+    /// A framed stream over a connection of its own, by the way that the node is tested over; `None`: by gRPC.
+    pub async fn frames<M: Framed, A: Framed>(&self) -> Option<(Sending<M>, Replies<A>)> {
+        let transport: Transport = self.config.transport.parse().unwrap();
+        let routes = Routes::new(PeerKind::Client, transport);
+        let opened = routes.open(&self.address, Lane::Appends, CLUSTER, (1024, 8192)).await.unwrap();
+        assert_eq!(opened.is_some(), transport != Transport::Grpc);
+        assert_eq!(routes.is_local(&self.address).unwrap_or(false), transport == Transport::Auto);
+        opened
     }
 
     /// As kill -9: nothing is said to anybody.
@@ -125,7 +156,11 @@ pub struct TestCluster {
 
 impl TestCluster {
     pub async fn start(count: usize) -> Self {
-        Self::start_with(count, |_| ()).await
+        Self::start_over(Transport::Auto, count).await
+    }
+
+    pub async fn start_over(transport: Transport, count: usize) -> Self {
+        Self::start_with(count, |config| config.transport = format!("{transport:?}").to_lowercase()).await
     }
 
     pub async fn start_with(count: usize, change: impl Fn(&mut Config)) -> Self {
@@ -155,16 +190,21 @@ pub struct Writer {
     pub chunk: u64,
     pub writer: u64,
     pub generation: u64,
-    requests: mpsc::Sender<v1::AppendRequest>,
-    replies: Streaming<v1::AppendReply>,
+    requests: Way<v1::AppendRequest>,
+    replies: BoxStream<'static, Result<v1::AppendReply, Status>>,
 }
 
 impl Writer {
     pub async fn open(node: &TestNode, chunk: u64, writer: u64) -> Self {
+        if let Some((requests, replies)) = node.frames().await {
+            let (requests, replies) = (Way::Frames(requests), replies.boxed());
+            return Self { chunk, writer, generation: GENERATION, requests, replies };
+        }
         let (requests, sent) = mpsc::channel(1024);
         let mut request = stamped(ReceiverStream::new(sent));
         request.set_timeout(Duration::from_secs(60));
-        let replies = node.client().await.append(request).await.unwrap().into_inner();
+        let replies = node.client().await.append(request).await.unwrap().into_inner().boxed();
+        let requests = Way::Grpc(requests);
         Self { chunk, writer, generation: GENERATION, requests, replies }
     }
 
@@ -181,12 +221,12 @@ impl Writer {
     }
 
     pub async fn send(&self, request: v1::AppendRequest) {
-        self.requests.send(request).await.unwrap();
+        self.requests.send(request).await;
     }
 
     pub async fn reply(&mut self) -> v1::AppendReply {
-        let reply = tokio::time::timeout(WAIT, self.replies.message()).await.expect("no reply");
-        reply.unwrap().expect("the stream ended")
+        let reply = tokio::time::timeout(WAIT, self.replies.next()).await.expect("no reply");
+        reply.expect("the stream ended").unwrap()
     }
 
     /// Appends and answers the offset, or the kind of the refusal.
@@ -217,9 +257,15 @@ pub async fn read(
     let range = v1::ChunkRange { chunk, known_committed, ..v1::ChunkRange::default() };
     let source = Some(v1::read_request::Source::Chunk(range));
     let request = v1::ReadRequest { source, offset, length, capability: Bytes::new() };
-    let mut frames = node.client().await.read(stamped(request)).await?.into_inner();
+    let mut frames = match node.frames().await {
+        Some((asking, frames)) => {
+            Way::Frames(asking).send(request).await;
+            frames.boxed()
+        }
+        None => node.client().await.read(stamped(request)).await?.into_inner().boxed(),
+    };
     let mut bytes = Vec::new();
-    while let Some(frame) = frames.message().await? {
+    while let Some(frame) = frames.next().await.transpose()? {
         assert_eq!(frame.crc32c, crc32c::crc32c(&frame.data));
         assert_eq!(frame.offset, offset + bytes.len() as u64);
         bytes.extend_from_slice(&frame.data);
@@ -228,8 +274,12 @@ pub async fn read(
 }
 
 pub async fn tail_length(node: &TestNode, chunk: u64) -> Result<u64, tonic::Status> {
-    let request = stamped(v1::TailLengthRequest { chunk, epoch: 1 });
-    Ok(node.client().await.tail_length(request).await?.into_inner().committed)
+    let request = v1::TailLengthRequest { chunk, epoch: 1 };
+    if let Some((asking, mut replies)) = node.frames::<_, v1::TailLengthReply>().await {
+        Way::Frames(asking).send(request).await;
+        return Ok(replies.next().await.expect("no reply")?.committed);
+    }
+    Ok(node.client().await.tail_length(stamped(request)).await?.into_inner().committed)
 }
 
 pub fn kind(status: tonic::Status) -> String {

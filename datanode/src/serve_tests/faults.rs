@@ -1,21 +1,33 @@
 //! Replicas that go away, are fenced, or restart.
 
+use cairn_proto::frames::Transport;
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
 use cairn_proto::v1::replicate_reply::Outcome as Said;
 use cairn_proto::v1::replicate_request::Message;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::Status;
 
-use super::cluster::{GENERATION, TestCluster, TestNode, WAIT, kind, read, tail_length};
+use super::cluster::{GENERATION, TestCluster, TestNode, WAIT, Way, kind, read, tail_length};
 use super::meta::stamped;
 use crate::chunk::AppendRecord;
 use crate::replicate::record;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_that_dies_stops_the_acks_and_the_chunk_is_sealed_without_it() {
-    let mut cluster = TestCluster::start(3).await;
+over_each_transport!(
+    a_secondary_that_dies_stops_the_acks_and_the_chunk_is_sealed_without_it,
+    a_secondary_that_cannot_be_reached_prevents_every_ack,
+    nothing_is_acknowledged_after_the_primary_is_fenced,
+    a_fence_at_one_secondary_stops_all_acks,
+    a_secondary_takes_records_in_their_order_alone_and_none_after_its_fence,
+    a_node_that_restarted_is_in_limbo_keeps_its_bytes_and_asks_for_the_seal,
+    a_fenced_replica_that_restarted_says_limbo,
+);
+
+async fn a_secondary_that_dies_stops_the_acks_and_the_chunk_is_sealed_without_it(transport: Transport) {
+    let mut cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"kept").await, Ok(0));
@@ -38,9 +50,8 @@ async fn a_secondary_that_dies_stops_the_acks_and_the_chunk_is_sealed_without_it
     assert_eq!(kind(tail_length(&cluster.nodes[0], chunk).await.unwrap_err()), "ChunkFenced");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_that_cannot_be_reached_prevents_every_ack() {
-    let mut cluster = TestCluster::start(3).await;
+async fn a_secondary_that_cannot_be_reached_prevents_every_ack(transport: Transport) {
+    let mut cluster = TestCluster::start_over(transport, 3).await;
     cluster.nodes[1].kill();
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
@@ -49,9 +60,8 @@ async fn a_secondary_that_cannot_be_reached_prevents_every_ack() {
     assert_eq!(asked.blame_node, cluster.nodes[1].id);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_acknowledged_after_the_primary_is_fenced() {
-    let cluster = TestCluster::start(2).await;
+async fn nothing_is_acknowledged_after_the_primary_is_fenced(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"before").await, Ok(0));
@@ -67,9 +77,8 @@ async fn nothing_is_acknowledged_after_the_primary_is_fenced() {
     assert_eq!(kind(cluster.meta.fence(&primary, chunk, 2).await.unwrap_err()), "ChunkFenced");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fence_at_one_secondary_stops_all_acks() {
-    let cluster = TestCluster::start(3).await;
+async fn a_fence_at_one_secondary_stops_all_acks(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"before").await, Ok(0));
@@ -86,22 +95,26 @@ async fn a_fence_at_one_secondary_stops_all_acks() {
 
 /// A replication stream as a primary opens it.
 struct Forward {
-    requests: mpsc::Sender<v1::ReplicateRequest>,
-    replies: Streaming<v1::ReplicateReply>,
+    requests: Way<v1::ReplicateRequest>,
+    replies: BoxStream<'static, Result<v1::ReplicateReply, Status>>,
 }
 
 impl Forward {
     async fn open(node: &TestNode) -> Self {
+        if let Some((requests, replies)) = node.frames().await {
+            return Self { requests: Way::Frames(requests), replies: replies.boxed() };
+        }
         let (requests, sent) = mpsc::channel(16);
         let mut client = node.client().await;
-        let replies = client.replicate(stamped(ReceiverStream::new(sent))).await.unwrap().into_inner();
-        Self { requests, replies }
+        let replies =
+            client.replicate(stamped(ReceiverStream::new(sent))).await.unwrap().into_inner().boxed();
+        Self { requests: Way::Grpc(requests), replies }
     }
 
     async fn say(&mut self, message: Message) -> Said {
-        self.requests.send(v1::ReplicateRequest { message: Some(message) }).await.unwrap();
-        let reply = tokio::time::timeout(WAIT, self.replies.message()).await.expect("no reply");
-        reply.unwrap().expect("the stream ended").outcome.unwrap()
+        self.requests.send(v1::ReplicateRequest { message: Some(message) }).await;
+        let reply = tokio::time::timeout(WAIT, self.replies.next()).await.expect("no reply");
+        reply.expect("the stream ended").unwrap().outcome.unwrap()
     }
 }
 
@@ -139,9 +152,8 @@ fn creation(cluster: &TestCluster, chunk: u64, at: usize) -> Message {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secondary_takes_records_in_their_order_alone_and_none_after_its_fence() {
-    let cluster = TestCluster::start(2).await;
+async fn a_secondary_takes_records_in_their_order_alone_and_none_after_its_fence(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let mut forward = Forward::open(&cluster.nodes[1]).await;
     assert_eq!(forward.say(creation(&cluster, chunk, 1)).await, Said::Created(true));
@@ -169,9 +181,8 @@ async fn a_secondary_takes_records_in_their_order_alone_and_none_after_its_fence
     assert!(matches!(stranger.say(Message::Record(unknown)).await, Said::Refused(_)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_restarted_is_in_limbo_keeps_its_bytes_and_asks_for_the_seal() {
-    let mut cluster = TestCluster::start(1).await;
+async fn a_node_that_restarted_is_in_limbo_keeps_its_bytes_and_asks_for_the_seal(transport: Transport) {
+    let mut cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.open_chunk(1);
     let replica = cluster.meta.chunk(chunk).replicas[0].clone();
     let mut writer = cluster.writer(chunk).await;
@@ -194,9 +205,8 @@ async fn a_node_that_restarted_is_in_limbo_keeps_its_bytes_and_asks_for_the_seal
     assert_eq!(read(&cluster.nodes[0], chunk, 0, 4, 4).await.unwrap(), b"kept");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fenced_replica_that_restarted_says_limbo() {
-    let mut cluster = TestCluster::start(2).await;
+async fn a_fenced_replica_that_restarted_says_limbo(transport: Transport) {
+    let mut cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let replica = cluster.meta.chunk(chunk).replicas[1].clone();
     let mut writer = cluster.writer(chunk).await;

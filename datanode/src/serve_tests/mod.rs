@@ -1,8 +1,12 @@
 //! Whole data nodes over real gRPC, with a metadata server made for the tests.
 
+#[macro_use]
+mod over;
+
 mod appends;
 mod cluster;
 mod faults;
+mod frames;
 mod meta;
 mod scrub;
 mod seals;

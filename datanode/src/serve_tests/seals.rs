@@ -1,5 +1,6 @@
 //! Planned closes, replicas that are brought up, and what becomes of them after the seal.
 
+use cairn_proto::frames::Transport;
 use cairn_proto::v1;
 use cairn_proto::v1::report_work_request::Outcome;
 use cairn_proto::v1::work::Work;
@@ -7,15 +8,26 @@ use cairn_proto::v1::work::Work;
 use super::cluster::{TestCluster, kind, read, tail_length};
 use super::meta::stamped;
 
+over_each_transport!(
+    a_planned_close_seals_at_the_last_append_without_a_fence,
+    a_chunk_without_appends_is_closed_too,
+    a_full_chunk_rolls_by_itself,
+    a_node_that_stops_closes_its_chunks,
+    extend_brings_a_node_that_has_nothing_to_the_decided_length,
+    who_is_no_holder_drops_its_replica_and_says_so,
+    a_late_notice_does_not_drop_a_replica_that_counts,
+    a_copy_makes_another_holder,
+    a_leader_that_forgot_a_node_gets_it_registered_again,
+);
+
 async fn close(cluster: &TestCluster, chunk: u64) -> v1::Chunk {
     let request = stamped(v1::CloseRequest { chunk, go_on: false });
     let reply = cluster.nodes[0].client().await.close(request).await.unwrap();
     reply.into_inner().chunk.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_planned_close_seals_at_the_last_append_without_a_fence() {
-    let cluster = TestCluster::start(3).await;
+async fn a_planned_close_seals_at_the_last_append_without_a_fence(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(3);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"one").await, Ok(0));
@@ -30,17 +42,15 @@ async fn a_planned_close_seals_at_the_last_append_without_a_fence() {
     assert_eq!(close(&cluster, chunk).await, sealed);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_without_appends_is_closed_too() {
-    let cluster = TestCluster::start(1).await;
+async fn a_chunk_without_appends_is_closed_too(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.open_chunk(1);
     let sealed = close(&cluster, chunk).await;
     assert_eq!((sealed.state(), sealed.length), (v1::ChunkState::Sealed, 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_chunk_rolls_by_itself() {
-    let cluster = TestCluster::start(1).await;
+async fn a_full_chunk_rolls_by_itself(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let chunk = cluster.open_chunk(1);
     let mut writer = cluster.writer(chunk).await;
     let data = vec![7; 1 << 20];
@@ -52,9 +62,8 @@ async fn a_full_chunk_rolls_by_itself() {
     assert_eq!(read(&cluster.nodes[0], chunk, 0, 5 << 20, 5 << 20).await.unwrap().len(), 5 << 20);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_closes_its_chunks() {
-    let mut cluster = TestCluster::start(2).await;
+async fn a_node_that_stops_closes_its_chunks(transport: Transport) {
+    let mut cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"one").await, Ok(0));
@@ -64,9 +73,8 @@ async fn a_node_that_stops_closes_its_chunks() {
     assert_eq!(cluster.meta.state().planned.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn extend_brings_a_node_that_has_nothing_to_the_decided_length() {
-    let cluster = TestCluster::start(3).await;
+async fn extend_brings_a_node_that_has_nothing_to_the_decided_length(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 3).await;
     let chunk = cluster.open_chunk(2);
     let mut writer = cluster.writer(chunk).await;
     for n in 0..300 {
@@ -102,9 +110,8 @@ async fn extend_brings_a_node_that_has_nothing_to_the_decided_length() {
     assert!(bytes.chunks(2000).enumerate().all(|(n, piece)| piece.iter().all(|b| *b == n as u8)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_no_holder_drops_its_replica_and_says_so() {
-    let cluster = TestCluster::start(2).await;
+async fn who_is_no_holder_drops_its_replica_and_says_so(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"one").await, Ok(0));
@@ -125,9 +132,8 @@ async fn who_is_no_holder_drops_its_replica_and_says_so() {
     assert_eq!(kind(read(&cluster.nodes[1], chunk, 0, 3, 3).await.unwrap_err()), "NoSuchChunk");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_late_notice_does_not_drop_a_replica_that_counts() {
-    let cluster = TestCluster::start(2).await;
+async fn a_late_notice_does_not_drop_a_replica_that_counts(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(2);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"one").await, Ok(0));
@@ -147,9 +153,8 @@ async fn a_late_notice_does_not_drop_a_replica_that_counts() {
     assert_eq!(read(node, chunk, 0, 3, 0).await.unwrap(), b"one");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_makes_another_holder() {
-    let cluster = TestCluster::start(2).await;
+async fn a_copy_makes_another_holder(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 2).await;
     let chunk = cluster.open_chunk(1);
     let mut writer = cluster.writer(chunk).await;
     assert_eq!(writer.append(1, b"one").await, Ok(0));
@@ -168,9 +173,8 @@ async fn a_copy_makes_another_holder() {
     assert_eq!(read(&cluster.nodes[1], chunk, 0, 3, 0).await.unwrap(), b"one");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_forgot_a_node_gets_it_registered_again() {
-    let cluster = TestCluster::start(1).await;
+async fn a_leader_that_forgot_a_node_gets_it_registered_again(transport: Transport) {
+    let cluster = TestCluster::start_over(transport, 1).await;
     let forgotten = std::mem::take(&mut cluster.meta.state().nodes);
     let again = cluster.meta.wait(|state| state.nodes.first().cloned()).await;
     assert_eq!(again, forgotten[0]);

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::replicate::Primaries;
 use crate::replicate::ticket::{Answer, Append, Ticket};
@@ -21,7 +21,7 @@ const UNANSWERED_MAX: usize = 4096;
 /// Serves one connection until the client closes its side and every append is answered.
 pub fn serve(
     primaries: Primaries,
-    inbound: Streaming<v1::AppendRequest>,
+    inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::AppendReply, Status>> + Send {
     let (replies, answers) = mpsc::channel(UNANSWERED_MAX);
     let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries, inbound, replies)));
@@ -34,15 +34,15 @@ pub fn serve(
 
 async fn read(
     primaries: Primaries,
-    mut inbound: Streaming<v1::AppendRequest>,
+    mut inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Unpin,
     replies: mpsc::Sender<Answer>,
 ) {
     let seats = Arc::new(Semaphore::new(UNANSWERED_MAX));
     loop {
-        let request = match inbound.message().await {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(error) => {
+        let request = match inbound.next().await {
+            Some(Ok(request)) => request,
+            None => return,
+            Some(Err(error)) => {
                 tracing::debug!(%error, "a client's append stream ended");
                 return;
             }

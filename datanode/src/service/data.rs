@@ -37,6 +37,36 @@ impl DataService {
     }
 }
 
+/// The hot calls, however they came: gRPC's methods below call them, and so does the framed transport.
+impl DataService {
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn appends(
+        &self,
+        inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Send + Unpin + 'static,
+    ) -> Replies<v1::AppendReply> {
+        self.until_stopped(append::serve(self.node.primaries.clone(), inbound))
+    }
+
+    pub(crate) fn replications(
+        &self,
+        inbound: impl Stream<Item = Result<v1::ReplicateRequest, Status>> + Send + Unpin + 'static,
+    ) -> Replies<v1::ReplicateReply> {
+        self.until_stopped(secondary::replies(Arc::clone(&self.node.context), inbound))
+    }
+
+    pub(crate) async fn blocks(&self, request: v1::ReadRequest) -> Result<Replies<v1::ReadFrame>, Status> {
+        read::frames(Arc::clone(&self.node), request).await
+    }
+
+    pub(crate) async fn tail(&self, asked: v1::TailLengthRequest) -> Result<v1::TailLengthReply, Status> {
+        let committed = fence::tail_length(&self.node, ChunkId(asked.chunk), Epoch(asked.epoch)).await?;
+        Ok(v1::TailLengthReply { committed })
+    }
+}
+
 #[tonic::async_trait]
 impl Data for DataService {
     async fn hello(
@@ -61,8 +91,7 @@ impl Data for DataService {
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.check(&request)?;
-        let replies = append::serve(self.node.primaries.clone(), request.into_inner());
-        Ok(Response::new(self.until_stopped(replies)))
+        Ok(Response::new(self.appends(request.into_inner())))
     }
 
     type ReplicateStream = Replies<v1::ReplicateReply>;
@@ -72,8 +101,7 @@ impl Data for DataService {
         request: Request<Streaming<v1::ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
         self.check(&request)?;
-        let replies = secondary::replies(Arc::clone(&self.node.context), request.into_inner());
-        Ok(Response::new(self.until_stopped(replies)))
+        Ok(Response::new(self.replications(request.into_inner())))
     }
 
     async fn tail_length(
@@ -81,9 +109,7 @@ impl Data for DataService {
         request: Request<v1::TailLengthRequest>,
     ) -> Result<Response<v1::TailLengthReply>, Status> {
         self.check(&request)?;
-        let asked = request.into_inner();
-        let committed = fence::tail_length(&self.node, ChunkId(asked.chunk), Epoch(asked.epoch)).await?;
-        Ok(Response::new(v1::TailLengthReply { committed }))
+        Ok(Response::new(self.tail(request.into_inner()).await?))
     }
 
     async fn close(&self, request: Request<v1::CloseRequest>) -> Result<Response<v1::CloseReply>, Status> {
@@ -116,8 +142,7 @@ impl Data for DataService {
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         self.check(&request)?;
-        let frames = read::frames(Arc::clone(&self.node), request.into_inner()).await?;
-        Ok(Response::new(frames))
+        Ok(Response::new(self.blocks(request.into_inner()).await?))
     }
 
     async fn evict(&self, request: Request<v1::EvictRequest>) -> Result<Response<v1::EvictReply>, Status> {

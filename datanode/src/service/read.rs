@@ -200,10 +200,9 @@ async fn ask_peer(
     let alone = v1::ChunkRange { replicas: Vec::new(), place: None, ..range.clone() };
     let source = Some(v1::read_request::Source::Chunk(alone));
     let message = v1::ReadRequest { source, offset, length: length as u64, capability: Bytes::new() };
-    let mut client = node.context.peers.client(&replica.address)?;
-    let mut frames = client.read(node.context.peers.request(message, DEADLINE)).await?.into_inner();
+    let mut frames = node.context.peers.read(&replica.address, message).await?;
     let mut bytes = BytesMut::with_capacity(length);
-    while let Some(frame) = frames.message().await? {
+    while let Some(frame) = frames.next().await.transpose()? {
         if crc32c::crc32c(&frame.data) != frame.crc32c || frame.offset != offset + bytes.len() as u64 {
             return Err(ServiceError::ChecksumMismatch.into());
         }

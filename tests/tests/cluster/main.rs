@@ -41,6 +41,7 @@ mod restart;
 mod servers;
 mod tails;
 mod transactions;
+mod transports;
 mod trees;
 mod unlinked;
 mod up;

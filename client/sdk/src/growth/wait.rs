@@ -1,27 +1,30 @@
 //! What a task waits for: each for ever when there is nothing to wait for.
 
-use cairn_proto::v1::{AppendReply, AppendRequest};
-use tokio::sync::mpsc;
+use cairn_proto::v1::AppendReply;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::time::Instant;
-use tonic::Streaming;
+use tonic::Status;
+
+use crate::wire_stream::Requests;
 
 /// The next reply of the stream, when there is one.
 pub(super) async fn next_reply(
-    replies: Option<&mut Streaming<AppendReply>>,
-) -> Result<Option<AppendReply>, tonic::Status> {
+    replies: Option<&mut BoxStream<'static, Result<AppendReply, Status>>>,
+) -> Result<Option<AppendReply>, Status> {
     match replies {
-        Some(replies) => replies.message().await,
+        Some(replies) => replies.next().await.transpose(),
         None => std::future::pending().await,
     }
 }
 
 /// Waits until the stream's queue has room. A closed queue shows as a broken reply stream.
-pub(super) async fn room(requests: Option<&mpsc::Sender<AppendRequest>>) {
-    let reserved = match requests {
-        Some(requests) => requests.reserve().await.is_ok(),
+pub(super) async fn room(requests: Option<&Requests>) {
+    let has_room = match requests {
+        Some(requests) => requests.room().await,
         None => false,
     };
-    if !reserved {
+    if !has_room {
         std::future::pending::<()>().await;
     }
 }
