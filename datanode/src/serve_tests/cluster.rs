@@ -71,10 +71,6 @@ impl TestNode {
         }
     }
 
-    pub async fn start(meta: &FakeMeta, dir: PathBuf) -> Self {
-        Self::start_with(Self::config(meta, dir)).await
-    }
-
     /// A node that writes through to an under-store.
     pub async fn start_over(meta: &FakeMeta, dir: PathBuf, understore: Option<UnderStoreConfig>) -> Self {
         Self::start_with(Config { understore, ..Self::config(meta, dir) }).await

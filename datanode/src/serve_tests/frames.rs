@@ -222,7 +222,7 @@ async fn the_socket_is_there_while_the_node_is_and_again_after_a_kill() {
     let mut cluster = TestCluster::start(1).await;
     let path = cluster.nodes[0].dir().join(SOCKET_NAME);
     assert!(UnixStream::connect(&path).await.is_ok());
-    let node = cluster.nodes.remove(0).restart(&cluster.meta).await;
+    let node = cluster.nodes.remove(0).restart().await;
     assert!(UnixStream::connect(&path).await.is_ok());
     let routes = Routes::new(PeerKind::Client, Transport::Auto);
     let Route::Frames(caller) = routes.route(&node.address, Lane::Reads, CLUSTER).await.unwrap() else {

@@ -46,7 +46,7 @@ async fn fill(cluster: &TestCluster, replicas: usize) -> u64 {
 /// A chunk with its content, sealed on the first `replicas` nodes.
 async fn sealed(cluster: &TestCluster, replicas: usize) -> v1::Chunk {
     let chunk = fill(cluster, replicas).await;
-    let request = stamped(v1::CloseRequest { chunk });
+    let request = stamped(v1::CloseRequest { chunk, go_on: false });
     let closed = cluster.nodes[0].client().await.close(request).await.unwrap().into_inner().chunk.unwrap();
     for node in &cluster.nodes[..replicas] {
         notice(cluster, node, &closed).await;

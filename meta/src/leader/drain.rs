@@ -265,7 +265,7 @@ async fn act(tenure: &Arc<Tenure>, page: &Page) -> Result<(), JobFault> {
     let open: Vec<(Arc<Tenure>, ChunkRecord)> =
         page.close.values().map(|record| (Arc::clone(tenure), record.clone())).collect();
     let closes = futures::stream::iter(open);
-    let closes = closes.map(|(tenure, record)| async move { aging::close(&tenure, &record).await });
+    let closes = closes.map(|(tenure, record)| async move { aging::close(&tenure, &record, false).await });
     closes.buffer_unordered(CLOSES_MAX).collect::<()>().await;
     tenure.drains.want(&page.wanted);
     for (node, chunks) in &page.release {

@@ -258,6 +258,9 @@ fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
         Work::Upload { key, chunks, .. } => {
             ("upload", key.clone(), chunks.len() as u64, chunks.iter().map(|chunk| chunk.length).sum())
         }
+        Work::Compact { key, chunks, .. } => {
+            ("compact", key.clone(), chunks.len() as u64, chunks.iter().map(|chunk| chunk.place.length).sum())
+        }
         Work::Import { prefix, .. } => ("import", String::from_utf8_lossy(prefix).into_owned(), 0, 0),
         Work::DeletePack { key, .. } => ("delete", key.clone(), 0, 0),
     };

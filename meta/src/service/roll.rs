@@ -107,6 +107,9 @@ fn same_file(one: &ChunkRecord, other: &ChunkRecord) -> bool {
 /// True when the lag bound leaves room for another tail behind `length` more bytes (append protocol R13).
 fn has_room(tenure: &Tenure, record: &ChunkRecord, length: u64) -> Result<bool, WireError> {
     let ChunkOwner::Tail { ino, .. } = record.owner else { return Ok(false) };
-    let room = Room { tail_of: Some(ino), granted: length, wanted: length + GRANT_BYTES_FIRST };
-    Ok(lag::bound(tenure, &record.policy, room).map_err(super::fault)?.is_none())
+    let wanted = length + GRANT_BYTES_FIRST;
+    let room = Room { tail_of: Some(ino), opened: None, granted: length, wanted };
+    let given = lag::give(tenure, &record.policy, room).map_err(super::fault)?;
+    // A pause is told, and kept, where the next tail is opened.
+    Ok(given.is_ok_and(|given| given.pause.is_zero()))
 }

@@ -75,7 +75,7 @@ fn restarted(model: &OneChunk, state: &State, at: usize, kept: u8) -> Option<Sta
     let forgets = model.has(Mutation::FenceNotDurable)
         || (at == 0 && model.has(Mutation::PrimaryGoesOn) && !replica.fenced);
     replica.fenced = !forgets;
-    if model.has(Mutation::SpareStaysClean) && replica.log.len() == 0 {
+    if model.has(Mutation::SpareStaysClean) && replica.log.is_empty() {
         replica.restarted = false;
         replica.fenced = false;
     }
