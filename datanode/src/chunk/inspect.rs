@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use cairn_types::{ChunkId, ReplicaHealth};
 
+use super::checked::CheckedRecord;
 use super::completion::Completion;
 use super::error::ReadError;
 use super::request::Request;
 use super::spec::{AppendRecord, ReplicaPhase};
 use super::store::ChunkStore;
-use super::table::{CheckedRecord, as_append, block_key};
+use super::table::{as_append, block_key};
 use crate::segments::{BlockSums, Entry, Listing, RecordError, StoredRecord};
 
 /// A segment that is being read through.

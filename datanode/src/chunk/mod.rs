@@ -8,6 +8,7 @@ mod alarms;
 mod batch;
 pub mod chain;
 mod change;
+mod checked;
 mod completion;
 mod engine;
 mod error;

@@ -88,7 +88,7 @@ impl Engine {
         self.commit();
         let figures = |engine: &Self| (engine.log.full_segments().len(), engine.log.live_bytes());
         let (segments, live) = figures(self);
-        if segments == 0 || self.barren.is_some_and(|barren| barren.0 <= segments && barren.1 >= live) {
+        if segments == 0 || self.barren.is_some_and(|barren| segments <= barren.0 && live >= barren.1) {
             return;
         }
         // Drops that need room themselves must not ask for more of it here.

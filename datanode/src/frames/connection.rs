@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::calls::Calls;
@@ -49,6 +50,10 @@ impl Frames {
         &self.stop
     }
 
+    pub(super) fn counted(&self) -> TaskTrackerToken {
+        self.connections.token()
+    }
+
     pub(super) fn socket_path(&self) -> Option<&Path> {
         self.socket.as_deref()
     }
@@ -65,7 +70,7 @@ impl Frames {
         R: AsyncRead + Unpin + Send,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let _counted = self.connections.token();
+        let _counted = self.counted();
         let greeted = timeout(HELLO, async {
             let hello = self.hello(&mut reader).await?;
             let welcome = self.welcome(hello);

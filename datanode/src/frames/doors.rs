@@ -102,6 +102,8 @@ pub fn socket(dir: &Path) -> Option<(UnixListener, PathBuf)> {
 impl Frames {
     /// Takes callers on this machine until the node stops.
     pub async fn serve_socket(self: Arc<Self>, listener: UnixListener) {
+        // The node waits for its end: then the socket is gone too.
+        let _counted = self.counted();
         let stop = self.stop().clone();
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
