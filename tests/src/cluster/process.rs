@@ -56,8 +56,9 @@ impl Server {
     }
 
     /// The same server, reached at its address through a [`Door`](super::Door).
-    pub(super) fn behind_a_door(self, listen: String) -> Self {
-        Self { listen, ..self }
+    pub(super) fn behind_a_door(mut self, listen: String) -> Self {
+        self.listen = listen;
+        self
     }
 
     /// `meta1`, `data3`, …
