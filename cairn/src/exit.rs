@@ -60,6 +60,12 @@ pub enum CliError {
         /// The flags that accept it.
         flags: String,
     },
+    /// A node that was waited for is to stay: somebody undid its drain.
+    #[error("{node} is not drained: it was undrained meanwhile")]
+    NotDrained {
+        /// The node.
+        node: cairn_sdk::types::NodeId,
+    },
     /// Somebody else holds the lock, and the command line says not to wait.
     #[error("lock {path}: {refused}")]
     NotLocked {
@@ -157,7 +163,7 @@ impl CliError {
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Damage { .. } => 4,
-            Self::NotLoaded { .. } => 1,
+            Self::NotLoaded { .. } | Self::NotDrained { .. } => 1,
             Self::Dump { source, .. } => match source {
                 cairn_meta::dump::VerifyError::Scratch(_) => 3,
                 _ => 1,

@@ -34,7 +34,7 @@ async fn drain(client: &Client, args: &DrainNodeArgs, json: bool) -> Result<(), 
     }
     show_drain(&known.node, json)?;
     if args.wait && !known.node.drained {
-        return Err(CliError::Usage(format!("{node} is not drained: it is to stay (undrain) since")));
+        return Err(CliError::NotDrained { node });
     }
     Ok(())
 }
