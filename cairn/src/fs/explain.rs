@@ -145,6 +145,7 @@ fn chunk_lines(explained: &Explained, known: &ExplainedChunk) -> Vec<String> {
     let opened = time_text(Timestamp(known.opened_ns));
     let state = match chunk.state() {
         ChunkState::Open => format!("open since {opened}"),
+        ChunkState::Spare => format!("made ahead {opened}, not activated"),
         ChunkState::Sealing => format!("being sealed, opened {opened}"),
         ChunkState::Sealed => {
             format!(

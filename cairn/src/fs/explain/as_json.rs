@@ -57,6 +57,7 @@ fn chunk(explained: &Explained, known: &ExplainedChunk) -> Value {
     let activation = chunk.activation.unwrap_or_default();
     let state = match chunk.state() {
         ChunkState::Open => "open",
+        ChunkState::Spare => "spare",
         ChunkState::Sealing => "sealing",
         ChunkState::Sealed => "sealed",
         ChunkState::Unspecified => "unknown",
