@@ -318,8 +318,8 @@ fn what_another_cluster_has_not_got_is_marked_as_an_accepted_loss() {
         }
     });
     let settled: Vec<Option<Fact>> = settled.collect();
-    // `waiting`, `uploading`, `held`, and the tail.
-    assert_eq!(lost, 4);
+    // `waiting`, `uploading`, `held`, and the two tails. A spare has nothing, and is in no dump.
+    assert_eq!(lost, 5);
     let store = MemoryStore::new();
     loader.found(&store);
     loader.propose(&store, loader.begin.clone()).unwrap();

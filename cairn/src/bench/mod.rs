@@ -15,7 +15,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-use cairn_sdk::{Client, ConnectOptions};
+use cairn_sdk::{Client, ConnectOptions, Transport};
 
 use crate::cli::{BenchArgs, Connect};
 use crate::exit::CliError;
@@ -162,6 +162,10 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
         BenchCluster::start((metas, datas), copies, under_store.as_ref(), args.dir.as_deref()).await?;
     let mut options = ConnectOptions::new(cluster.meta_addresses());
     options.lease_reads = case.name.ends_with("-lease");
+    if case.name.starts_with("read-") && case.name.ends_with("-cached") {
+        // As from another machine.
+        options.transport = Transport::Tcp;
+    }
     let client = Client::connect(options).await?;
     let outcome = match case.setting {
         Setting::Killed => failover::run(case, &mut cluster, &client, args).await,
@@ -185,14 +189,21 @@ async fn run_on(
     let root = format!("/{}", cases::run_name(case.name));
     client.mkdir_all(root.as_str(), 0o755).await?;
     let scale = cases::Scale { seconds: args.seconds, entries: args.entries };
-    let prepared = cases::prepare(case.name, client, &root, &scale).await?;
+    let mut prepared = cases::prepare(case.name, client, &root, &scale).await?;
+    if case.name == "read-seq-local" {
+        let own = own.ok_or_else(|| CliError::Usage(format!("{} runs on servers of its own", case.name)))?;
+        let mut options = ConnectOptions::new(own.meta_addresses());
+        options.transport = Transport::Tcp;
+        prepared.over_tcp = Some(Client::connect(options).await?);
+    }
     for n in 0..args.runs {
         let run_root = format!("{root}/run{n}");
         client.mkdir_all(run_root.as_str(), 0o755).await?;
         let before = own.and_then(BenchCluster::written_bytes);
         let measured = cases::measure(case.name, client, &run_root, &prepared, &scale).await?;
         let written = own.and_then(BenchCluster::written_bytes).zip(before).map(|(now, then)| now - then);
-        let (name, limit) = cases::limit(case.name, client, directory, &run_root, &scale).await?;
+        let (name, limit) =
+            cases::limit(case.name, client, (directory, &run_root), &prepared, &scale).await?;
         limit_name = name;
         let beside = cases::beside(case.name, &scale).await?;
         let told = beside.map(|(name, run)| format!(", {name} {}", run.short(case.unit))).unwrap_or_default();
@@ -202,6 +213,9 @@ async fn run_on(
             eprintln!("    bytes written per byte acknowledged: {ratio:.2}");
         }
         runs.push(Sample { run: measured, limit, beside });
+    }
+    if let Some(client) = prepared.over_tcp {
+        client.close().await?;
     }
     Ok(median(case, limit_name, &runs))
 }

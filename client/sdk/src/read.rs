@@ -77,7 +77,8 @@ impl View {
             let Some(TailRef { chunk, base }) = view.inode.tail else { return Ok(view) };
             let asked_before = silent == Some(chunk);
             let limit = if asked_before { options.rpc_deadline } else { options.append_deadline };
-            let cause = match view.ask_tail(client, chunk, limit).await {
+            // Only a file that grows needs room for it.
+            let cause = match Box::pin(view.ask_tail(client, chunk, limit)).await {
                 Ok(committed) => {
                     view.tail = Some(Tail { chunk, base, committed });
                     return Ok(view);
@@ -92,7 +93,7 @@ impl View {
                 silent = Some(chunk);
             } else {
                 silent = None;
-                client.seal(chunk, "a reader could not reach its primary").await?;
+                Box::pin(client.seal(chunk, "a reader could not reach its primary")).await?;
             }
         }
     }

@@ -166,7 +166,7 @@ async fn late_frames_of_a_call_that_is_over_are_dropped_and_the_connection_goes_
     writer.write_all(&encode(10, true, tail(999))).await.unwrap();
     let refused = next().await;
     assert_eq!((refused.kind, refused.stream), (Kind::Refused, 10));
-    assert_eq!(refused.message::<v1::ErrorDetail>().unwrap().kind, "NoSuchChunk");
+    assert_eq!(refused.message::<v1::ErrorDetail>().unwrap().kind, "NotFound");
     writer.write_all(&encode(10, false, append(chunk, 2))).await.unwrap();
     writer.write_all(&encode(11, true, append(chunk, 2))).await.unwrap();
     let appended = next().await;

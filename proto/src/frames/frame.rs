@@ -22,9 +22,11 @@ use cairn_types::limits::{APPEND_BYTES_MAX, READ_FRAME_BYTES_MAX};
 pub const HEADER_BYTES: usize = 24;
 /// Bytes of a head, at most. The largest is a creation that names all writers of a file.
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
-/// Bytes of a body, at most: those of the largest append, and of a frame of a read.
-pub const BODY_BYTES_MAX: usize =
-    if APPEND_BYTES_MAX > READ_FRAME_BYTES_MAX { APPEND_BYTES_MAX } else { READ_FRAME_BYTES_MAX };
+/// Bytes of a body, at most: those of the largest append, and of a frame of a read, and some more, so that an
+/// append that is a little too large is refused by itself and not with its connection.
+pub const BODY_BYTES_MAX: usize = BODY_ROOM_BYTES
+    + if APPEND_BYTES_MAX > READ_FRAME_BYTES_MAX { APPEND_BYTES_MAX } else { READ_FRAME_BYTES_MAX };
+const BODY_ROOM_BYTES: usize = 4096;
 
 const OPENS: u8 = 1;
 

@@ -99,6 +99,13 @@ pub const CASES: &[Case] = &[
         "one sequential reader, from the data node",
     )
     .aims(Aim::RateAbove { limit: 0.4 }),
+    case(
+        "read-seq-local",
+        Unit::MegabytesPerSecond,
+        on(1, 1, 1),
+        "the same over a unix socket of the same machine",
+    )
+    .aims(Aim::Rate { limit: 1.5, enough: f64::INFINITY }),
     case("write-seq-r1", Unit::MegabytesPerSecond, on(1, 1, 1), "one sequential writer, 1 replica, fsync")
         .aims(Aim::Rate { limit: 0.75, enough: f64::INFINITY }),
     case("write-seq-r3", Unit::MegabytesPerSecond, on(3, 3, 3), "the same, 3 replicas on one disk")
@@ -150,6 +157,14 @@ pub struct Scale {
 pub struct Prepared {
     /// A directory or file to work on.
     path: String,
+    /// A client that uses no unix socket, for the limit of the case that does.
+    pub over_tcp: Option<Client>,
+}
+
+impl Prepared {
+    fn at(path: String) -> Self {
+        Self { path, over_tcp: None }
+    }
 }
 
 /// Bytes that one unit of a case's rate stands for; `None` where bytes are not what it counts.
@@ -167,24 +182,24 @@ pub async fn prepare(name: &str, client: &Client, root: &str, scale: &Scale) -> 
         "list-1m-attrs" | "rename-dir-1m" => {
             let path = format!("{root}/large");
             metadata::fill_by_transactions(client, &path, scale.entries).await?;
-            Ok(Prepared { path })
+            Ok(Prepared::at(path))
         }
         "stat-deep8" | "stat-deep8-many" | "stat-deep8-c1-lease" => {
             let path = format!("{root}/1/2/3/4/5/6");
             client.mkdir_all(path.as_str(), 0o755).await?;
             let path = format!("{path}/file");
             client.put(path.as_str(), 0o644, b"x").await?;
-            Ok(Prepared { path })
+            Ok(Prepared::at(path))
         }
-        "read-4k-cached" | "read-seq-cached" => {
+        "read-4k-cached" | "read-seq-cached" | "read-seq-local" => {
             let path = format!("{root}/data");
             files::fill(client, &path).await?;
-            Ok(Prepared { path })
+            Ok(Prepared::at(path))
         }
         "smallfiles-read" => {
             let path = format!("{root}/small");
             files::fill_small(client, &path).await?;
-            Ok(Prepared { path })
+            Ok(Prepared::at(path))
         }
         _ => Ok(Prepared::default()),
     }
@@ -211,7 +226,7 @@ pub async fn measure(
         "list-1m-attrs" => metadata::list(client, &prepared.path).await,
         "stat-deep8" => metadata::stat(client, &prepared.path, scale.seconds).await,
         "read-4k-cached" => files::read_random(client, &prepared.path, scale.seconds).await,
-        "read-seq-cached" => files::read_sequential(client, &prepared.path).await,
+        "read-seq-cached" | "read-seq-local" => files::read_sequential(client, &prepared.path).await,
         "write-seq-r1" | "write-seq-r3" => files::write_sequential(client, root).await,
         "smallfiles-write" => files::small(client, root, scale.seconds).await,
         "smallfiles-read" => files::read_small(client, &prepared.path, scale.seconds).await,
@@ -236,8 +251,8 @@ pub async fn beside(name: &str, scale: &Scale) -> Result<Option<Beside>, CliErro
 pub async fn limit(
     name: &str,
     client: &Client,
-    directory: &Path,
-    root: &str,
+    (directory, root): (&Path, &str),
+    prepared: &Prepared,
     scale: &Scale,
 ) -> Result<(&'static str, Run), CliError> {
     let seconds = scale.seconds.min(2.0);
@@ -260,6 +275,10 @@ pub async fn limit(
             ("the same bytes written raw", run)
         }
         "read-4k-cached" => ("TCP round trip", wire::round_trips(TRIP_BYTES, seconds).await?),
+        "read-seq-local" => {
+            let client = prepared.over_tcp.as_ref().unwrap_or(client);
+            ("the same over TCP", files::read_sequential(client, &prepared.path).await?)
+        }
         "read-seq-cached" => ("bare TCP", wire::flood(2 << 30).await?),
         "write-seq-r1" | "write-seq-r3" => {
             ("1 MiB writes + fdatasync", limit::sequential(directory, FILLED_BYTES, seconds).await?)
