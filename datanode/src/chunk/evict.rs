@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::policy::Item;
 use super::space::usable_bytes;
 use super::table::RecordRef;
+use crate::segments::Privilege;
 
 /// Of the space that is to be used at most, the part that live records may take: the rest is what
 /// emptying wins from.
@@ -33,9 +34,20 @@ impl Engine {
         found.into_iter().for_each(|(_, item, bytes)| self.policy.insert(item, bytes));
     }
 
-    /// Bytes that could still be taken by what may not go, at most.
+    /// Bytes that could still be taken by what may not go, at most: of what is live nothing is free, and near
+    /// the end no more than the free segments have, and those that are worth emptying.
     pub(crate) fn room_bytes(&self) -> u64 {
-        self.usable_bytes().saturating_sub(self.pinned_live_bytes())
+        let usable = self.usable_bytes();
+        let room = usable.saturating_sub(self.pinned_live_bytes());
+        let capacity = self.log.segment_capacity_bytes();
+        let free = u64::from(self.log.free_segments().saturating_sub(Privilege::Append.leaves())) * capacity;
+        if free >= usable / 4 {
+            return room;
+        }
+        // Records and their ends leave gaps, so that full segments hold less than they are large.
+        let worth = |live: u64| if live <= capacity / 4 * 3 { capacity - live } else { 0 };
+        let emptied: u64 = self.log.full_segments().iter().map(|(_, _, live)| worth(*live)).sum();
+        room.min(free + emptied + self.policy.bytes())
     }
 
     pub(crate) fn usable_bytes(&self) -> u64 {

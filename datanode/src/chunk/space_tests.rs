@@ -152,7 +152,11 @@ fn a_disk_that_fills_up_slows_appends_then_refuses_them_with_the_numbers() {
         }
         chunks.push(primary);
     };
-    assert!(slowed > 5 && last > Duration::from_millis(10), "{slowed} {last:?}");
+    assert!(
+        slowed > 5 && last > Duration::from_millis(10),
+        "{slowed} {last:?} {refused} {:?}",
+        store.stats()
+    );
     let StoreError::DiskFull { pinned_bytes, usable_bytes } = refused else { panic!("{refused}") };
     assert!(pinned_bytes > usable_bytes / 4 * 3, "{pinned_bytes} of {usable_bytes}");
     assert!(refused.to_string().contains(&pinned_bytes.to_string()), "{refused}");

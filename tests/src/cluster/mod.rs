@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cairn_sdk::types::{NodeId, Policy};
-use cairn_sdk::{Client, ConnectOptions, StatusReply};
+use cairn_sdk::{Client, ConnectOptions, StatusReply, Transport};
 
 pub use command::{Outcome, run};
 pub use door::Door;
@@ -197,8 +197,10 @@ impl Cluster {
         let understore = options.understore.toml(&self.directory)?;
         for (n, data) in self.datas.iter().enumerate() {
             let zone = options.zones.get(n).map_or(String::new(), |zone| format!("zone = {zone:?}\n"));
+            // A unix socket leads past a door.
+            let transport = if options.doors { "transport = \"tcp\"\n" } else { "" };
             data.configure(&format!(
-                "{zone}dir = {:?}\nlisten = {:?}\nadvertise = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
+                "{zone}{transport}dir = {:?}\nlisten = {:?}\nadvertise = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
                 data.directory(),
                 data.listen(),
                 data.address(),
@@ -278,7 +280,17 @@ impl Cluster {
     /// # Errors
     /// When no leader answers within the retry budget.
     pub async fn client(&self) -> Result<Client, ClusterError> {
-        Ok(Client::connect(ConnectOptions::new(self.meta_addresses())).await?)
+        Ok(Client::connect(self.options()).await?)
+    }
+
+    /// How a client reaches this cluster; through its doors where there are some.
+    #[must_use]
+    pub fn options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new(self.meta_addresses());
+        if !self.doors.is_empty() {
+            options.transport = Transport::Tcp;
+        }
+        options
     }
 
     /// A `cairn` command that talks to this cluster.

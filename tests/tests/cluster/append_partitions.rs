@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cairn_proto::v1::{ChunkState, GetChunkRequest, ReadRecordsRequest, SealChunkRequest};
-use cairn_sdk::{Client, ConnectOptions};
+use cairn_sdk::Client;
 use cairn_tests::cluster::{Cluster, ClusterOptions, Server, Wire, eventually};
 
 use crate::append_failures::{LOG, goes_on, pumping, tail_nodes};
@@ -21,7 +21,7 @@ async fn start() -> (Cluster, Client) {
 
 /// A client that leaves slow replicas to the primary: it waits for longer than any may take.
 async fn patient(cluster: &Cluster) -> Client {
-    let mut options = ConnectOptions::new(cluster.meta_addresses());
+    let mut options = cluster.options();
     options.append_deadline = Duration::from_secs(20);
     Client::connect(options).await.unwrap()
 }
