@@ -182,7 +182,8 @@ async fn memory_that_every_machine_lost_stays_undecided_until_an_operator_names_
     let mut cluster = Cluster::start(in_memory()).await.unwrap();
     let client = cluster.client().await.unwrap();
     let pump = pumping(&client).await;
-    let (_, ledger) = pump.stop().await;
+    // Kept: a writer that goes has its tail closed.
+    let (_writer, ledger) = pump.stop().await;
     let tail = Wire::new(&cluster, &client).tail(LOG).await.unwrap();
     let directory = cluster.directory().to_owned();
     for data in &mut cluster.datas {
