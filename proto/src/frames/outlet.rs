@@ -21,7 +21,7 @@ const STUCK: Duration = Duration::from_secs(20);
 pub(super) struct Out {
     front: Bytes,
     body: Bytes,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// The queue to the task that writes. Cheap to clone. Its bound is that of those who say: each stream
@@ -52,12 +52,12 @@ impl Outlet {
         room: Option<OwnedSemaphorePermit>,
     ) -> bool {
         let (front, body) = split(stream, opens, message);
-        self.queue.send(Out { front, body, _room: room }).is_ok()
+        self.queue.send(Out { front, body, room }).is_ok()
     }
 
     /// Says that and nothing else. No more of these are said than a connection has streams, and pings.
     pub fn mark(&self, kind: Kind, stream: u32) -> bool {
-        self.queue.send(Out { front: bare(kind, stream), body: Bytes::new(), _room: None }).is_ok()
+        self.queue.send(Out { front: bare(kind, stream), body: Bytes::new(), room: None }).is_ok()
     }
 }
 
@@ -109,6 +109,8 @@ async fn write_batch(batch: &mut [Out], io: &mut (impl AsyncWrite + Unpin)) -> i
             if !out.front.is_empty() || !out.body.is_empty() {
                 break;
             }
+            // Who waits to say more need not wait for the rest of the batch.
+            out.room = None;
             first += 1;
         }
     }

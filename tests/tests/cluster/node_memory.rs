@@ -2,16 +2,21 @@
 //! from outside, as the system counts it. `CAIRN_LONG` (`cargo xtask test --long`) takes a thousand
 //! streams and a file of 10 GiB.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_sdk::types::{Persist, Policy};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, UnderStore};
-use tokio::task::JoinHandle;
+use cairn_tests::cluster::{Cluster, ClusterOptions, UnderStore};
+use tokio::task::{JoinHandle, JoinSet};
 
 const STREAMS: u32 = 100;
 const STREAMS_LONG: u32 = 1_000;
+/// What each stream appends.
+const RECORDS: u8 = 64;
+const RECORD_BYTES: usize = 16 << 10;
+const IN_FLIGHT: usize = 16;
 const FILE_MIB: u64 = 384;
 const FILE_MIB_LONG: u64 = 10 * 1024;
 /// What the node is told to use for buffers.
@@ -73,18 +78,26 @@ async fn many_streams_take_no_more_memory_than_configured() {
     let client = cluster.client().await.unwrap();
     let gauge = Gauge::of(&cluster);
     let streams = if long() { STREAMS_LONG } else { STREAMS };
-    let mut pumps = Vec::new();
+    let mut writers = JoinSet::new();
     for n in 0..streams {
         let appender = client.open_append(format!("/log-{n}")).await.unwrap();
-        pumps.push(Pump::start(appender, n + 1, 16, 16 << 10));
+        writers.spawn(async move {
+            let mut under_way = VecDeque::new();
+            for n in 0..RECORDS {
+                under_way.push_back(appender.submit(vec![n; RECORD_BYTES]).await.unwrap());
+                if under_way.len() == IN_FLIGHT {
+                    under_way.pop_front().unwrap().offset().await.unwrap();
+                }
+            }
+            for answer in under_way {
+                answer.offset().await.unwrap();
+            }
+            appender
+        });
     }
-    for pump in &mut pumps {
-        pump.advance(32).await;
-    }
-    for pump in pumps {
-        let (_, ledger) = pump.stop().await;
-        assert!(ledger.errors.is_empty(), "{:?}", ledger.errors.first());
-    }
+    // Every stream is open until the last one has written.
+    let appenders = writers.join_all().await;
+    assert_eq!(appenders.len(), streams as usize);
     let most = gauge.most();
     println!("{streams} streams: {most} MiB at most, {MEMORY_MIB} configured");
     assert!((1..=MEMORY_MIB + BESIDE_MIB).contains(&most), "{most} MiB");
