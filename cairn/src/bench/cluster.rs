@@ -1,6 +1,7 @@
 //! A cluster for a bench: real processes of this same binary.
 
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,10 @@ use crate::exit::CliError;
 const READY: Duration = Duration::from_secs(60);
 /// How long a server may take to leave.
 const LEAVE: Duration = Duration::from_secs(60);
+
+/// Which figure of a block device's `stat` it is, and what it counts in.
+const SECTORS_WRITTEN: usize = 6;
+const SECTOR_BYTES: u64 = 512;
 
 /// Whether sealed chunks go to an under-store.
 const PERSIST: &str = "CAIRN_META_POLICY_PERSIST";
@@ -148,14 +153,14 @@ impl BenchCluster {
         self.metas.len()..self.servers.len()
     }
 
-    /// Bytes that the data nodes have given to their disks so far, as Linux counts them (proc(5), `io`);
-    /// `None` where that is not known.
+    /// Bytes written so far to the disk that all of it is on, whoever wrote them (sysfs, `stat` of a block
+    /// device); `None` where that is not known.
     pub fn written_bytes(&self) -> Option<u64> {
-        let of = |n: usize| {
-            let io = std::fs::read_to_string(format!("/proc/{}/io", self.process(n)?)).ok()?;
-            io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse::<u64>().ok())
-        };
-        self.data_nodes().map(of).sum()
+        let device = std::fs::metadata(self.directory()).ok()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+        let sectors: u64 = stat.split_whitespace().nth(SECTORS_WRITTEN)?.parse().ok()?;
+        Some(sectors * SECTOR_BYTES)
     }
 
     /// The process of the `n`th server, metadata servers first, while it runs.

@@ -210,7 +210,7 @@ async fn run_on(
         eprintln!("  run {}: {}, limit {}{told}", n + 1, measured.short(case.unit), limit.short(case.unit));
         if let (Some(written), Some(each)) = (written, cases::bytes_each(case.name, case.unit)) {
             let ratio = written as f64 / (measured.count * each).max(1.0);
-            eprintln!("    bytes written per byte acknowledged: {ratio:.2}");
+            eprintln!("    bytes written to the disk per byte acknowledged: {ratio:.2}");
         }
         runs.push(Sample { run: measured, limit, beside });
     }
