@@ -1,7 +1,7 @@
 //! Appends while the network fails between some machines and not between others: rows of the append
 //! protocol's failure table. Every server is reached through a door that is cut, or slow, for some.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_proto::v1::{ChunkState, GetChunkRequest, ReadRecordsRequest, SealChunkRequest};
 use cairn_sdk::Client;
@@ -118,6 +118,15 @@ async fn a_slow_replica_without_which_there_are_too_few_is_waited_for() {
     let client = patient(&cluster).await;
     let mut pump = pumping(&client).await;
     let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
+    // The primary knows from heartbeats who is healthy.
+    let started = Instant::now();
+    let beats = || async {
+        let status = client.status().await.ok()?;
+        let came = |age_ms: u64| Duration::from_millis(age_ms) < started.elapsed();
+        status.nodes.iter().all(|node| came(node.heartbeat_age_ms)).then_some(())
+    };
+    eventually("a heartbeat of each data node", SOON, beats).await.unwrap();
+    pump.advance(20).await;
     cluster.data_door(secondary).slow(&pids(&cluster.datas), SLOW);
     pump.advance(20).await;
     // Another placement would not be healthier: the chunk is gone on with.

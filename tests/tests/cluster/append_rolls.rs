@@ -15,7 +15,10 @@ const RECORD_BYTES: usize = 1 << 19;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_tail_rolls_into_the_chunk_made_ahead() {
     let policy = Policy { persist: Persist::Never, ..Policy::cluster() };
-    let cluster = Cluster::start(ClusterOptions { policy, ..ClusterOptions::default() }).await.unwrap();
+    // A busy disk of a test machine is not a slow replica.
+    let data_toml = "replica_deadline_ms = 20000\n".to_owned();
+    let options = ClusterOptions { policy, data_toml, ..ClusterOptions::default() };
+    let cluster = Cluster::start(options).await.unwrap();
     let client = cluster.client().await.unwrap();
     let appender = client.open_append(LOG).await.unwrap();
     // Fifty of the first chunk's sixty-four MiB: what is appended comes to a halt there.
