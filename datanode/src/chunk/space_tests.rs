@@ -176,3 +176,29 @@ fn a_disk_that_fills_up_slows_appends_then_refuses_them_with_the_numbers() {
     }
     assert_eq!(store.read(ChunkId(10_000), 0, 80_000, 80_000).unwrap(), primary.bytes);
 }
+
+#[test]
+fn appends_take_nothing_of_what_fences_have_for_themselves() {
+    let disk = memory();
+    let (store, _) = open(&disk, 16);
+    let mut primaries: Vec<Primary> = (1..=60).map(|n| Primary::new(n, store.incarnation())).collect();
+    for primary in &primaries {
+        store.create(primary.spec.clone()).wait().unwrap();
+    }
+    // Everyone appends until nobody can any more, and goes on trying while one chunk after the other is sealed.
+    for fenced in 0..=primaries.len() {
+        for primary in primaries.iter_mut().skip(fenced) {
+            for n in 0..20 {
+                let before = primary.clone();
+                if store.append(primary.next(pattern(n, 4000))).wait().is_err() {
+                    *primary = before;
+                    break;
+                }
+            }
+        }
+        if let Some(primary) = primaries.get(fenced) {
+            store.fence(primary.fence(2)).wait().unwrap();
+            assert_eq!(store.learn_sealed(primary.sealed(2)).wait(), Ok(SealedOutcome::Holder));
+        }
+    }
+}

@@ -231,6 +231,10 @@ impl SegmentLog {
         if (needed + BATCH_HEADER_BYTES + ENTRY_BYTES) as u64 + 2 * BATCH_ALIGN > room {
             return Err(LogError::TooLarge);
         }
+        // The active segment may have been taken for a record of a higher privilege: it is not for this one.
+        if self.free_segments() < privilege.leaves() {
+            return Err(LogError::NoSpace);
+        }
         if !self.fits(needed) {
             self.rotate(privilege)?;
         }
