@@ -2,7 +2,7 @@
 //! beside them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::frames::{Framed, Lane, PeerKind, Replies, Routes, Sending, Transport};
@@ -26,9 +26,14 @@ const MESSAGE_ROOM: usize = MESSAGE_BYTES_MAX + (64 << 10);
 /// Channels by address. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    cluster: Arc<std::sync::OnceLock<ClusterId>>,
+    // One pointer: it is part of all that makes calls, and of their futures.
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cluster: OnceLock<ClusterId>,
     // Guards: one channel per address, so that calls to a server share its connection.
-    channels: Arc<Mutex<HashMap<String, Channel>>>,
+    channels: Mutex<HashMap<String, Channel>>,
     connect_timeout: Duration,
     routes: Routes,
 }
@@ -36,7 +41,8 @@ pub(crate) struct Connections {
 impl Connections {
     pub(crate) fn new(connect_timeout: Duration, transport: Transport) -> Self {
         let routes = Routes::new(PeerKind::Client, transport);
-        Self { cluster: Arc::default(), channels: Arc::default(), connect_timeout, routes }
+        let (cluster, channels) = (OnceLock::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { cluster, channels, connect_timeout, routes }) }
     }
 
     /// A framed stream to the data node at `address`, for so many unsent and unread messages; `None`: it is to
@@ -48,27 +54,27 @@ impl Connections {
         waiting: (usize, usize),
     ) -> Result<Option<(Sending<M>, Replies<A>)>, Cause> {
         let Some(cluster) = self.cluster() else { return Ok(None) };
-        Ok(self.routes.open(address, lane, cluster, waiting).await?)
+        Ok(self.shared.routes.open(address, lane, cluster, waiting).await?)
     }
 
     /// The cluster whose id every request carries, once known.
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
-        self.cluster.get().copied()
+        self.shared.cluster.get().copied()
     }
 
     /// Takes `id` as the cluster; answers the one in force.
     pub(crate) fn join(&self, id: ClusterId) -> ClusterId {
-        *self.cluster.get_or_init(|| id)
+        *self.shared.cluster.get_or_init(|| id)
     }
 
     /// True when the data node at `address` is on this machine, as far as is known. One that was never asked is
     /// found out about meanwhile.
     pub(crate) fn is_local(&self, address: &str) -> bool {
-        let known = self.routes.is_local(address);
+        let known = self.shared.routes.is_local(address);
         if known.is_none()
             && let Some(cluster) = self.cluster()
         {
-            let (routes, address) = (self.routes.clone(), address.to_owned());
+            let (routes, address) = (self.shared.routes.clone(), address.to_owned());
             // Once an address: it is known from now on, if only as one that is elsewhere.
             tokio::spawn(async move {
                 if let Err(error) = routes.route(&address, Lane::Reads, cluster).await {
@@ -80,14 +86,14 @@ impl Connections {
     }
 
     fn channel(&self, address: &str) -> Result<Channel, Cause> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
         let parse = |_| Cause::Parse { what: "server address (host:port)", text: address.to_owned() };
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .map_err(parse)?
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(self.shared.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(5))
@@ -103,8 +109,8 @@ impl Connections {
 
     /// Forgets the connections to `address`, so that the next call connects anew.
     pub(crate) fn forget(&self, address: &str) {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
-        self.routes.forget(address);
+        self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+        self.shared.routes.forget(address);
     }
 
     pub(crate) fn meta(&self, address: &str) -> Result<MetaClient<Channel>, Cause> {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cairn_proto::ServiceError;
 use cairn_proto::v1::{self, DumpRequest};
 use tonic::Streaming;
 
 use crate::client::Client;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::progress;
 
 /// The server sends what it has read without a pause worth the name.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -49,18 +49,8 @@ impl Dump {
         if self.done {
             return Ok(None);
         }
-        let message = tokio::time::timeout(SILENCE_MAX, self.messages.message()).await;
-        let cause = match message {
-            Ok(Ok(Some(batch))) => {
-                self.done = batch.done;
-                return Ok(Some(batch));
-            }
-            Ok(Ok(None)) => Cause::Closed,
-            Ok(Err(status)) => status.into(),
-            Err(_) => Cause::Service(ServiceError::Deadline),
-        };
-        self.done = true;
-        let error = Error::new(ACTION, "", cause);
-        Err(if error.kind() == ErrorKind::Corrupt { error } else { error.with_kind(ErrorKind::Unavailable) })
+        let told = progress::next(&mut self.messages, SILENCE_MAX).await;
+        self.done = told.as_ref().map_or(true, |batch| batch.done);
+        told.map(Some).map_err(|cause| progress::broken_off(ACTION, "", cause))
     }
 }

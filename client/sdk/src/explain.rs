@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cairn_proto::ServiceError;
 use cairn_proto::v1::{self, ExplainRequest};
 use cairn_types::{Extent, Inode};
 use tonic::Streaming;
 
 use crate::answer::{extents_of, inode_of};
 use crate::client::Client;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Cause, Error, Result};
 use crate::freshness::Freshness;
 use crate::lag::FileLag;
+use crate::progress;
 use crate::target::At;
 
 /// The server sends what it has read without a pause worth the name.
@@ -133,14 +133,8 @@ impl Client {
 }
 
 async fn next(parts: &mut Streaming<v1::ExplainPart>, subject: &str) -> Result<v1::ExplainPart> {
-    let cause = match tokio::time::timeout(SILENCE_MAX, parts.message()).await {
-        Ok(Ok(Some(part))) => return Ok(part),
-        Ok(Ok(None)) => Cause::Closed,
-        Ok(Err(status)) => status.into(),
-        Err(_) => Cause::Service(ServiceError::Deadline),
-    };
-    let error = Error::new(ACTION, subject, cause);
-    Err(if error.kind() == ErrorKind::Corrupt { error } else { error.with_kind(ErrorKind::Unavailable) })
+    let part = progress::next(parts, SILENCE_MAX).await;
+    part.map_err(|cause| progress::broken_off(ACTION, subject, cause))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tonic::Streaming;
 
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::progress;
 
 /// The server says something at least every second or so; a repair may take ten.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -83,17 +84,9 @@ impl Fsck {
         if self.done {
             return Ok(None);
         }
-        let message = tokio::time::timeout(SILENCE_MAX, self.messages.message()).await;
-        let cause = match message {
-            Ok(Ok(Some(progress))) => {
-                self.done = progress.done;
-                return Ok(Some(progress));
-            }
-            Ok(Ok(None)) => Cause::Closed,
-            Ok(Err(status)) => status.into(),
-            Err(_) => Cause::Service(ServiceError::Deadline),
-        };
-        self.done = true;
-        Err(Error::new(ACTION, &self.subject, cause).with_kind(ErrorKind::Unavailable))
+        let told = progress::next(&mut self.messages, SILENCE_MAX).await;
+        self.done = told.as_ref().map_or(true, |message| message.done);
+        let broken = |cause| Error::new(ACTION, &self.subject, cause).with_kind(ErrorKind::Unavailable);
+        told.map(Some).map_err(broken)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cairn_proto::ServiceError;
 use cairn_proto::v1::{self, GcReport, GcRequest};
 use tonic::Streaming;
 
 use crate::client::Client;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress;
 
 /// The rows of a large state are read without a word in between.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
@@ -50,18 +50,14 @@ impl Gc {
         if self.report.is_some() {
             return Ok(None);
         }
-        let message = tokio::time::timeout(SILENCE_MAX, self.messages.message()).await;
-        let cause = match message {
-            Ok(Ok(Some(v1::GcProgress { report: Some(report), .. }))) => {
-                self.report = Some(report);
-                return Ok(None);
-            }
-            Ok(Ok(Some(progress))) => return Ok(Some(progress)),
-            Ok(Ok(None)) => Cause::Closed,
-            Ok(Err(status)) => status.into(),
-            Err(_) => Cause::Service(ServiceError::Deadline),
-        };
-        Err(Error::new(ACTION, "", cause).with_kind(ErrorKind::Unavailable))
+        let told = progress::next(&mut self.messages, SILENCE_MAX).await;
+        let message =
+            told.map_err(|cause| Error::new(ACTION, "", cause).with_kind(ErrorKind::Unavailable))?;
+        if message.report.is_none() {
+            return Ok(Some(message));
+        }
+        self.report = message.report;
+        Ok(None)
     }
 
     /// What was found, once it is done.

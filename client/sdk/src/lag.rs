@@ -11,7 +11,9 @@ use tonic::Streaming;
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::freshness::Freshness;
+use crate::progress;
 use crate::target::At;
+use crate::wire_stream;
 
 /// The server says something at least every second or so.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -77,8 +79,7 @@ impl Client {
     pub async fn cluster_lag(&self) -> Result<v1::ClusterLag> {
         let mut messages = self.open_lag(None, "").await?;
         let first = next(&mut messages, "").await?;
-        let cluster = first.and_then(|message| message.cluster);
-        cluster.ok_or_else(|| Error::new(ACTION, "", Cause::MalformedAnswer("cluster")))
+        first.cluster.ok_or_else(|| Error::new(ACTION, "", Cause::MalformedAnswer("cluster")))
     }
 
     /// Looks for bytes that are not in S3, in a file or in all files below a directory, at one point in
@@ -130,12 +131,8 @@ impl Client {
     pub(crate) async fn tail_bytes(&self, chunk: &v1::Chunk) -> Option<u64> {
         let primary = chunk.replicas.iter().find(|r| r.node == chunk.primary && !r.address.is_empty())?;
         let connections = &self.reach().connections;
-        let asked = async {
-            let request =
-                connections.request(TailLengthRequest { chunk: chunk.chunk, epoch: chunk.epoch }, ASK);
-            let reply = connections.data(&primary.address)?.tail_length(request).await?;
-            Ok::<_, Cause>(reply.into_inner().committed)
-        };
+        let request = TailLengthRequest { chunk: chunk.chunk, epoch: chunk.epoch };
+        let asked = wire_stream::tail_length(connections, &primary.address, request, ASK);
         match tokio::time::timeout(ASK, asked).await {
             Ok(Ok(committed)) => Some(committed),
             Ok(Err(cause)) => {
@@ -175,7 +172,7 @@ impl LagWalk {
         if self.done {
             return Ok(None);
         }
-        let Some(message) = next(&mut self.messages, &self.subject).await? else { return Ok(None) };
+        let message = next(&mut self.messages, &self.subject).await?;
         self.done = message.done;
         let client = &self.client;
         let mut asked = Vec::with_capacity(message.files.len());
@@ -189,15 +186,9 @@ impl LagWalk {
 }
 
 /// The next message; `None` when there are no more, though none was the last.
-async fn next(messages: &mut Streaming<v1::LagProgress>, subject: &str) -> Result<Option<v1::LagProgress>> {
-    let cause = match tokio::time::timeout(SILENCE_MAX, messages.message()).await {
-        Ok(Ok(Some(message))) => return Ok(Some(message)),
-        Ok(Ok(None)) => Cause::Closed,
-        Ok(Err(status)) => status.into(),
-        Err(_) => Cause::Service(ServiceError::Deadline),
-    };
-    let error = Error::new(ACTION, subject, cause);
-    Err(if error.kind() == ErrorKind::Corrupt { error } else { error.with_kind(ErrorKind::Unavailable) })
+async fn next(messages: &mut Streaming<v1::LagProgress>, subject: &str) -> Result<v1::LagProgress> {
+    let message = progress::next(messages, SILENCE_MAX).await;
+    message.map_err(|cause| progress::broken_off(ACTION, subject, cause))
 }
 
 impl std::fmt::Debug for LagWalk {

@@ -49,6 +49,7 @@ mod open;
 mod open_files;
 mod options;
 mod policy;
+mod progress;
 mod put;
 mod read;
 mod remembered;
