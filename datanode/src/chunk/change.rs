@@ -216,7 +216,8 @@ impl Engine {
     }
 }
 
-fn append_header(kind: RecordKind, record: &AppendRecord) -> RecordHeader {
+/// The header of a record of a chunk, as it is stored.
+pub(super) fn append_header(kind: RecordKind, record: &AppendRecord) -> RecordHeader {
     RecordHeader {
         kind,
         length: record.payload.len() as u32,

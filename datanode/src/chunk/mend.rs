@@ -9,6 +9,7 @@ use bytes::Bytes;
 use cairn_types::{Chain, ChunkId};
 
 use super::batch::{Notify, Pending, stored_bytes};
+use super::change::append_header;
 use super::completion::Callback;
 use super::engine::{Engine, notify_error};
 use super::error::StoreError;
@@ -29,20 +30,7 @@ impl Engine {
             Ok(place) => place,
             Err(error) => return callback(Err(error)),
         };
-        let header = RecordHeader {
-            kind: RecordKind::Copy,
-            length: record.payload.len() as u32,
-            epoch: record.epoch.0,
-            chunk: chunk.0,
-            offset: record.offset,
-            generation: record.generation.0,
-            writer: record.writer.0,
-            sequence: record.sequence.0,
-            committed: record.committed,
-            payload_crc32c: record.payload_crc32c,
-            chain: record.chain.0,
-            previous_chain: record.previous_chain.0,
-        };
+        let header = append_header(RecordKind::Copy, record);
         let pushed = self.push(&header, sums, &record.payload, Privilege::Move);
         let location = match pushed {
             Ok(location) => location,

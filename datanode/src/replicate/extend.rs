@@ -1,23 +1,17 @@
 //! Bringing a replica up to a length by pulling records from another one: between fence and seal
 //! (rule R5), and for repair of a sealed chunk.
 
-use std::time::Duration;
-
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::CHUNK_BYTES_MAX;
 use cairn_types::{Chain, ChunkId, Epoch};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::time::timeout;
 
 use super::context::Context;
-use super::{record, refusal};
+use super::pull::Pull;
+use super::refusal;
 use crate::chunk::{ChunkSpec, Completion, Durable, FenceAnswer, FenceSpec};
 
-/// How long a source may let a pull wait for its next records.
-const STALL: Duration = Duration::from_millis(3_000);
-/// How long a whole pull may take.
-const PULL: Duration = Duration::from_millis(60_000);
 /// Records on their way to the disk.
 const PENDING_MAX: usize = 256;
 
@@ -82,30 +76,14 @@ async fn pull(
     from: u64,
     until: u64,
 ) -> Result<(), WireError> {
-    let mut client = context.peers.client(&source.address)?;
-    let message = v1::ReadRecordsRequest { chunk: chunk.0, from, until };
-    let request = context.peers.request(message, PULL);
-    let deadline = |_| WireError::Service(ServiceError::Deadline);
-    let mut frames = timeout(STALL, client.read_records(request)).await.map_err(deadline)??.into_inner();
+    let mut records = Pull::from(context, source, chunk, (from, until)).await?;
     let mut pending: FuturesOrdered<Completion<Durable>> = FuturesOrdered::new();
-    let mut at = from;
-    while let Some(frame) = timeout(STALL, frames.message()).await.map_err(deadline)?? {
-        for wire in frame.records {
-            let record = record::from_wire(wire).map_err(ServiceError::from)?;
-            // The close record is no part of the content, and a seal decides the end anyway.
-            if record.close {
-                continue;
-            }
-            if record.chunk != chunk || record.offset != at || record.end() > until {
-                return Err(ServiceError::Corrupt { chunk }.into());
-            }
-            at = record.end();
-            context.store.ready().await;
-            metrics::counter!("cairn_data_extended_bytes").increment(record.payload.len() as u64);
-            pending.push_back(context.store.extend(epoch, record));
-            if pending.len() >= PENDING_MAX {
-                settle(&mut pending, 1).await?;
-            }
+    while let Some(record) = records.next().await? {
+        context.store.ready().await;
+        metrics::counter!("cairn_data_extended_bytes").increment(record.payload.len() as u64);
+        pending.push_back(context.store.extend(epoch, record));
+        if pending.len() >= PENDING_MAX {
+            settle(&mut pending, 1).await?;
         }
     }
     let all = pending.len();

@@ -1,19 +1,12 @@
 //! Bad records of a replica that takes no appends any more, replaced by those of another holder.
 
-use std::time::Duration;
-
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::ChunkId;
-use tokio::time::timeout;
 
 use super::context::Context;
-use super::{record, refusal};
+use super::pull::Pull;
+use super::refusal;
 use crate::chunk::Faults;
-
-/// How long a peer may let a pull wait for its next records.
-const STALL: Duration = Duration::from_millis(3_000);
-/// How long a whole pull may take.
-const PULL: Duration = Duration::from_millis(60_000);
 
 /// Reads a replica through, on a thread that may block. `None` when it is not here any more.
 pub async fn faults(context: &Context, chunk: ChunkId) -> Option<Faults> {
@@ -64,25 +57,10 @@ async fn from_peer(
     from: u64,
     until: u64,
 ) -> Result<(), WireError> {
-    let mut client = context.peers.client(&source.address)?;
-    let message = v1::ReadRecordsRequest { chunk: chunk.0, from, until };
-    let request = context.peers.request(message, PULL);
-    let deadline = |_| WireError::Service(ServiceError::Deadline);
-    let mut frames = timeout(STALL, client.read_records(request)).await.map_err(deadline)??.into_inner();
-    let mut at = from;
-    while let Some(frame) = timeout(STALL, frames.message()).await.map_err(deadline)?? {
-        for wire in frame.records {
-            let record = record::from_wire(wire).map_err(ServiceError::from)?;
-            if record.close {
-                continue;
-            }
-            if record.chunk != chunk || record.offset != at || record.end() > until {
-                return Err(ServiceError::Corrupt { chunk }.into());
-            }
-            at = record.end();
-            context.store.ready().await;
-            context.store.repair(record).await.map_err(|error| refusal::of_change(&error))?;
-        }
+    let mut records = Pull::from(context, source, chunk, (from, until)).await?;
+    while let Some(record) = records.next().await? {
+        context.store.ready().await;
+        context.store.repair(record).await.map_err(|error| refusal::of_change(&error))?;
     }
-    if at == until { Ok(()) } else { Err(ServiceError::Corrupt { chunk }.into()) }
+    if records.is_whole() { Ok(()) } else { Err(ServiceError::Corrupt { chunk }.into()) }
 }

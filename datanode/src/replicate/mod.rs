@@ -21,6 +21,7 @@ pub mod writers;
 
 mod alarm;
 mod close;
+mod pull;
 mod slow;
 mod take;
 
