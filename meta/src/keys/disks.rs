@@ -47,19 +47,8 @@ pub struct Drain {
     pub done: Option<Timestamp>,
 }
 
-/// Format 1: without zone, host and drain.
-#[derive(Encode, Decode)]
-struct Unzoned {
-    disk: DiskId,
-    node: NodeId,
-    address: String,
-    incarnation: Incarnation,
-    boot_id: [u8; 16],
-    capacity_bytes: u64,
-    version: String,
-    retired: bool,
-    registered: Timestamp,
-}
+/// Format 1: the fields up to `registered`, in their order.
+type Unzoned = (DiskId, NodeId, String, Incarnation, [u8; 16], u64, String, bool, Timestamp);
 
 impl Record for DiskRecord {
     const TABLE: Table = Table::Disks;
@@ -70,29 +59,18 @@ impl Record for DiskRecord {
         if !self.zone.is_empty() || !self.host.is_empty() || self.drain.is_some() {
             return codec::encode(Self::FORMAT, self);
         }
-        let Self {
-            disk,
-            node,
-            address,
-            incarnation,
-            boot_id,
-            capacity_bytes,
-            version,
-            retired,
-            registered,
-            ..
-        } = self.clone();
-        let before = Unzoned {
-            disk,
-            node,
-            address,
-            incarnation,
-            boot_id,
-            capacity_bytes,
-            version,
-            retired,
-            registered,
-        };
+        let d = self.clone();
+        let before: Unzoned = (
+            d.disk,
+            d.node,
+            d.address,
+            d.incarnation,
+            d.boot_id,
+            d.capacity_bytes,
+            d.version,
+            d.retired,
+            d.registered,
+        );
         codec::encode(1, &before)
     }
 
@@ -101,17 +79,9 @@ impl Record for DiskRecord {
         if bytes.first() != Some(&1) {
             return codec::decode(Self::FORMAT, bytes).map_err(damaged);
         }
-        let Unzoned {
-            disk,
-            node,
-            address,
-            incarnation,
-            boot_id,
-            capacity_bytes,
-            version,
-            retired,
-            registered,
-        } = codec::decode(1, bytes).map_err(damaged)?;
+        let before: Unzoned = codec::decode(1, bytes).map_err(damaged)?;
+        let (disk, node, address, incarnation, boot_id, capacity_bytes, version, retired, registered) =
+            before;
         let (zone, host, drain) = (String::new(), String::new(), None);
         Ok(Self {
             disk,

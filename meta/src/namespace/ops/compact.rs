@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use cairn_types::{ChunkId, FsError, InodeId, IntentId, NodeId, PackId};
 
 use super::pack::{self, CHUNKS_PER_PACK_MAX};
-use crate::keys::chunks::{ChunkOwner, PackPlace};
+use crate::keys::chunks::ChunkOwner;
 use crate::keys::intents::{PackSource, PackedChunk, Work};
 use crate::keys::packs::{self, PackRecord};
 use crate::namespace::command::PersistedChunk;
@@ -42,9 +42,7 @@ pub fn create(state: &mut State<'_, '_>, assignee: NodeId, chunks: &[ChunkId]) -
         };
         moved.push(PackedChunk { chunk: *chunk, chain: sealed.chain, ino, base, place });
     }
-    let pack = state.cluster.next.pack;
-    state.cluster.next.pack = pack.next();
-    let key = packs::object_key(state.cluster.cluster, pack);
+    let (pack, key) = pack::next(state);
     let from = from.into_values().collect();
     let intent = state.new_intent(assignee, Work::Compact { pack, key, from, chunks: moved });
     Ok(Answer { intent: Some(intent), ..Answer::default() })
@@ -74,8 +72,7 @@ pub fn finish(
             continue;
         }
         let mut after = before.clone();
-        after.place =
-            Some(PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c });
+        after.place = Some(pack::placed(pack, place));
         state.put_chunk(Some(&before), &after)?;
     }
     state.end_intent(intent);

@@ -33,9 +33,7 @@ pub fn create_upload(state: &mut State<'_, '_>, assignee: NodeId, chunks: &[Chun
         let after = ChunkRecord { upload: Some(intent), ..before.clone() };
         state.put_chunk(Some(&before), &after)?;
     }
-    let pack = state.cluster.next.pack;
-    state.cluster.next.pack = pack.next();
-    let key = packs::object_key(state.cluster.cluster, pack);
+    let (pack, key) = next(state);
     let made = state.new_intent(assignee, Work::Upload { pack, key, chunks: uploads });
     debug_assert_eq!(made, intent);
     Ok(Answer { intent: Some(intent), ..Answer::default() })
@@ -61,12 +59,23 @@ pub fn persisted(
         let Some(before) = state.find_chunk(place.chunk)? else { continue };
         let mut after = before.clone();
         after.upload = None;
-        after.place =
-            Some(PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c });
+        after.place = Some(placed(pack, place));
         state.put_chunk(Some(&before), &after)?;
     }
     state.end_intent(intent);
     Ok(Answer::default())
+}
+
+/// The id and the key of a pack that is to be.
+pub(super) fn next(state: &mut State<'_, '_>) -> (PackId, String) {
+    let pack = state.cluster.next.pack;
+    state.cluster.next.pack = pack.next();
+    (pack, packs::object_key(state.cluster.cluster, pack))
+}
+
+/// Where a chunk is in `pack`.
+pub(super) fn placed(pack: PackId, place: &PersistedChunk) -> PackPlace {
+    PackPlace { pack, offset: place.offset, length: place.length, crc32c: place.crc32c }
 }
 
 /// True when these are places of those chunks in a pack of `bytes`, in its order.

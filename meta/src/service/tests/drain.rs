@@ -10,9 +10,9 @@ use cairn_proto::v1::report_work_request::Outcome;
 use cairn_proto::v1::work::Work;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{NodeId, Persist, Policy};
-use tonic::Streaming;
 
 use super::data_node::FakeNode;
+use super::persist::next;
 use super::{Cluster, LONG, eventually};
 
 /// Longer than any test: nobody is silent.
@@ -47,19 +47,6 @@ impl Cluster {
     async fn holders(&self, chunk: u64) -> BTreeSet<u64> {
         self.chunk(chunk).await.expect("known").replicas.iter().map(|r| r.node).collect()
     }
-}
-
-/// The next piece of work that `want` takes.
-async fn next<T>(work: &mut Streaming<v1::Work>, want: impl Fn(Work) -> Option<T>) -> T {
-    let searching = async {
-        loop {
-            let piece = work.message().await.expect("a stream").expect("more work").work.expect("a piece");
-            if let Some(found) = want(piece) {
-                return found;
-            }
-        }
-    };
-    tokio::time::timeout(LONG, searching).await.expect("the work comes in time")
 }
 
 fn copy(work: Work) -> Option<v1::CopyReplica> {
