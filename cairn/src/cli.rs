@@ -147,6 +147,14 @@ pub struct UpArgs {
     /// Write through to this bucket, s3://bucket/prefix; credentials come from the usual AWS chain
     #[arg(long, value_name = "URL")]
     pub s3: Option<String>,
+    /// Where that bucket is
+    #[command(flatten)]
+    pub at: S3Place,
+}
+
+/// Where a bucket is.
+#[derive(Debug, Args)]
+pub struct S3Place {
     /// The S3 endpoint, for other than AWS
     #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
     pub s3_endpoint: String,
@@ -276,12 +284,9 @@ pub struct BenchArgs {
     /// Write through to this bucket, s3://bucket/prefix, in the cases that need one; the prefix must be unused
     #[arg(long, value_name = "URL")]
     pub s3: Option<String>,
-    /// The S3 endpoint, for other than AWS
-    #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
-    pub s3_endpoint: String,
-    /// The S3 region
-    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
-    pub s3_region: String,
+    /// Where that bucket is
+    #[command(flatten)]
+    pub at: S3Place,
 }
 
 /// `cairn mount`.

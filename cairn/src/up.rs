@@ -71,9 +71,9 @@ impl Layout {
         let understore = match &args.s3 {
             Some(url) => cairn_datanode::UnderStoreConfig {
                 url: url.clone(),
-                endpoint: args.s3_endpoint.clone(),
-                region: args.s3_region.clone(),
-                force_path_style: !args.s3_endpoint.is_empty(),
+                endpoint: args.at.s3_endpoint.clone(),
+                region: args.at.s3_region.clone(),
+                force_path_style: !args.at.s3_endpoint.is_empty(),
                 ..cairn_datanode::UnderStoreConfig::default()
             },
             None => cairn_datanode::UnderStoreConfig {

@@ -34,13 +34,10 @@ pub async fn run(
     for n in 0..args.runs {
         let leader = in_step(cluster, client).await?;
         client.create_entry(&format!("{root}/before-{n}").into(), 0o644, true, false).await?;
-        let mut recorder = Recorder::start();
         let killed = Instant::now();
         cluster.kill(leader);
         client.create_entry(&format!("{root}/after-{n}").into(), 0o644, true, false).await?;
-        recorder.record(killed.elapsed(), 1.0);
-        let run = recorder.finish();
-        let limit = Run { p50: AIM.as_secs_f64() * 1e6, ..Run::default() };
+        let (run, limit) = (Run::of(killed.elapsed()), Run::aim(AIM));
         eprintln!("  run {}: {}", n + 1, run.short(case.unit));
         samples.push(Sample { run, limit, beside: None });
         cluster.spawn(leader)?;
@@ -101,7 +98,7 @@ pub async fn appends(
             cluster.spawn(place)?;
         }
         let run = recorder.finish();
-        let limit = Run { p50: APPEND_AIM.as_secs_f64() * 1e6, ..Run::default() };
+        let limit = Run::aim(APPEND_AIM);
         eprintln!("  run {}: pauses of {}", n + 1, pauses.join(", "));
         samples.push(Sample { run, limit, beside: None });
     }

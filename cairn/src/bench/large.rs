@@ -148,10 +148,7 @@ fn state_directory(cluster: &BenchCluster) -> Result<PathBuf, CliError> {
 /// The server killed and started again: until it answers a stat.
 async fn restart(cluster: &mut BenchCluster) -> Outcome {
     cluster.kill(0);
-    let mut recorder = Recorder::start();
-    recorder.record(start(cluster).await?, 1.0);
-    let aim = RESTART_AIM.as_secs_f64() * 1e6;
-    Ok(("aim, at most", recorder.finish(), Run { p50: aim, ..Run::default() }))
+    Ok(("aim, at most", Run::of(start(cluster).await?), Run::aim(RESTART_AIM)))
 }
 
 /// How long it takes from the start of the process to its first answer.

@@ -150,6 +150,18 @@ impl Recorder {
 }
 
 impl Run {
+    /// A run of one thing that took so long.
+    pub fn of(took: Duration) -> Self {
+        let mut recorder = Recorder::start();
+        recorder.record(took, 1.0);
+        Self { rate: 1.0 / took.as_secs_f64().max(1e-9), ..recorder.finish() }
+    }
+
+    /// What such a run may take at most, as the project promises.
+    pub fn aim(p50: Duration) -> Self {
+        Self { p50: p50.as_secs_f64() * 1e6, ..Self::default() }
+    }
+
     /// One line's worth.
     pub fn short(&self, unit: Unit) -> String {
         match unit {

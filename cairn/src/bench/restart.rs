@@ -7,7 +7,7 @@ use cairn_sdk::Client;
 use super::Case;
 use super::cases::{files, run_name};
 use super::cluster::BenchCluster;
-use super::measure::{Measured, Recorder, Run, Sample, median};
+use super::measure::{Measured, Run, Sample, median};
 use crate::cli::BenchArgs;
 use crate::exit::CliError;
 
@@ -43,11 +43,8 @@ pub async fn run(
             cluster.spawn(place)?;
         }
         client.open(probe.as_str()).await?.read_at(0, files::SMALL_BYTES).await?;
-        let mut recorder = Recorder::start();
-        recorder.record(started.elapsed(), 1.0);
-        let run = recorder.finish();
+        let (run, limit) = (Run::of(started.elapsed()), Run::aim(AIM));
         eprintln!("  run {}: {}", n + 1, run.short(case.unit));
-        let limit = Run { p50: AIM.as_secs_f64() * 1e6, ..Run::default() };
         samples.push(Sample { run, limit, beside: None });
     }
     Ok(median(case, "aim, at most", &samples))

@@ -36,8 +36,8 @@ pub fn config(args: &BenchArgs) -> Option<UnderStoreConfig> {
     let url = args.s3.clone()?;
     Some(UnderStoreConfig {
         url,
-        endpoint: args.s3_endpoint.clone(),
-        region: args.s3_region.clone(),
+        endpoint: args.at.s3_endpoint.clone(),
+        region: args.at.s3_region.clone(),
         force_path_style: true,
         timeout_ms: u64::try_from(TIMEOUT.as_millis()).unwrap_or(u64::MAX),
     })
