@@ -7,19 +7,17 @@
 mod driver;
 #[path = "namespace_model/invariants.rs"]
 mod invariants;
+#[path = "namespace_model/leaving_nodes.rs"]
+mod leaving_nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cairn_meta::keys::queues::Queue;
-use cairn_meta::namespace::command::PersistedChunk;
 use cairn_meta::namespace::{Command, Operation, Placement, Reply, STRIKE_MAX, jobs};
-use cairn_types::{ChunkId, FsError, Incarnation, InodeId, LogIndex, NodeId};
+use cairn_types::{ChunkId, FsError, InodeId, LogIndex, NodeId};
 use driver::{Driver, FIRST, SECOND, every_row, extent, replayed_in_rocks};
+use leaving_nodes::{NODES, THIRD, id, path, persist, remove, sealed, waiting};
 use proptest::prelude::*;
-
-const THIRD: NodeId = NodeId(103);
-/// Data nodes of a random history.
-const NODES: u64 = 5;
 
 fn drain(node: NodeId) -> Command {
     Command::DrainNode { node, needed: 2 }
@@ -29,37 +27,14 @@ fn release(node: NodeId, chunks: &[ChunkId]) -> Command {
     Command::ReleaseReplicas { node, chunks: chunks.to_vec() }
 }
 
-fn remove(node: NodeId) -> Command {
-    Command::RemoveNode { node, incarnation: Incarnation(1) }
-}
-
 fn end(d: &Driver, node: NodeId) -> Command {
     Command::EndDrain { node, seen: LogIndex(d.index) }
-}
-
-fn waiting(d: &Driver, queue: Queue) -> Vec<u64> {
-    jobs::queue(&d.store, queue, None, 100).unwrap().into_iter().map(|w| w.id).collect()
 }
 
 /// Whether a node is to leave (`Some`), and has (`Some(true)`).
 fn leaving(d: &Driver, node: NodeId) -> Option<bool> {
     let disk = jobs::nodes(&d.store).unwrap().into_iter().find(|disk| disk.node == node)?;
     disk.drain.map(|drain| drain.done.is_some())
-}
-
-/// A sealed chunk of ten bytes, on the first two nodes, that `/a` names and nobody holds any more.
-fn sealed(d: &mut Driver) -> ChunkId {
-    let chunk = d.shared_chunk();
-    d.create("/a", vec![extent(0, 10, chunk, 0)]).unwrap();
-    d.close(chunk, 10, Vec::new());
-    d.done(Operation::ReleaseChunk { chunk });
-    chunk
-}
-
-fn persist(d: &mut Driver, chunk: ChunkId) {
-    let intent = d.ok(Command::CreateUpload { assignee: FIRST, chunks: vec![chunk] }).intent.unwrap();
-    let places = vec![PersistedChunk { chunk, offset: 0, length: 10, crc32c: 1 }];
-    d.ok(Command::Persisted { intent, etag: "e".into(), places, bytes: 10 });
 }
 
 #[test]
@@ -214,14 +189,6 @@ struct World {
     chunks: BTreeMap<u64, Known>,
     leaves: BTreeMap<u64, Leaves>,
     removed: BTreeSet<u64>,
-}
-
-fn id(node: u64) -> NodeId {
-    NodeId(FIRST.0 + node)
-}
-
-fn path(chunk: u64) -> String {
-    format!("/of-{chunk}")
 }
 
 impl World {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::ClusterError;
+use super::{Cluster, ClusterError};
 
 /// How a command ended.
 #[derive(Debug, Clone)]
@@ -18,7 +18,29 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Cluster {
+    /// Runs `cairn` on this cluster with the words of `line`, and no input.
+    ///
+    /// # Errors
+    /// Those of [`run`].
+    pub async fn cairn(&self, line: &str, within: Duration) -> Result<Outcome, ClusterError> {
+        let mut command = self.cli();
+        command.args(line.split_whitespace());
+        run(command, b"", within).await
+    }
+}
+
 impl Outcome {
+    /// What a command printed that must have ended well.
+    ///
+    /// # Panics
+    /// It did not.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        self.text()
+    }
+
     /// The standard output as text.
     #[must_use]
     pub fn text(&self) -> String {

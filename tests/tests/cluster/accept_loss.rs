@@ -6,16 +6,14 @@ use std::time::Duration;
 use cairn_proto::v1::{self, SealChunkRequest};
 use cairn_sdk::types::NodeId;
 use cairn_sdk::{Cause, Client, ErrorKind, UndecidedChunk};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Pump, Wire, eventually, record, run, verify};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Pump, Wire, eventually, record, verify};
 use serde_json::{Value, json};
 
 const LOG: &str = "/log";
 const RECORD: u64 = 300;
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", Duration::from_secs(60)).await.unwrap()
+    cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
 }
 
 /// Waits until the status lists the chunk with so many answers.

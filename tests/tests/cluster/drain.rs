@@ -4,55 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cairn_proto::v1::{self, ExtentsRequest};
 use cairn_sdk::types::{NodeId, Persist, Policy};
 use cairn_sdk::{Client, StatusReply};
-use cairn_tests::cluster::{
-    Cluster, ClusterOptions, Outcome, Pump, UnderStore, Wire, eventually, run, target, verify,
-};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Pump, UnderStore, Wire, eventually, verify};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::members::cairn;
+use crate::removed_nodes::{self, content, path, read_all, write};
+
 const FILES: usize = 12;
-const BYTES: usize = 100_000;
 const LOG: &str = "/log";
 /// Silent nodes are found after 3 s, copies are made within seconds, unheld tails are sealed at their
 /// session's end.
 const SOON: Duration = Duration::from_secs(90);
 
-async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", Duration::from_secs(120)).await.unwrap()
-}
-
-fn path(n: usize) -> String {
-    format!("/file-{n}")
-}
-
-fn content(n: usize) -> Vec<u8> {
-    (0..BYTES).map(|i| ((i * 11 + n * 17) ^ (i >> 8)) as u8).collect()
-}
-
-async fn read_all(client: &Client, path: &str) -> Vec<u8> {
-    let file = client.open(path).await.unwrap();
-    let length = usize::try_from(file.length()).unwrap();
-    file.read_at(0, length).await.unwrap().to_vec()
-}
-
-/// Writes a file into a chunk of its own: that of a client which leaves then.
-async fn write(cluster: &Cluster, n: usize) {
-    let client = cluster.client().await.unwrap();
-    client.put(path(n), 0o644, content(n)).await.unwrap();
-    client.close().await.unwrap();
-}
-
 /// The nodes that hold a file's bytes, by chunk.
 async fn holders(wire: &Wire, path: &str) -> Vec<BTreeSet<u64>> {
-    let request = ExtentsRequest { target: Some(target(path)), length: u64::MAX, ..Default::default() };
-    let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap().into_inner();
-    let nodes = |chunk: &v1::Chunk| chunk.replicas.iter().map(|r| r.node).collect();
-    reply.chunks.iter().map(nodes).collect()
+    let chunks = removed_nodes::holders(wire, path).await;
+    chunks.into_iter().map(|nodes| nodes.into_iter().collect()).collect()
 }
 
 async fn status_when(client: &Client, what: &str, fits: impl Fn(&StatusReply) -> bool) -> StatusReply {
@@ -181,7 +151,7 @@ async fn a_node_is_drained_under_appends_killed_and_removed() {
     for (n, opened) in opened.iter().enumerate() {
         assert!(read_all(&fresh, &path(n)).await == content(n), "{} differs", path(n));
         assert!(
-            opened.read_at(0, BYTES).await.unwrap() == content(n),
+            opened.read_at(0, content(n).len()).await.unwrap() == content(n),
             "{} differs for who had it open",
             path(n)
         );

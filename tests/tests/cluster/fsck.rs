@@ -4,15 +4,13 @@
 use std::time::Duration;
 
 use cairn_sdk::RenameMode;
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Pump, eventually, run};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Pump, eventually};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", SOON).await.unwrap()
+    cluster.cairn(line, SOON).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

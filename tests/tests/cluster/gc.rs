@@ -8,16 +8,14 @@ use std::time::{Duration, Instant};
 use cairn_proto::v1::{EvictRequest, SurveyReplicasRequest};
 use cairn_sdk::Client;
 use cairn_sdk::types::{Persist, Policy};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, UnderStore, Wire, eventually, run};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, UnderStore, Wire, eventually};
 use serde_json::Value;
 
 /// Longer than every delay of collection, and a few turns.
 const SETTLED: Duration = Duration::from_secs(400);
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", SETTLED).await.unwrap()
+    cluster.cairn(line, SETTLED).await.unwrap()
 }
 
 async fn content(client: &Client, path: &str) -> Vec<u8> {

@@ -45,16 +45,12 @@ impl Setup {
     }
 
     async fn cairn(&self, line: &str) -> Outcome {
-        let mut command = self.cluster.cli();
-        command.args(line.split(' '));
-        run(command, b"", Duration::from_secs(60)).await.unwrap()
+        self.cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
     }
 
     /// What `cairn …` prints, which must succeed.
     async fn text(&self, line: &str) -> String {
-        let outcome = self.cairn(line).await;
-        assert_eq!(outcome.code, 0, "cairn {line}: {}", outcome.stderr);
-        outcome.text()
+        self.cairn(line).await.expected()
     }
 
     async fn json(&self, line: &str) -> Value {

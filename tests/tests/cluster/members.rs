@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cairn_sdk::types::Policy;
 use cairn_sdk::{Client, ListingOptions, RenameMode};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, eventually, run};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, eventually};
 use serde_json::Value;
 
 const CLIENTS: usize = 4;
@@ -16,9 +16,7 @@ const CLIENTS: usize = 4;
 pub const SOON: Duration = Duration::from_secs(60);
 
 pub async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", Duration::from_secs(120)).await.unwrap()
+    cluster.cairn(line, Duration::from_secs(120)).await.unwrap()
 }
 
 pub async fn done(cluster: &Cluster, line: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, run};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome};
 use serde_json::{Value, json};
 
 struct Setup {
@@ -15,15 +15,11 @@ impl Setup {
     }
 
     async fn cairn(&self, line: &str) -> Outcome {
-        let mut command = self.cluster.cli();
-        command.args(line.split(' '));
-        run(command, b"", Duration::from_secs(60)).await.unwrap()
+        self.cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
     }
 
     async fn text(&self, line: &str) -> String {
-        let outcome = self.cairn(line).await;
-        assert_eq!(outcome.code, 0, "cairn {line}: {}", outcome.stderr);
-        outcome.text()
+        self.cairn(line).await.expected()
     }
 
     async fn json(&self, line: &str) -> Value {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_proto::v1::{self, ExtentsRequest};
 use cairn_sdk::types::{NodeId, Persist, Policy};
 use cairn_sdk::{Client, StatusReply};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Wire, eventually, run, target};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Wire, eventually, target};
 use serde_json::{Value, json};
 
 const FILES: usize = 12;
@@ -15,34 +15,32 @@ const BYTES: usize = 100_000;
 const SOON: Duration = Duration::from_secs(60);
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
-    let mut command = cluster.cli();
-    command.args(line.split_whitespace());
-    run(command, b"", Duration::from_secs(60)).await.unwrap()
+    cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
 }
 
-fn path(n: usize) -> String {
+pub fn path(n: usize) -> String {
     format!("/file-{n}")
 }
 
-fn content(n: usize) -> Vec<u8> {
+pub fn content(n: usize) -> Vec<u8> {
     (0..BYTES).map(|i| ((i * 7 + n * 13) ^ (i >> 9)) as u8).collect()
 }
 
-async fn read_all(client: &Client, path: &str) -> Vec<u8> {
+pub async fn read_all(client: &Client, path: &str) -> Vec<u8> {
     let file = client.open(path).await.unwrap();
     let length = usize::try_from(file.length()).unwrap();
     file.read_at(0, length).await.unwrap().to_vec()
 }
 
 /// Writes a file into a chunk of its own: that of a client which leaves then.
-async fn write(cluster: &Cluster, n: usize) {
+pub async fn write(cluster: &Cluster, n: usize) {
     let client = cluster.client().await.unwrap();
     client.put(path(n), 0o644, content(n)).await.unwrap();
     client.close().await.unwrap();
 }
 
 /// The nodes that hold a file's bytes, by chunk.
-async fn holders(wire: &Wire, path: &str) -> Vec<Vec<u64>> {
+pub async fn holders(wire: &Wire, path: &str) -> Vec<Vec<u64>> {
     let request = ExtentsRequest { target: Some(target(path)), length: u64::MAX, ..Default::default() };
     let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap().into_inner();
     let nodes = |chunk: &v1::Chunk| chunk.replicas.iter().map(|r| r.node).collect::<Vec<u64>>();
