@@ -163,6 +163,12 @@ impl Primaries {
         self.find(chunk).map(|handle| handle.committed.get())
     }
 
+    /// What the primaries need of their node.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// How long an append is held back since this node's disk fills up.
     #[must_use]
     pub fn pause(&self) -> Duration {

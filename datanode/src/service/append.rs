@@ -24,10 +24,13 @@ pub fn serve(
     inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::AppendReply, Status>> + Send {
     let (replies, answers) = mpsc::channel(UNANSWERED_MAX);
-    let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries, inbound, replies)));
+    let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries.clone(), inbound, replies)));
     // Taking the reply out of its answer frees its seat. The reader lives as long as the stream.
     ReceiverStream::new(answers).map(move |answer: Answer| {
         let _reader = &reader;
+        let (context, reply) = (primaries.context(), &answer.reply);
+        let (chunk, place) = (ChunkId(reply.chunk), (reply.writer, reply.sequence));
+        context.slow.append(chunk, place, &answer.begun, context.clock.boottime());
         Ok(answer.reply)
     })
 }
@@ -48,7 +51,8 @@ async fn read(
             }
         };
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
-        let ticket = Ticket::new(&request, replies.clone(), seat);
+        let now = primaries.context().clock.boottime();
+        let ticket = Ticket::new(&request, now, replies.clone(), seat);
         if let Err(error) = check(&request) {
             ticket.refuse(&WireError::Service(error), 0);
             continue;

@@ -65,7 +65,7 @@ impl Setup {
             expected_offset: None,
             crc32c: crc32c::crc32c(&data),
             data: data.into(),
-            capability: Default::default(),
+            ..AppendRequest::default()
         }
     }
 

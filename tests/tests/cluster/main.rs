@@ -42,6 +42,7 @@ mod servers;
 mod tails;
 mod transactions;
 mod transports;
+mod traces;
 mod trees;
 mod unlinked;
 mod up;

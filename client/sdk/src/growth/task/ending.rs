@@ -8,7 +8,7 @@ use cairn_proto::{ServiceError, v1};
 use cairn_types::{ChunkId, FsError};
 use tokio::time::Instant;
 
-use super::{Barren, Task, Trouble, answer, is_fence};
+use super::{Barren, Task, Trouble, is_fence};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Hold, Placed, resolve};
 
@@ -93,7 +93,7 @@ impl Task {
                 Error::new("resolve an append", "", Cause::MalformedAnswer("records"))
                     .with_kind(ErrorKind::Unknown)
             };
-            answer(sent.pending, placed.ok_or_else(missing));
+            self.answer(sent.pending, placed.ok_or_else(missing));
         }
         if let Some(first) = self.sent.front() {
             self.next = first.sequence;
@@ -117,7 +117,7 @@ impl Task {
             } else {
                 error.clone()
             };
-            answer(pending, Err(told));
+            self.answer(pending, Err(told));
         }
         // What the cluster could not take for now leaves the writer usable; the rest ends it.
         let transient = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Retry);
