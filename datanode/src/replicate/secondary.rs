@@ -70,7 +70,7 @@ impl Secondary {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!(%error, "refuse a record");
-                Outcome::Refused(detail(&refusal::of_change(&error)))
+                Outcome::Refused(detail(&refusal::of_change(self.context.node, &error)))
             }
         }
     }

@@ -390,7 +390,7 @@ impl Task {
                 let blame = matches!(
                     cause,
                     Cause::Service(
-                        ServiceError::DiskRetired | ServiceError::DiskFull | ServiceError::Internal
+                        ServiceError::DiskRetired | ServiceError::DiskFull { .. } | ServiceError::Internal
                     )
                 );
                 tracing::debug!(%cause, "append refused, sealing");
