@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch};
@@ -167,12 +166,6 @@ impl Primaries {
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context
-    }
-
-    /// How long an append is held back since this node's disk fills up.
-    #[must_use]
-    pub fn pause(&self) -> Duration {
-        self.context.store.pause()
     }
 
     /// How many chunks are ordered here.
