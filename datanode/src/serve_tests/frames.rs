@@ -9,14 +9,11 @@ use cairn_proto::frames::{
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
 use cairn_types::ClusterId;
-use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::Instant;
 
 use super::cluster::{TestCluster, TestNode, WAIT, read, tail_length};
 use super::meta::{CLUSTER, stamped};
-use crate::connection::{Connections, Peers};
 use crate::frames::SOCKET_NAME;
 
 async fn connect(node: &TestNode) -> TcpStream {
@@ -286,48 +283,4 @@ async fn the_socket_is_there_while_the_node_is_and_again_after_a_kill() {
     };
     tokio::time::timeout(WAIT, over).await.expect("the connection outlives the node");
     assert!(UnixStream::connect(&path).await.is_err());
-}
-
-/// Prints; nothing fails. `cargo test --release -p cairn-datanode --lib -- --ignored --nocapture transports_side_by_side`
-#[ignore = "a measurement"]
-#[tokio::test(flavor = "multi_thread")]
-async fn transports_side_by_side() {
-    const CALLS: usize = 5_000;
-    const READS: u32 = 60;
-    for transport in [Transport::Grpc, Transport::Tcp, Transport::Auto] {
-        let cluster = TestCluster::start_over(transport, 1).await;
-        let chunk = cluster.open_chunk(1);
-        let mut writer = cluster.writer(chunk).await;
-        for n in 0..32u64 {
-            assert_eq!(writer.append(n + 1, &vec![7; 1 << 20]).await, Ok(n << 20));
-        }
-        let node = &cluster.nodes[0];
-        let peers = Peers::new(CLUSTER, Connections::default()).by(transport);
-        let mut took = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
-            let range = v1::ChunkRange { chunk, ..v1::ChunkRange::default() };
-            let source = Some(v1::read_request::Source::Chunk(range));
-            let request = v1::ReadRequest { source, length: 128, ..v1::ReadRequest::default() };
-            let since = Instant::now();
-            let mut frames = peers.read(&node.address, request).await.unwrap();
-            assert_eq!(frames.next().await.unwrap().unwrap().data.len(), 128);
-            took.push(since.elapsed());
-        }
-        took.sort();
-        let since = Instant::now();
-        for _ in 0..READS {
-            let range = v1::ChunkRange { chunk, ..v1::ChunkRange::default() };
-            let source = Some(v1::read_request::Source::Chunk(range));
-            let request = v1::ReadRequest { source, length: 32 << 20, ..v1::ReadRequest::default() };
-            let mut frames = peers.read(&node.address, request).await.unwrap();
-            while let Some(frame) = frames.next().await {
-                frame.unwrap();
-            }
-        }
-        let rate = f64::from(READS) * 33.554 / since.elapsed().as_secs_f64();
-        println!(
-            "{transport:?}: 128 bytes read in {:?} (p50), 1 MiB blocks at {rate:.0} MB/s",
-            took[CALLS / 2]
-        );
-    }
 }
