@@ -70,7 +70,13 @@ impl SlowWork {
     }
 
     /// A piece of a read is there, or cannot be had. `of` is a chunk's number, or an object's key.
-    pub fn read(&self, of: impl FnOnce() -> String, (offset, length): (u64, usize), begun: &Begun, now: Duration) {
+    pub fn read(
+        &self,
+        of: impl FnOnce() -> String,
+        (offset, length): (u64, usize),
+        begun: &Begun,
+        now: Duration,
+    ) {
         let Some((took_ms, left_out)) = self.told(&self.reads, "read", begun, now) else { return };
         let (of, trace) = (of(), begun.shown());
         tracing::warn!(what = "read", of, offset, length, took_ms, trace, left_out, "slow read");

@@ -64,7 +64,11 @@ pub async fn extend(context: &Context, goal: Goal<'_>) -> Result<(u64, Chain), W
 }
 
 async fn fence(context: &Context, spec: ChunkSpec, epoch: Epoch) -> Result<FenceAnswer, WireError> {
-    context.store.fence(FenceSpec { spec, epoch }).await.map_err(|error| refusal::of_change(context.node, &error))
+    context
+        .store
+        .fence(FenceSpec { spec, epoch })
+        .await
+        .map_err(|error| refusal::of_change(context.node, &error))
 }
 
 /// Pulls the records of `[from, until)` from one source and stores them, pipelined.

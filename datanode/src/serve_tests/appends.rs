@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cairn_proto::frames::Transport;
-use cairn_proto::{ServiceError, WireError, status, v1};
 use cairn_proto::v1::append_reply::Outcome;
+use cairn_proto::{ServiceError, WireError, status, v1};
 use cairn_types::limits::LAG_PAUSE_MS_MAX;
 use cairn_types::{Clock, NodeId, SystemClock};
 use tonic::{Code, Request};
@@ -196,7 +196,8 @@ async fn a_full_disk_is_told_with_its_node_and_its_figures() {
         assert!(sequence <= 40, "a disk of 40 MiB takes all there is");
     };
     let told = status::parse_detail(&refused, "");
-    let Some(WireError::Service(ServiceError::DiskFull { node: whose, free_bytes, capacity_bytes })) = told else {
+    let Some(WireError::Service(ServiceError::DiskFull { node: whose, free_bytes, capacity_bytes })) = told
+    else {
         panic!("{refused:?}")
     };
     assert_eq!(whose, NodeId(node));

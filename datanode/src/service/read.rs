@@ -212,11 +212,7 @@ async fn from_peer(
     }
 }
 
-async fn ask_peer(
-    node: &Node,
-    replica: &v1::Replica,
-    message: v1::ReadRequest,
-) -> Result<Bytes, WireError> {
+async fn ask_peer(node: &Node, replica: &v1::Replica, message: v1::ReadRequest) -> Result<Bytes, WireError> {
     let (offset, length) = (message.offset, usize::try_from(message.length).unwrap_or(usize::MAX));
     let mut frames = node.context.peers.read(&replica.address, message).await?;
     let mut bytes = BytesMut::with_capacity(length);

@@ -326,7 +326,8 @@ mod tests {
         keys.clone().for_each(|key| assert!(board.offer(NODE, key, delete(1))));
         let stream = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, stream), Next::Refill);
-        let sent = || std::iter::from_fn(|| matches!(board.next(NODE, stream), Next::Send(_)).then_some(())).count();
+        let sent =
+            || std::iter::from_fn(|| matches!(board.next(NODE, stream), Next::Send(_)).then_some(())).count();
         assert_eq!(sent(), 200);
         keys.for_each(|key| assert_eq!(board.failed(NODE, key), 1));
         clock.advance(REST / 2);

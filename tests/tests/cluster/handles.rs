@@ -184,7 +184,7 @@ async fn an_appender_whose_session_ended_says_so_and_the_client_goes_on() {
     leader.close_session(wire.request(request)).await.unwrap();
     // Its tail ends with it, and the appender needs another.
     let sealed = || async { wire.tail("/log").await.is_err().then_some(()) };
-    eventually("the tail to be sealed", Duration::from_secs(20), sealed).await.unwrap();
+    eventually("the tail to be sealed", Duration::from_secs(60), sealed).await.unwrap();
     let refused = log.append(&b"two"[..]).await.unwrap_err();
     assert_eq!(refused.fs(), Some(&FsError::SessionExpired), "{refused}");
     assert_eq!(refused.kind(), ErrorKind::Unknown, "{refused}");
@@ -200,7 +200,7 @@ async fn an_appender_whose_session_ended_says_so_and_the_client_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_client_leaves_its_session_to_its_lease() {
     let options =
-        ClusterOptions { meta_toml: "session_lease_ms = 2000\n".into(), ..ClusterOptions::single() };
+        ClusterOptions { meta_toml: "session_lease_ms = 6000\n".into(), ..ClusterOptions::single() };
     let cluster = Cluster::start(options).await.unwrap();
     let client = cluster.client().await.unwrap();
     let other = cluster.client().await.unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const FILES: usize = 12;
 const BYTES: usize = 100_000;
 /// Silent nodes are found after 3 s, and copies are made within seconds.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
     cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
@@ -34,7 +34,7 @@ pub async fn read_all(client: &Client, path: &str) -> Vec<u8> {
 
 /// Writes a file into a chunk of its own: that of a client which leaves then.
 pub async fn write(cluster: &Cluster, n: usize) {
-    let client = cluster.client().await.unwrap();
+    let client = cluster.patient_client().await.unwrap();
     client.put(path(n), 0o644, content(n)).await.unwrap();
     client.close().await.unwrap();
 }

@@ -71,7 +71,8 @@ fn nodes(cluster: &Cluster, line: &str, trace: TraceId) -> usize {
 
 async fn one_id_everywhere(transport: Transport) {
     let told = Told::open();
-    let data_toml = format!("transport = \"{}\"\nslow_operation_ms = 1\n", format!("{transport:?}").to_lowercase());
+    let data_toml =
+        format!("transport = \"{}\"\nslow_operation_ms = 1\n", format!("{transport:?}").to_lowercase());
     let cluster = Cluster::start(ClusterOptions { data_toml, ..ClusterOptions::default() }).await.unwrap();
     let connect = ConnectOptions::new(cluster.meta_addresses());
     let connect = ConnectOptions { transport, slow_operation: Some(Duration::from_millis(1)), ..connect };

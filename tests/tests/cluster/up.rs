@@ -132,7 +132,7 @@ async fn up_with_three_of_each_writes_through_to_s3() {
         (listed.contents().iter().filter_map(aws_sdk_s3::types::Object::size).sum::<i64>() > 100_000)
             .then_some(())
     };
-    eventually("a pack in the bucket", Duration::from_secs(5), listed).await.unwrap();
+    eventually("a pack in the bucket", Duration::from_secs(60), listed).await.unwrap();
     let status = up.done(&["status", "--json"], b"").await;
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
