@@ -6,8 +6,8 @@ use cairn_proto::handshake;
 use cairn_proto::v1::data_client::DataClient;
 use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::{
-    self, GetChunkRequest, HelloRequest, MutateRequest, OpenSessionRequest, SealChunkRequest, StatRequest,
-    mutate_request,
+    self, ExtentsRequest, GetChunkRequest, HelloRequest, MutateRequest, OpenSessionRequest, SealChunkRequest,
+    StatRequest, mutate_request,
 };
 use cairn_sdk::Client;
 use cairn_sdk::types::limits::MESSAGE_BYTES_MAX;
@@ -127,6 +127,19 @@ impl Wire {
     pub async fn chunk(&self, chunk: u64) -> Result<v1::Chunk, ClusterError> {
         self.asked("a chunk to be told", async |mut leader| {
             leader.get_chunk(self.request(GetChunkRequest { chunk })).await
+        })
+        .await
+    }
+
+    /// All extents of a path, and the chunks that they name, asked of whoever leads until it is answered.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub async fn extents(&self, target: v1::Target) -> Result<v1::ExtentsReply, ClusterError> {
+        let (target, length) = (Some(target), u64::MAX >> 1);
+        let request = ExtentsRequest { target, length, ..ExtentsRequest::default() };
+        self.asked("extents to be told", async |mut leader| {
+            leader.extents(self.request(request.clone())).await
         })
         .await
     }

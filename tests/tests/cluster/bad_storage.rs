@@ -179,7 +179,7 @@ async fn corrupt_record_on_every_copy_is_an_error_and_no_wrong_bytes() {
     assert!(rest == body[from..until], "what is not damaged is read");
     let mut command = cluster.cli();
     command.args(["fs", "cat", "/file"]);
-    let outcome = cairn_tests::cluster::run(command, b"", Duration::from_secs(30)).await.unwrap();
+    let outcome = cairn_tests::cluster::run(command, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 4, "{}", outcome.stderr);
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cairn_proto::v1::{CloseSessionRequest, ExtentsRequest};
+use cairn_proto::v1::CloseSessionRequest;
 use cairn_sdk::types::{FsError, Policy};
 use cairn_sdk::{AttrChange, Cause, Client, ConnectOptions, Error, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually, target};
@@ -152,10 +152,8 @@ async fn bytes_are_kept_by_the_policy_of_their_own_directory() {
     let (cluster, client) = single().await;
     let wire = Wire::new(&cluster, &client);
     let lag = async |path: &str| {
-        let target = Some(target(path));
-        let request = ExtentsRequest { target, length: u64::MAX >> 1, ..ExtentsRequest::default() };
-        let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap();
-        reply.into_inner().chunks[0].policy.unwrap().max_lag_ms
+        let reply = wire.extents(target(path)).await.unwrap();
+        reply.chunks[0].policy.unwrap().max_lag_ms
     };
     client.mkdir("/changed", 0o755).await.unwrap();
     client.mkdir("/as-before", 0o755).await.unwrap();
@@ -241,9 +239,8 @@ async fn two_names_that_no_text_tells_apart_have_their_own_policies() {
     client.put(inside(&second), 0o644, b"x").await.unwrap();
     let wire = Wire::new(&cluster, &client);
     for (directory, wanted) in [(&first, Policy::single().max_lag_ms), (&second, 77_000)] {
-        let target = Some(cairn_proto::v1::Target { path: inside(directory).into(), ..Default::default() });
-        let request = ExtentsRequest { target, length: u64::MAX >> 1, ..ExtentsRequest::default() };
-        let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap();
-        assert_eq!(reply.into_inner().chunks[0].policy.unwrap().max_lag_ms, wanted);
+        let target = cairn_proto::v1::Target { path: inside(directory).into(), ..Default::default() };
+        let reply = wire.extents(target).await.unwrap();
+        assert_eq!(reply.chunks[0].policy.unwrap().max_lag_ms, wanted);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cairn_proto::v1::{self, ExtentsRequest};
+use cairn_proto::v1;
 use cairn_sdk::types::{NodeId, Persist, Policy};
 use cairn_sdk::{Client, StatusReply};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Wire, eventually, target};
@@ -41,8 +41,7 @@ pub async fn write(cluster: &Cluster, n: usize) {
 
 /// The nodes that hold a file's bytes, by chunk.
 pub async fn holders(wire: &Wire, path: &str) -> Vec<Vec<u64>> {
-    let request = ExtentsRequest { target: Some(target(path)), length: u64::MAX, ..Default::default() };
-    let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap().into_inner();
+    let reply = wire.extents(target(path)).await.unwrap();
     let nodes = |chunk: &v1::Chunk| chunk.replicas.iter().map(|r| r.node).collect::<Vec<u64>>();
     reply.chunks.iter().map(nodes).collect()
 }

@@ -62,7 +62,7 @@ async fn the_configuration_in_force_is_shown_and_can_be_used() {
     let print = async |role: &str, arguments: &[&str], environment: &[(&str, &str)]| {
         let mut command = Command::new(cairn_binary().unwrap());
         command.arg(role).args(arguments).arg("--print-config").envs(environment.iter().copied());
-        let outcome = run(command, b"", Duration::from_secs(10)).await.unwrap();
+        let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         outcome.text()
     };
@@ -132,7 +132,7 @@ async fn help_teaches() {
     ] {
         let mut command = Command::new(cairn_binary().unwrap());
         command.args(arguments);
-        let outcome = run(command, b"", Duration::from_secs(10)).await.unwrap();
+        let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
         assert_eq!(outcome.code, 0);
         for word in words {
             assert!(outcome.text().contains(word), "{arguments:?}: no '{word}' in:\n{}", outcome.text());

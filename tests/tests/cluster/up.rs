@@ -109,7 +109,7 @@ async fn a_second_one_on_the_same_directory_is_refused() {
     let up = Up::start(directory.path(), port(), &[], &[]).await;
     let mut second = Command::new(cairn_binary().unwrap());
     second.args(["up", "--port", &(port() + 50).to_string(), "--dir"]).arg(directory.path().join("data"));
-    let outcome = run(second, b"", Duration::from_secs(20)).await.unwrap();
+    let outcome = run(second, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("another process"), "{}", outcome.stderr);
     up.done(&["fs", "ls", "/"], b"").await;
