@@ -75,8 +75,8 @@ impl Setup {
         let wire = Wire::new(&self.cluster, &self.client);
         let may_go = || async {
             for data in &self.cluster.datas {
-                let status =
-                    wire.data(data.address()).await.ok()?.node_status(wire.request(NodeStatusRequest {}));
+                let mut node = wire.data(data.address()).await.ok()?;
+                let status = node.node_status(wire.request(NodeStatusRequest {}));
                 if status.await.ok()?.into_inner().pinned_bytes > 0 {
                     return None;
                 }
