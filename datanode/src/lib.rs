@@ -26,6 +26,7 @@ pub mod segments;
 pub mod serve;
 pub mod service;
 pub mod silent;
+pub mod slow;
 pub mod understore;
 pub mod upload;
 pub mod work;

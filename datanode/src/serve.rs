@@ -38,6 +38,7 @@ use crate::replicate::{Context, Primaries};
 use crate::scrub::{self, Pace};
 use crate::service::DataService;
 use crate::silent::SilentPeers;
+use crate::slow::SlowWork;
 use crate::work::{Worker, sealed};
 use crate::write_through::{self, WriteThrough};
 
@@ -254,6 +255,8 @@ impl Parts {
     fn start(self, member: Member, through: WriteThrough, known: watch::Sender<bool>) -> Running {
         let stop = self.stop;
         let appends_bytes = Budget::of(self.config.memory_mib).appends_bytes;
+        let slow_ms = self.config.slow_operation_ms;
+        let slow_after = (slow_ms > 0).then(|| Duration::from_millis(slow_ms));
         let (grants, renewals) = Grants::new(self.metadata.clone(), format!("datanode-{}", self.node.0));
         let context = Arc::new(Context {
             node: self.node,
@@ -264,6 +267,7 @@ impl Parts {
             seals: Seals::default(),
             healthy: member.healthy.clone(),
             spares: Spares::default(),
+            slow: SlowWork::new(slow_after),
             clock: self.clock,
             deadline: Duration::from_millis(self.config.replica_deadline_ms),
             leaving: CancellationToken::new(),

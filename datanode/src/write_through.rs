@@ -64,7 +64,7 @@ pub async fn open(
     let (endpoint, uploader) = match &packs {
         Some(packs) => {
             let (endpoint, findings) =
-                Endpoint::new(Arc::clone(packs), cluster, clock, &SystemRandom, health.clone());
+                Endpoint::new(Arc::clone(packs), cluster, clock, Arc::new(SystemRandom), health.clone());
             let uploader = Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster);
             (Some(endpoint), Some(uploader.with_findings(findings).with_turns(budget.uploads)))
         }

@@ -14,6 +14,7 @@ use super::spare::Spares;
 use crate::chunk::ChunkStore;
 use crate::connection::Peers;
 use crate::metadata::Metadata;
+use crate::slow::SlowWork;
 
 /// A node as its tasks see it.
 pub struct Context {
@@ -33,6 +34,8 @@ pub struct Context {
     pub healthy: Healthy,
     /// Chunks made ahead.
     pub spares: Spares,
+    /// Tells of what was slow.
+    pub slow: SlowWork,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// After this a replica that has not answered is sealed without.

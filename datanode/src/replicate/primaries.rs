@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch};
@@ -163,10 +162,10 @@ impl Primaries {
         self.find(chunk).map(|handle| handle.committed.get())
     }
 
-    /// How long an append is held back since this node's disk fills up.
+    /// What the primaries need of their node.
     #[must_use]
-    pub fn pause(&self) -> Duration {
-        self.context.store.pause()
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// How many chunks are ordered here.

@@ -149,7 +149,7 @@ impl Data for DataService {
         self.check(&request)?;
         let chunk = Some(ChunkId(request.into_inner().chunk)).filter(|chunk| chunk.0 != 0);
         let evicted = self.node.context.store.evict(chunk).await;
-        let bytes = evicted.map_err(|error| Status::from(refusal::of_change(&error)))?;
+        let bytes = evicted.map_err(|error| Status::from(refusal::of_change(self.node.id, &error)))?;
         Ok(Response::new(v1::EvictReply { bytes }))
     }
 

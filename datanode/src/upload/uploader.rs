@@ -19,7 +19,8 @@ use crate::understore::{
 
 /// Uploads at once when nobody says otherwise: each holds at most three parts of 8 MiB.
 const UPLOADS_MAX: usize = 2;
-/// PUTs of one pack before the work is given back; each is retried by the S3 client besides.
+/// PUTs of one pack before the work is given back; each is retried by the S3 client besides, with pauses drawn at
+/// random. A store that asks to slow down (`SlowDown`) is not asked again by us: the work rests at the leader.
 const PUTS_MAX: usize = 2;
 
 /// Writes packs from this node's sealed chunks. Cheap to clone.
@@ -144,7 +145,7 @@ impl Uploader {
             match self.store.put_new(key, object).await {
                 Ok(PutOutcome::Created { etag }) => return Ok(Some(etag)),
                 Ok(PutOutcome::Exists) => return Ok(None),
-                Err(error) if error.retryable() && attempt < PUTS_MAX => {
+                Err(error) if error.retryable() && !is_throttled(&error) && attempt < PUTS_MAX => {
                     tracing::debug!(key, %error, "putting a pack again");
                     attempt += 1;
                 }
@@ -184,6 +185,10 @@ impl Uploader {
         metrics::counter!("cairn_data_packs_deleted_total").increment(1);
         Ok(())
     }
+}
+
+fn is_throttled(error: &UnderStoreError) -> bool {
+    matches!(error, UnderStoreError::Throttled { .. })
 }
 
 fn uploaded(work: &v1::Upload, head: &ObjectHead, entries: &[IndexEntry]) -> v1::Uploaded {

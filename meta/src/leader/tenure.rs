@@ -187,7 +187,7 @@ impl Tenure {
             registry,
             leases,
             answers: HoldAnswers::default(),
-            board: Board::new(clock.clone()),
+            board: Board::new(clock.clone(), random.clone()),
             data: DataNodes::new(cluster),
             seals,
             losses: Losses::default(),

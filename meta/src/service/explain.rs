@@ -53,8 +53,9 @@ pub async fn explain(ctx: Arc<Context>, request: v1::ExplainRequest) -> Result<E
     // Who may not read the file is refused here, by the way the target was named.
     let rows: &dyn Rows = &*view.store;
     let found = read::extents_as(rows, caller.as_ref(), &target, (0, 1)).map_err(super::refusal)?;
+    let clock = Arc::clone(&ctx.clock);
     let work = Explanation {
-        context: Arc::clone(&ctx),
+        context: ctx,
         tenure,
         ino: found.stat.inode.ino,
         log_index: view.applied.0,
@@ -63,7 +64,7 @@ pub async fn explain(ctx: Arc<Context>, request: v1::ExplainRequest) -> Result<E
     };
     let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let sink = Sink { messages, patience: PATIENCE };
-    tokio::spawn(run(LongRead::new(work, view), sink, permit));
+    tokio::spawn(run(LongRead::new(work, view, clock), sink, permit));
     Ok(ReceiverStream::new(sent))
 }
 

@@ -217,7 +217,7 @@ async fn killed_at_every_step_and_in_the_end_exactly_what_lives_is_there() {
             client.close().await.unwrap();
             let _left = cairn(&cluster, "admin gc --timeout 1").await;
         }
-        if step(&root, &before, Duration::from_secs(20)).await {
+        if step(&root, &before, Duration::from_secs(90)).await {
             steps += 1;
         }
         strike(&mut cluster, victim, round).await;

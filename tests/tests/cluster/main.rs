@@ -40,6 +40,7 @@ mod removed_nodes;
 mod restart;
 mod servers;
 mod tails;
+mod traces;
 mod transactions;
 mod transports;
 mod trees;
