@@ -184,6 +184,7 @@ impl Cluster {
             tree_purge_per_second: None,
             repair_bytes_per_second: manner.repair_bytes_per_second,
             compacting: crate::leader::compact::Compacting::default(),
+            merging: crate::leader::merge::Merging::default(),
             pack_delay: Duration::from_secs(60),
             slow_operation: manner.slow_operation,
         };
