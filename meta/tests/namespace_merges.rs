@@ -364,7 +364,15 @@ impl World {
             places.push(PersistedChunk { chunk, offset, length, crc32c: 9 });
             offset += length;
         }
-        let stand: Vec<bool> = runs.iter().map(|run| self.stands(run)).collect();
+        let mut stand: Vec<bool> = runs.iter().map(|run| self.stands(run)).collect();
+        // Of two that overlap the first is taken, and the other one comes too late.
+        for n in 0..runs.len() {
+            let (from, to) = (runs[n].base, runs[n].base + runs[n].length());
+            let meets = |m: usize| {
+                runs[m].ino == runs[n].ino && runs[m].base < to && runs[m].base + runs[m].length() > from
+            };
+            stand[n] = stand[n] && !(0..n).any(|m| stand[m] && meets(m));
+        }
         let inodes = |world: &Self| -> Vec<_> {
             world.files.keys().map(|file| world.d.stat(&path(*file)).unwrap()).collect()
         };

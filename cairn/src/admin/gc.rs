@@ -182,12 +182,15 @@ mod tests {
             dead_packs: amount(2),
             orphan_packs: amount(1),
             sparse_below_percent: 50,
+            fragmented_files: 4,
+            fragmented_extents: 70,
             ..GcReport::default()
         };
         assert_eq!(left(&report), 3);
         assert_eq!(summary(&report), "2 dead packs, 1 orphan objects");
         let shown = as_json(&report, true);
         assert_eq!((&shown["left"], &shown["dead_packs"]["bytes"]), (&json!(3), &json!(20)));
+        assert_eq!((&shown["fragmented_files"], &shown["fragmented_extents"]), (&json!(4), &json!(70)));
         assert_eq!((&shown["bucket_error"], &shown["dry_run"]), (&Value::Null, &json!(true)));
         assert_eq!(CliError::Uncollected { left: 3 }.code(), 3);
     }

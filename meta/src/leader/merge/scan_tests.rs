@@ -160,7 +160,9 @@ fn what_is_young_or_not_in_s3_is_left_and_so_are_mounts_and_what_is_unlinked() {
     made.file(13, Some(MountId(1)));
     made.run(InodeId(13), 0, 20, 100);
     made.run(InodeId(14), 0, 20, 100);
-    let orphan = Orphan { inode: Inode { ino: InodeId(15), ..samples::inode() }, since: None };
+    let (ino, kind) = (InodeId(15), FileKind::File);
+    let inode = Inode { ino, kind, tail: None, mount: None, ..samples::inode() };
+    let orphan = Orphan { inode, since: None };
     made.write(|txn| keys::put(txn, orphans::key(InodeId(15)), &orphan));
     made.run(InodeId(15), 0, 20, 100);
     assert_eq!(made.pass(1000).0, [(12, 0, 2000, 20), (12, 2100, 1700, 17)]);
