@@ -210,7 +210,7 @@ async fn open_store(
             segment_bytes,
             capacity_bytes,
             boot_id,
-            prepare_ahead: true,
+            threads: true,
             queue_bytes,
             fill,
         };
