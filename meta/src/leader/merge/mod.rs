@@ -39,6 +39,8 @@ use scan::{At, Candidate, Step};
 const LOOK: Duration = Duration::from_secs(60);
 /// Rows of extents that are looked at in one step.
 const ROWS_PER_STEP: usize = 4096;
+/// Steps in one turn, at most: a small pass is one turn's.
+const STEPS_PER_TURN: usize = 16;
 /// Rows that are looked at in a second: a few thousandths of what a core can do.
 const ROWS_PER_SECOND: u64 = 20_000;
 /// Runs that wait, at most: nothing more is looked for before they are fewer.
@@ -111,6 +113,8 @@ struct Job {
     found: VecDeque<Candidate>,
     /// When the next pass, and the next step of one, may begin.
     look_at: Duration,
+    /// Somebody asked for a pass while one was under way: another one follows at once.
+    again: bool,
     /// When the next merge may begin.
     not_before: Duration,
     /// Files that are left alone, until when.
@@ -126,6 +130,7 @@ pub async fn run(tenure: Arc<Tenure>) {
         pass: None,
         found: VecDeque::new(),
         look_at: now.saturating_add(LOOK),
+        again: false,
         not_before: now,
         resting: HashMap::new(),
     };
@@ -146,9 +151,14 @@ impl Job {
         let now = tenure.clock.boottime();
         self.rest(&too_long, now);
         if tenure.gc.take_merges_hastened() {
-            (self.pass, self.look_at) = (None, now);
+            self.again |= self.pass.is_some();
+            self.look_at = now;
         }
-        if self.found.len() < FOUND_MAX && now >= self.look_at {
+        for _ in 0..STEPS_PER_TURN {
+            let now = tenure.clock.boottime();
+            if self.found.len() >= FOUND_MAX || now < self.look_at {
+                break;
+            }
             self.look(tenure, now).await?;
         }
         if self.errands.are_busy() || now < self.not_before || tenure.uploads_fail() {
@@ -189,12 +199,13 @@ impl Job {
         self.found.extend(found.into_iter().filter(|c| !self.resting.contains_key(&c.run.ino)));
         match next {
             Some(at) => {
-                let pause_ms = (rows as u64).saturating_mul(1000) / ROWS_PER_SECOND;
-                self.look_at = now.saturating_add(Duration::from_millis(pause_ms));
+                let pause_us = (rows as u64).saturating_mul(1_000_000) / ROWS_PER_SECOND;
+                self.look_at = now.saturating_add(Duration::from_micros(pause_us));
                 self.pass = Some(Pass { at, ..pass });
             }
             None => {
-                self.look_at = pass.began.saturating_add(LOOK).max(now);
+                let rest = if std::mem::take(&mut self.again) { Duration::ZERO } else { LOOK };
+                self.look_at = pass.began.saturating_add(rest).max(now);
                 tenure.fragments.tell(pass.found);
             }
         }
