@@ -257,7 +257,8 @@ impl World {
         if chunks.is_empty() {
             return;
         }
-        let intent = self.d.ok(Command::CreateUpload { assignee: FIRST, chunks: chunks.clone() }).intent.unwrap();
+        let intent =
+            self.d.ok(Command::CreateUpload { assignee: FIRST, chunks: chunks.clone() }).intent.unwrap();
         let mut offset = 0;
         let place = |chunk: &ChunkId| {
             let length = self.d.chunk(*chunk).sealed_length().unwrap();
@@ -326,11 +327,8 @@ impl World {
             return false;
         }
         let end = run.base + run.length();
-        let within: Vec<Extent> = self
-            .extents(run.ino)
-            .into_iter()
-            .filter(|e| e.file_offset < end && e.end() > run.base)
-            .collect();
+        let within: Vec<Extent> =
+            self.extents(run.ino).into_iter().filter(|e| e.file_offset < end && e.end() > run.base).collect();
         let whole = within.first().is_some_and(|e| e.file_offset == run.base)
             && within.last().is_some_and(|e| e.end() == end);
         whole && self.wanted(run.ino, &within).as_ref() == Some(&run.pieces)
@@ -622,12 +620,8 @@ fn what_is_no_run_is_refused() {
     let intent = world.d.ok(Command::CreateMerge { assignee: FIRST, runs: vec![run] }).intent.unwrap();
     let (_, runs) = world.nth_merge(0).unwrap();
     let place = PersistedChunk { chunk: runs[0].chunk, offset: 48, length: 64, crc32c: 9 };
-    let report = |place: PersistedChunk| Command::Merged {
-        intent,
-        etag: "e".into(),
-        places: vec![place],
-        bytes: 112,
-    };
+    let report =
+        |place: PersistedChunk| Command::Merged { intent, etag: "e".into(), places: vec![place], bytes: 112 };
     for wrong in [
         report(PersistedChunk { length: 63, ..place }),
         report(PersistedChunk { offset: 49, ..place }),

@@ -87,7 +87,12 @@ impl Merged {
         let touched = self.pieces[first..].iter().take_while(|piece| piece.at < range.end);
         let cut = |piece: &Piece| {
             let (at, end) = (piece.at.max(range.start), (piece.at + piece.length).min(range.end));
-            Piece { at, length: end - at, source: Arc::clone(&piece.source), from: piece.from + (at - piece.at) }
+            Piece {
+                at,
+                length: end - at,
+                source: Arc::clone(&piece.source),
+                from: piece.from + (at - piece.at),
+            }
         };
         touched.map(cut).collect()
     }

@@ -58,10 +58,7 @@ pub fn stands(rows: &dyn Rows, run: &MergeRun) -> Result<Option<ContentId>, RowF
 }
 
 /// Where a run lies and what it consists of; `None` when there is no such run.
-fn extents_of(
-    rows: &dyn Rows,
-    run: &ExtentRun,
-) -> Result<Option<(ContentId, Vec<MergePiece>)>, RowFault> {
+fn extents_of(rows: &dyn Rows, run: &ExtentRun) -> Result<Option<(ContentId, Vec<MergePiece>)>, RowFault> {
     let most = usize::try_from(run.extents).unwrap_or(usize::MAX);
     let end = run.offset.checked_add(run.length);
     let Some(end) = end.filter(|_| run.length <= CHUNK_BYTES_MAX && most <= MERGE_EXTENTS_MAX) else {

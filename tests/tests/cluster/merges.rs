@@ -216,9 +216,9 @@ async fn merges_given(cluster: &Cluster) -> Vec<f64> {
     let mut given = Vec::new();
     for data in &cluster.datas {
         let (_, metrics) = super::servers::get(data.http(), "/metrics").await.unwrap();
-        let of_merges = metrics.lines().filter(|line| {
-            line.starts_with("cairn_data_work_total") && line.contains("work=\"merge\"")
-        });
+        let of_merges = metrics
+            .lines()
+            .filter(|line| line.starts_with("cairn_data_work_total") && line.contains("work=\"merge\""));
         let values = of_merges.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
         given.push(values.sum());
     }

@@ -90,7 +90,8 @@ pub fn step(rows: &dyn Rows, at: &At, most: usize, before: Timestamp) -> Result<
                 let next = Some(At::Cut(found.next(), 0));
                 return Ok(Step { found: Vec::new(), next, rows: 1 });
             };
-            let next = if span.until == u64::MAX { At::Cut(found.next(), 0) } else { At::Cut(found, span.until) };
+            let next =
+                if span.until == u64::MAX { At::Cut(found.next(), 0) } else { At::Cut(found, span.until) };
             (extents::starting_in(span.content, span.from, span.until), Some(found), Some(next))
         }
     };
@@ -152,9 +153,10 @@ impl Part {
         }
         let ended = read.len() < most;
         // What may go on behind the last row is looked at whole, next time; unless it is all there is here.
-        let open = sequences.last().zip(starts.last()).filter(|(last, start)| {
-            **start > 0 && **start + last.extents.len() == read.len() && !ended
-        });
+        let open = sequences
+            .last()
+            .zip(starts.last())
+            .filter(|(last, start)| **start > 0 && **start + last.extents.len() == read.len() && !ended);
         let go_on = match (ended, open.map(|(_, start)| *start), read.last()) {
             (true, _, _) | (_, _, None) => None,
             (false, Some(start), _) => {

@@ -60,12 +60,7 @@ pub fn finish(
 }
 
 /// One extent in the place of a run's. The inode is not touched: nobody who reads can tell.
-fn replace(
-    state: &mut State<'_, '_>,
-    run: &MergeRun,
-    place: PackPlace,
-    primary: NodeId,
-) -> Outcome<()> {
+fn replace(state: &mut State<'_, '_>, run: &MergeRun, place: PackPlace, primary: NodeId) -> Outcome<()> {
     let Some(content) = merging::stands(&*state.txn, run)? else { return Ok(()) };
     let (mut live, mut at, mut mtime) = (LiveChanges::new(), run.base, Timestamp(i64::MIN));
     let mut policy = None;
