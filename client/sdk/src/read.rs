@@ -47,6 +47,7 @@ struct Tail {
 }
 
 /// A run of bytes from one place; `None` is a gap.
+#[derive(PartialEq)]
 struct Piece {
     offset: u64,
     length: u64,
@@ -196,6 +197,12 @@ impl View {
             out.extend_from_slice(&part);
         }
         Ok(out.freeze())
+    }
+
+    /// True when `other` has the bytes of a range elsewhere, or has other bytes.
+    pub(crate) fn differs_from(&self, other: &Self, offset: u64, length: u64) -> bool {
+        let within = |view: &Self| view.pieces(offset, length.min(view.length().saturating_sub(offset)));
+        within(self) != within(other)
     }
 
     fn pieces(&self, offset: u64, length: u64) -> Vec<Piece> {

@@ -104,7 +104,7 @@ fn frame(offset: u64, data: Bytes) -> v1::ReadFrame {
 
 /// A piece of a chunk: from here, else from another holder, else from S3. What is in S3 is not long
 /// waited for elsewhere: the client's time is for S3 too.
-async fn chunk_piece(
+pub(crate) async fn chunk_piece(
     node: &Node,
     range: &v1::ChunkRange,
     (offset, length): (u64, usize),

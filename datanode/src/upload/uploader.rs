@@ -1,4 +1,4 @@
-//! [`Uploader`]: carries out the work `Upload`, `Compact` and `DeletePack`.
+//! [`Uploader`]: carries out the work `Upload`, `Compact` and `DeletePack`, and writes the packs of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,9 +98,21 @@ impl Uploader {
             |c: &v1::PackedChunk| v1::UploadChunk { chunk: c.chunk, length: c.length, chain: c.chain };
         let (intent, pack, key) = (work.intent, work.pack, work.key.clone());
         let upload = v1::Upload { intent, pack, key, chunks: work.chunks.iter().map(chunk).collect() };
-        let done = Self { source, ..self.clone() }.upload(&upload).await?;
+        let done = self.upload_from(source, &upload).await?;
         metrics::counter!("cairn_data_compacted_bytes_total").increment(done.bytes);
         Ok(done)
+    }
+
+    /// As [`upload`](Self::upload), of chunks as `source` has them.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn upload_from(
+        &self,
+        source: Arc<dyn SealedChunks>,
+        work: &v1::Upload,
+    ) -> Result<v1::Uploaded, UploadError> {
+        Self { source, ..self.clone() }.upload(work).await
     }
 
     /// What the store does, once that is known and enough.

@@ -18,7 +18,7 @@ use super::{Context, decode, lag, policy};
 use crate::keys;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::imports::{self, ImportRecord};
-use crate::keys::intents::{IntentRecord, Work};
+use crate::keys::intents::{IntentRecord, MergeRun, Work};
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::places::Place;
 use crate::keys::writers::{self, WriterRow};
@@ -261,6 +261,9 @@ fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
         }
         Work::Compact { key, chunks, .. } => {
             ("compact", key.clone(), chunks.len() as u64, chunks.iter().map(|chunk| chunk.place.length).sum())
+        }
+        Work::Merge { key, runs, .. } => {
+            ("merge", key.clone(), runs.len() as u64, runs.iter().map(MergeRun::length).sum())
         }
         Work::Import { prefix, .. } => ("import", String::from_utf8_lossy(prefix).into_owned(), 0, 0),
         Work::DeletePack { key, .. } => ("delete", key.clone(), 0, 0),

@@ -29,6 +29,7 @@ mod kv_store;
 mod lag;
 mod locks;
 mod members;
+mod merges;
 mod meta_crashes;
 mod metadata_failover;
 mod mounts;
