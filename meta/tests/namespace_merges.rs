@@ -10,6 +10,7 @@ mod driver;
 mod invariants;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cairn_meta::keys::chunks::{ChunkOwner, ChunkRecord};
 use cairn_meta::keys::contents::{self, ContentRow};
@@ -131,8 +132,8 @@ impl World {
     }
 
     fn make(&mut self, file: usize) -> InodeId {
-        if !self.files.contains_key(&file) {
-            self.files.insert(file, Vec::new());
+        if let Entry::Vacant(vacant) = self.files.entry(file) {
+            vacant.insert(Vec::new());
             return self.d.file(&path(file));
         }
         self.ino(file)
@@ -336,11 +337,11 @@ impl World {
 
     fn nth_merge(&self, n: usize) -> Option<(IntentId, Vec<MergeRun>)> {
         let intents = jobs::intents(&self.d.store, None, 1000).unwrap();
-        let merges = intents.into_iter().filter_map(|record| match record.work {
+        let mut merges = intents.into_iter().filter_map(|record| match record.work {
             Work::Merge { runs, .. } => Some((record.intent, runs)),
             _ => None,
         });
-        merges.skip(n).next()
+        merges.nth(n)
     }
 
     fn events(&self) -> usize {

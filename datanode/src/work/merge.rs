@@ -113,7 +113,7 @@ impl SealedChunks for MergedChunks {
             let node = Arc::clone(&self.node);
             async move {
                 let length = usize::try_from(piece.length).map_err(|_| failed)?;
-                chunk_piece(&node, &piece.source, piece.from, length).await.map_err(|error| {
+                chunk_piece(&node, &piece.source, (piece.from, length), 0).await.map_err(|error| {
                     tracing::warn!(from = piece.source.chunk, %error, "read a piece of a chunk that is merged");
                     failed
                 })
