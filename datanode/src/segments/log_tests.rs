@@ -9,7 +9,7 @@ use cairn_types::{Clock, DiskId, Timestamp};
 use super::record::{BlockSums, RecordHeader, RecordKind};
 use super::replay::{Entry, Replay};
 use super::{LogError, LogOptions, Privilege, RecordError, SegmentLog};
-use crate::disk::MemoryDisk;
+use crate::disk::{MemoryDisk, RealDisk};
 
 struct Still;
 
@@ -143,6 +143,41 @@ fn blocks_of_a_new_file_are_touched_ahead_of_small_batches_and_by_large_ones_alo
         }
     }
     assert_eq!(put(&mut log, 100).1, options.segment_bytes);
+}
+
+#[test]
+fn segments_of_records_too_small_for_a_footer_are_ended_and_read_again() {
+    let home = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        disk: DiskId([1; 16]),
+        segment_bytes: 64 << 10,
+        segments_max: 12,
+        threads: false,
+    };
+    let open = |told: &mut Told| {
+        let disk = Arc::new(RealDisk::open(home.path()).unwrap());
+        SegmentLog::open(disk, Arc::new(Still), options, told).unwrap()
+    };
+    let mut log = open(&mut Told::default());
+    let mut count = 0;
+    while log.segments() < 5 {
+        let payload = Bytes::from_static(b"x");
+        let header = RecordHeader { length: 1, ..RecordHeader::new(RecordKind::Append, 1) };
+        log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append).unwrap();
+        count += 1;
+        if count % 50 == 0 {
+            log.write().unwrap();
+            log.sync().unwrap();
+        }
+    }
+    log.write().unwrap();
+    log.sync().unwrap();
+    let without = log.entries(0).unwrap().len();
+    assert!(without as u64 * super::footer::ENTRY_BYTES as u64 > options.segment_bytes / 8);
+    drop(log);
+    let mut told = Told::default();
+    open(&mut told);
+    assert_eq!((told.records.len(), told.bad), (count, 0));
 }
 
 #[test]
