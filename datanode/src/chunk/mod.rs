@@ -53,6 +53,7 @@ pub use completion::{Callback, Completion};
 pub use error::{ReadError, Retired, StoreError};
 pub use inspect::{Examined, Faults, SegmentWalk};
 pub use recover::OpenReport;
+pub use queue::QueuedBytes;
 pub use request::CacheKey;
 pub use space::Fill;
 pub use spec::{

@@ -53,7 +53,7 @@ async fn read(
             ticket.refuse(&WireError::Service(error), 0);
             continue;
         }
-        let pause = primaries.pause();
+        let pause = primaries.pause(ChunkId(request.chunk));
         if !pause.is_zero() {
             metrics::counter!("cairn_data_appends_slowed_total").increment(1);
             tokio::time::sleep(pause).await;

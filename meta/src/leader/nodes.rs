@@ -18,8 +18,10 @@ use crate::namespace::clipped;
 pub const BLAME: Duration = Duration::from_secs(10);
 /// What data nodes say of a replica that was over its deadline.
 pub const SLOW: &str = "replica slow";
-/// Bytes of the under-store's failure that are kept.
+/// Bytes that are kept of the under-store's failure, of a directory, and of why a disk is not used.
 pub const ERROR_BYTES_MAX: usize = 512;
+/// Directories that a process does not use and that are kept, at most.
+const REFUSED_MAX: usize = 64;
 
 /// What the state knows of a data node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,12 @@ pub struct Heartbeat {
     pub repaired_records: u64,
     /// Bytes it could still take of what may not be evicted.
     pub room_bytes: u64,
+    /// Where its disk is, on its machine.
+    pub dir: String,
+    /// Why its disk takes no more writes, for people; empty: it does.
+    pub failure: String,
+    /// Directories that its process was told to use and does not, each with the reason.
+    pub refused: Vec<(String, String)>,
 }
 
 /// How much is known of a node's life.
@@ -228,8 +236,15 @@ impl Registry {
             .filter(|e| e.registered.incarnation == heartbeat.incarnation && !e.registered.removed)
             .ok_or(NotRegistered { node })?;
         entry.heard = Some(now);
-        let under_store_error = clipped(&heartbeat.under_store_error, ERROR_BYTES_MAX);
-        entry.heartbeat = Some(Heartbeat { under_store_error, ..heartbeat });
+        let short = |text: &str| clipped(text, ERROR_BYTES_MAX);
+        let refused = heartbeat.refused.iter().take(REFUSED_MAX);
+        entry.heartbeat = Some(Heartbeat {
+            under_store_error: short(&heartbeat.under_store_error),
+            dir: short(&heartbeat.dir),
+            failure: short(&heartbeat.failure),
+            refused: refused.map(|(dir, reason)| (short(dir), short(reason))).collect(),
+            ..heartbeat
+        });
         Ok(())
     }
 
@@ -308,6 +323,14 @@ impl Registry {
     pub fn domains_of(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<Arc<Domains>> {
         let live = nodes.into_iter().filter_map(|node| self.get(node)).filter(View::is_live);
         live.map(|view| view.domains()).collect()
+    }
+
+    /// Where those of `nodes` are that keep what they have: live, with a disk that takes writes, and not to
+    /// leave. Another disk of a process may take over what one of it cannot keep.
+    #[must_use]
+    pub fn kept_at(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<Arc<Domains>> {
+        let kept = nodes.into_iter().filter_map(|node| self.get(node)).filter(View::takes_chunks);
+        kept.map(|view| view.domains()).collect()
     }
 
     /// All nodes, by id.
