@@ -18,6 +18,7 @@ use crate::metadata::Metadata;
 
 /// A node as its tasks see it. Other disks of the process are nodes besides: all but `node` and `store` is the
 /// same in each of them.
+#[derive(Clone)]
 pub struct Context {
     /// This node.
     pub node: NodeId,

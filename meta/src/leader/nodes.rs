@@ -348,11 +348,16 @@ impl Registry {
         self.get(node).is_some_and(|v| v.is_live() && !v.is_retired())
     }
 
-    /// Nodes that may take new chunks; `avoid` and the recently blamed are marked as shunned.
+    /// Nodes that may take new chunks; `avoid`, whatever else is in their processes, and the recently blamed are
+    /// marked as shunned.
     #[must_use]
     pub fn candidates(&self, avoid: &[NodeId]) -> Vec<Candidate> {
         let now = self.clock.boottime();
         let entries = self.entries();
+        let avoided = |address: &str| {
+            let mut named = avoid.iter().filter_map(|node| entries.get(node));
+            named.any(|entry| entry.registered.address == address)
+        };
         let mut candidates: Vec<Candidate> = entries
             .values()
             .map(|e| (self.view(e, now), e.blamed_until > now))
@@ -364,7 +369,7 @@ impl Registry {
                     domains: v.domains(),
                     capacity_bytes: v.capacity_bytes(),
                     free_bytes: v.free_bytes(),
-                    shunned: blamed || avoid.contains(&node),
+                    shunned: blamed || avoided(&v.registered.address),
                 }
             })
             .collect();
@@ -436,6 +441,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_does_not_use_is_kept_in_bounds() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        let refused = vec![("/d".to_owned(), "x".repeat(10_000)); 1_000];
+        registry.heartbeat(Heartbeat { refused, failure: "y".repeat(10_000), ..beat(1, 1) }).expect("registered");
+        let kept = registry.get(NodeId(1)).and_then(|v| v.heartbeat).expect("a heartbeat");
+        assert_eq!((kept.refused.len(), kept.failure.len()), (REFUSED_MAX, ERROR_BYTES_MAX));
+        assert!(kept.refused.iter().all(|(_, reason)| reason.len() == ERROR_BYTES_MAX));
+    }
+
+    #[test]
     fn a_heartbeat_of_a_stranger_or_another_incarnation_is_refused() {
         let (_, registry) = registry(vec![registered(1, 1)]);
         assert_eq!(registry.heartbeat(beat(9, 1)), Err(NotRegistered { node: NodeId(9) }));
@@ -475,6 +490,19 @@ mod tests {
         registry.heartbeat(beat(1, 1)).expect("registered");
         registry.heartbeat(beat(2, 1)).expect("registered");
         assert_eq!(shunned(&[]), [false, false]);
+    }
+
+    #[test]
+    fn whoever_cannot_reach_a_disk_reaches_none_of_its_process() {
+        let beside = Registered { address: registered(1, 1).address, ..registered(2, 1) };
+        let (_, registry) = registry(vec![registered(1, 1), beside, registered(3, 1)]);
+        let shunned: Vec<bool> = registry.candidates(&[NodeId(1)]).iter().map(|c| c.shunned).collect();
+        assert_eq!(shunned, [true, true, false]);
+        assert_eq!(registry.kept_at([NodeId(1), NodeId(3)]).len(), 2);
+        registry.register(Registered { retired: true, ..registered(1, 1) });
+        registry.note_leaving(NodeId(3), Leaving::Draining);
+        assert!(registry.kept_at([NodeId(1), NodeId(3)]).is_empty(), "their processes may take it elsewhere");
+        assert_eq!(registry.domains_of([NodeId(1), NodeId(3)]).len(), 2);
     }
 
     #[test]

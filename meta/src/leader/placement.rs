@@ -82,11 +82,12 @@ pub fn addresses<'c>(candidates: impl IntoIterator<Item = &'c (impl Borrow<Candi
 #[must_use]
 pub fn processes(candidates: &[&Candidate]) -> Vec<u64> {
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-    let number = |c: &&Candidate| {
+    let mut numbers = Vec::new();
+    for candidate in candidates {
         let next = seen.len() as u64;
-        *seen.entry(c.domains.address.as_str()).or_insert(next)
-    };
-    candidates.iter().map(number).collect()
+        numbers.push(*seen.entry(candidate.domains.address.as_str()).or_insert(next));
+    }
+    numbers
 }
 
 /// A choice as far as it has come.
