@@ -249,7 +249,7 @@ mod tests {
         let foreign: Arc<dyn Disk> = Arc::new(RealDisk::open(&dirs[1]).unwrap());
         format::claim(&foreign, stranger, &SystemClock, &SystemRandom).unwrap();
         drop(foreign);
-        std::fs::write(dirs[2].join("identity"), b"none").unwrap();
+        std::fs::write(dirs[2].join("identity"), b"\x01none").unwrap();
         let missing = dirs[0].with_file_name("missing");
         let all = [missing.clone(), dirs[0].clone(), dirs[1].clone(), dirs[2].clone()];
         let (some, refused) = opened(&config(&all)).await;
