@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
@@ -25,6 +26,8 @@ const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
 const BEATS_PER_REFRESH: u32 = 5;
 /// Damaged chunks that a heartbeat names.
 const DAMAGED_TOLD_MAX: usize = 16;
+/// What is said of a disk that failed before this process began.
+const FAILED_BEFORE: &str = "the disk is retired: a write or an fsync failed there before";
 /// The pause before the metadata servers are asked again at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -83,6 +86,8 @@ pub struct Member {
     pub scrub: Arc<Figures>,
     /// How the disks of the process stand.
     pub standings: Standings,
+    /// The leader said that the disk failed in an earlier life.
+    pub failed_before: AtomicBool,
 }
 
 impl Member {
@@ -119,7 +124,9 @@ impl Member {
             Ok(reply) => tracing::info!(node = reply.node, "registered"),
             Err(error) => tracing::warn!(%error, "register"),
         }
-        Ok(NodeId(reply?.node))
+        let reply = reply?;
+        self.failed_before.store(reply.retired, Ordering::Relaxed);
+        Ok(NodeId(reply.node))
     }
 
     /// Beats until `stop`. The process's first node, which `speaks`, tells the leader of the disks that are left out.
@@ -174,7 +181,13 @@ impl Member {
 
     /// Notes whether the leader knows this node, for those who look at this process.
     pub fn stand(&self, known: bool) {
-        self.standings.note(&self.dir, known, self.store.retired().map(|retired| retired.to_string()));
+        self.standings.note(&self.dir, known, self.failure());
+    }
+
+    /// Why the disk is retired, if it is.
+    fn failure(&self) -> Option<String> {
+        let before = self.failed_before.load(Ordering::Relaxed).then(|| FAILED_BEFORE.to_owned());
+        self.store.retired().map(|retired| retired.to_string()).or(before)
     }
 
     fn figures(&self, node: NodeId, speaks: bool) -> v1::HeartbeatRequest {
@@ -202,7 +215,7 @@ impl Member {
             repaired_records: scrub.repaired,
             room_bytes: stats.room_bytes,
             dir: self.dir.display().to_string(),
-            failure: self.store.retired().map(|retired| retired.to_string()).unwrap_or_default(),
+            failure: self.failure().unwrap_or_default(),
             refused: if speaks { self.standings.refused() } else { Vec::new() },
         }
     }

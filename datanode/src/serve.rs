@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cairn_proto::WireError;
@@ -192,6 +193,7 @@ impl Common<'_> {
             healthy: self.healthy.clone(),
             scrub: Arc::new(Figures::of(disk.id)),
             standings: standings.clone(),
+            failed_before: AtomicBool::new(false),
         }
     }
 }

@@ -52,8 +52,11 @@ impl Contexts {
         if self.others.is_empty() {
             return Some(&self.first).filter(|context| context.store.has(chunk));
         }
-        let having = self.iter().filter(|context| context.store.has(chunk));
-        having.max_by_key(|context| worth(&context.store, chunk))
+        let having: Vec<&Arc<Context>> = self.iter().filter(|context| context.store.has(chunk)).collect();
+        match having.as_slice() {
+            [one] => Some(one),
+            several => several.iter().copied().max_by_key(|context| worth(&context.store, chunk)),
+        }
     }
 
     /// The disk that has a replica of the chunk, else one that takes writes: the same one each time, for what

@@ -83,7 +83,7 @@ pub async fn register(
     tracing::info!(%node, %disk, %incarnation, restarted, "a data node has registered");
     tenure.seals.retry();
     tenure.stir();
-    Ok(v1::RegisterReply { node: node.0, cluster_id: tenure.cluster.0.to_vec().into() })
+    Ok(v1::RegisterReply { node: node.0, cluster_id: tenure.cluster.0.to_vec().into(), retired })
 }
 
 /// A data node lives. `NotFound` tells it to register again.

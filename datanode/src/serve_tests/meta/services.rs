@@ -40,7 +40,7 @@ impl Nodes for FakeMeta {
             }
             node
         });
-        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into() }))
+        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into(), retired: false }))
     }
 
     async fn heartbeat(
