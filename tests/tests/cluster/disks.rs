@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cairn_sdk::types::{Persist, Policy};
 use cairn_sdk::{Client, DataNode, StatusReply};
-use cairn_tests::cluster::{Cluster, ClusterOptions, Server, Wire, eventually};
+use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually};
 use cairn_tests::syscall_fault::{FaultError, SyscallFault};
 use serde_json::Value;
 
@@ -32,8 +32,8 @@ fn settled(status: &StatusReply) -> bool {
 }
 
 /// The nodes that one process serves, when each has told where its disk is.
-fn told<'s>(status: &'s StatusReply, server: &Server, disks: usize) -> Option<Vec<&'s DataNode>> {
-    let own = status.nodes.iter().filter(|n| n.address == server.address() && n.alive && !n.dir.is_empty());
+fn told<'s>(status: &'s StatusReply, address: &str, disks: usize) -> Option<Vec<&'s DataNode>> {
+    let own = status.nodes.iter().filter(|n| n.address == address && n.alive && !n.dir.is_empty());
     Some(own.collect::<Vec<_>>()).filter(|own| own.len() == disks)
 }
 
@@ -77,7 +77,8 @@ fn segment_files(disk: &Path) -> Vec<PathBuf> {
 async fn a_node_takes_files_on_all_its_disks_and_finds_them_after_a_restart() {
     let mut cluster = Cluster::start(alone(3)).await.unwrap();
     let client = cluster.client().await.unwrap();
-    let known = |s: &StatusReply| told(s, &cluster.datas[0], 3).is_some();
+    let address = cluster.datas[0].address().to_owned();
+    let known = |s: &StatusReply| told(s, &address, 3).is_some();
     status_when(&client, "all disks to be told", known).await;
     let mut files = 0;
     let used = |s: &StatusReply| s.nodes.iter().all(|n| n.chunks > 0);
@@ -128,10 +129,7 @@ async fn a_disk_that_fails_takes_its_chunks_out_and_the_node_lives() {
     let (_, secondary, tail) = tail_nodes(&cluster, &client, LOG).await;
     let address = cluster.datas[secondary].address().to_owned();
     let bad = tail.replicas.iter().find(|r| r.address == address).unwrap().node;
-    let known = status_when(&client, "both disks to be told", |s| {
-        told(s, &cluster.datas[secondary], 2).is_some()
-    });
-    let known = known.await;
+    let known = status_when(&client, "both disks to be told", |s| told(s, &address, 2).is_some()).await;
     let dir = known.nodes.iter().find(|n| n.node == bad).unwrap().dir.clone();
     let good = known.nodes.iter().find(|n| n.address == address && n.node != bad).unwrap().node;
     let pid = cluster.datas[secondary].pid().unwrap();
