@@ -1,6 +1,6 @@
 //! `cairn lag`.
 
-mod cluster;
+pub mod cluster;
 mod tree;
 
 use std::ffi::OsStr;

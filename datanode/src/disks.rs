@@ -154,7 +154,7 @@ pub async fn open(
         segment_bytes: config.segment_mib << 20,
         capacity_bytes: config.capacity_mib << 20,
         boot_id,
-        prepare_ahead: true,
+        threads: true,
         queue_bytes: Budget::of(config.memory_mib).queue_bytes,
         fill: Fill { high_percent: config.space_high_percent, low_percent: config.space_low_percent },
     };

@@ -162,7 +162,8 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
         BenchCluster::start((metas, datas), copies, under_store.as_ref(), args.dir.as_deref()).await?;
     let mut options = ConnectOptions::new(cluster.meta_addresses());
     options.lease_reads = case.name.ends_with("-lease");
-    if case.name.starts_with("read-") && case.name.ends_with("-cached") {
+    let reads = case.name.starts_with("read-") && case.name.ends_with("-cached");
+    if reads && options.transport == Transport::Auto {
         // As from another machine.
         options.transport = Transport::Tcp;
     }

@@ -18,6 +18,7 @@ use super::cases::{files, run_name};
 use super::measure::{Measured, Recorder, Run, Sample, median};
 use crate::cli::BenchArgs;
 use crate::exit::CliError;
+use crate::lag::cluster::{dollars, requests};
 
 /// Bytes of one GET where the endpoint alone is measured, and how many are under way: as a reader's.
 const GET_BYTES: u64 = 4 << 20;
@@ -26,8 +27,6 @@ const GETS_AT_ONCE: usize = 4;
 const SMALL_FILES: u64 = 100_000;
 /// How long an attempt at a request of S3 may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Dollars for 1,000 PUTs at S3's list price (Standard, us-east-1; <https://aws.amazon.com/s3/pricing/>).
-const DOLLARS_PER_1000_PUTS: f64 = 0.005;
 /// PUTs that 100,000 small files may cost: hundreds.
 const PUTS_AIM: f64 = 1_000.0;
 
@@ -66,7 +65,7 @@ pub async fn run(case: &Case, client: &Client, args: &BenchArgs) -> Result<Measu
         let path = format!("{root}/run{n}");
         let (name, run, limit) = match case.name {
             "read-cold" => read_cold(client, &*store, &path).await?,
-            _ => small_files(client, &*store, &path).await?,
+            _ => small_files(client, &path).await?,
         };
         limit_name = name;
         eprintln!("  run {}: {}, {name} {}", n + 1, run.short(case.unit), limit.short(case.unit));
@@ -150,19 +149,20 @@ async fn evict(client: &Client) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Small files written and synced: how many objects they became.
-async fn small_files(client: &Client, store: &dyn UnderStore, path: &str) -> Outcome {
-    let before = objects(store).await?.len();
+/// Small files written and synced: how many PUTs they cost, as the data nodes count them.
+async fn small_files(client: &Client, path: &str) -> Outcome {
+    let before = requests(client).await?;
     let started = Instant::now();
     files::fill_small_files(client, path, SMALL_FILES).await?;
     client.sync(path).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let puts = (objects(store).await?.len() - before) as f64;
+    let after = requests(client).await?;
+    let puts = (after.puts + after.parts - before.puts - before.parts) as f64;
     let gib = (SMALL_FILES * files::SMALL_BYTES as u64) as f64 / f64::from(1 << 30);
     eprintln!(
-        "    {SMALL_FILES} files in {seconds:.1} s: {puts} objects, {:.0} PUTs a GiB, ${:.5} a GiB",
+        "    {SMALL_FILES} files in {seconds:.1} s: {puts} PUTs, {:.0} a GiB; all requests cost ${:.5} a GiB",
         puts / gib,
-        puts / gib / 1000.0 * DOLLARS_PER_1000_PUTS
+        (dollars(&after) - dollars(&before)) / gib
     );
     let of = |rate| Run { rate, ..Run::default() };
     Ok(("aim, at most", of(puts), of(PUTS_AIM)))

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use super::part_text;
 use crate::exit::CliError;
 use crate::output::{human_bytes, line, object};
+use crate::status::node_state;
 use crate::units::about_time;
 
-/// What S3 asks for a thousand PUTs, POSTs or LISTs, in dollars (list price, us-east-1, standard).
+/// What S3 asks for a thousand PUTs, POSTs or LISTs, in dollars (list price, us-east-1, standard;
+/// <https://aws.amazon.com/s3/pricing/>).
 const DOLLARS_PER_1000_WRITES: f64 = 0.005;
 /// What it asks for a thousand GETs or HEADs.
 const DOLLARS_PER_1000_READS: f64 = 0.0004;
@@ -26,13 +28,23 @@ struct Asked {
 pub async fn run(client: &Client, json: bool) -> Result<(), CliError> {
     let mut lag = client.cluster_lag().await?;
     let nodes = std::mem::take(&mut lag.nodes);
-    let asked = join_all(nodes.into_iter().map(|node| ask(client, node))).await;
+    let asked = ask_all(client, nodes).await;
     if json { object(&as_json(&lag, &asked)) } else { show(&lag, &asked) }
 }
 
 async fn ask(client: &Client, node: DataNode) -> Asked {
     let told = if node.alive { client.node_status(&node).await.ok() } else { None };
     Asked { node, told }
+}
+
+/// What the data nodes that answer have asked of S3, all together.
+pub async fn requests(client: &Client) -> Result<NodeStatusReply, CliError> {
+    let nodes = client.status().await?.nodes;
+    Ok(sum(&ask_all(client, nodes).await))
+}
+
+async fn ask_all(client: &Client, nodes: Vec<DataNode>) -> Vec<Asked> {
+    join_all(nodes.into_iter().map(|node| ask(client, node))).await
 }
 
 /// All requests together, of the nodes that answered. Each disk of a process tells those of all.
@@ -54,7 +66,7 @@ fn sum(asked: &[Asked]) -> NodeStatusReply {
 }
 
 /// What the requests cost at S3's list prices. DELETEs cost nothing.
-fn dollars(told: &NodeStatusReply) -> f64 {
+pub fn dollars(told: &NodeStatusReply) -> f64 {
     let (writes, reads) = (told.puts + told.parts + told.lists, told.gets + told.heads);
     writes as f64 / 1000.0 * DOLLARS_PER_1000_WRITES + reads as f64 / 1000.0 * DOLLARS_PER_1000_READS
 }
@@ -109,12 +121,8 @@ fn show(lag: &ClusterLag, asked: &[Asked]) -> Result<(), CliError> {
 }
 
 fn cells(node: &DataNode, told: Option<&NodeStatusReply>) -> Vec<String> {
-    let state = match (node.removed, node.alive, told) {
-        (true, ..) => "removed",
-        (false, false, _) => "silent",
-        (false, true, None) => "does not answer",
-        (false, true, Some(_)) => "alive",
-    };
+    let answers = told.is_some() || node.removed || !node.alive;
+    let state = if answers { node_state(node) } else { "does not answer" };
     let mut cells = vec![node.node.to_string(), state.to_owned()];
     match told {
         Some(told) => {

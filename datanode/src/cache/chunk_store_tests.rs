@@ -17,7 +17,7 @@ fn open(disk: &MemoryDisk, segments: u64) -> ChunkStore {
         segment_bytes: SEGMENT,
         capacity_bytes: SEGMENT * segments,
         boot_id: [1; 16],
-        prepare_ahead: false,
+        threads: false,
         queue_bytes: 128 << 20,
         fill: Fill::default(),
     };

@@ -24,6 +24,8 @@ use crate::segments::{
     BlockSums, Location, LogError, LogOptions, Privilege, RecordHeader, RecordKind, SegmentLog, WriteFailure,
 };
 
+/// A batch of so many bytes is fsynced while the next is written.
+const BESIDE_BYTES: usize = 1 << 20;
 /// An fdatasync that takes longer is worth a line.
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,10 @@ pub(crate) struct Engine {
     /// With each: must it be fsynced first?
     pending: Vec<(bool, Pending)>,
     pub(crate) batch: u64,
+    /// What waits for the fsync that is under way: of the batch before this one.
+    syncing: Vec<Pending>,
+    /// See [`BESIDE_BYTES`].
+    pub(crate) beside_bytes: usize,
 }
 
 impl From<WriteFailure> for Retired {
@@ -107,6 +113,8 @@ impl Engine {
             barren: None,
             pending: Vec::new(),
             batch: 1,
+            syncing: Vec::new(),
+            beside_bytes: BESIDE_BYTES,
         };
         engine.enlist();
         for chunk in &rebuilt.newly_damaged {
@@ -188,13 +196,48 @@ impl Engine {
 
     /// Writes the batch and fsyncs it if any of it asks for that; tells everybody in order.
     pub(crate) fn commit(&mut self) {
-        self.commit_with(false);
+        self.commit_with(false, false);
+        self.end_sync();
     }
 
-    /// Commits if anything of `chunk` is in the batch: then readers see all that was accepted.
+    /// The same, but of a large batch's fsync it does not see the end: the next commit does, or
+    /// [`end_sync`](Self::end_sync).
+    pub(crate) fn commit_beside(&mut self) {
+        self.commit_with(false, true);
+    }
+
+    /// True while the fsync of a batch is under way.
+    pub(crate) fn is_syncing(&self) -> bool {
+        !self.syncing.is_empty()
+    }
+
+    /// Waits for the fsync that is under way, and tells everybody who waits for it.
+    pub(crate) fn end_sync(&mut self) {
+        if !self.is_syncing() {
+            return;
+        }
+        let synced = std::mem::take(&mut self.syncing);
+        match self.log.end_sync() {
+            Ok(took) => self.publish_synced(took, synced),
+            Err(error) => self.fail(synced.into_iter().map(|pending| (true, pending)), &error),
+        }
+    }
+
+    fn publish_synced(&mut self, took: Option<Duration>, synced: Vec<Pending>) {
+        if let Some(took) = took {
+            self.note_fsync(took);
+        }
+        for pending in synced {
+            pending.publish(&self.table, &mut self.log);
+        }
+        self.note_figures();
+    }
+
+    /// Commits if readers do not see all yet that was accepted of `chunk`.
     pub(crate) fn settle(&mut self, chunk: ChunkId) {
+        let unseen = self.batch - u64::from(self.is_syncing());
         let replica = self.replicas.get(&chunk);
-        if replica.is_some_and(|r| r.synced_batch == self.batch || r.data_batch == self.batch) {
+        if replica.is_some_and(|r| r.synced_batch.max(r.data_batch) >= unseen) {
             self.commit();
         }
     }
@@ -208,33 +251,42 @@ impl Engine {
 
     /// Writes and fsyncs whatever there is.
     pub(crate) fn flush(&mut self) {
-        self.commit_with(true);
+        self.commit_with(true, false);
     }
 
-    fn commit_with(&mut self, force_sync: bool) {
+    fn commit_with(&mut self, force_sync: bool, beside: bool) {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() && !force_sync {
             return;
         }
-        self.batch += 1;
+        let beside = beside && self.log.batch_bytes() >= self.beside_bytes;
         let (synced, written): (Vec<_>, Vec<_>) = pending.into_iter().partition(|(sync, _)| *sync);
-        if let Err(error) = self.log.write() {
+        let outcome = self.log.write();
+        // In the order of the batches: what is told here comes after what waits for the one before.
+        self.end_sync();
+        self.batch += 1;
+        if let Err(error) = outcome {
             return self.fail(written.into_iter().chain(synced), &error);
         }
         for (_, pending) in written {
             pending.publish(&self.table, &mut self.log);
         }
-        if force_sync || !synced.is_empty() {
-            match self.log.sync() {
-                Ok(Some(took)) => self.note_fsync(took),
-                Ok(None) => {}
-                Err(error) => return self.fail(synced.into_iter(), &error),
-            }
+        let synced: Vec<_> = synced.into_iter().map(|(_, pending)| pending).collect();
+        let outcome = match (force_sync || !synced.is_empty(), beside) {
+            (false, _) => Ok(None),
+            (true, false) => self.log.sync(),
+            (true, true) => match self.log.begin_sync() {
+                Ok(true) => {
+                    self.syncing = synced;
+                    return;
+                }
+                begun => begun.map(|_| None),
+            },
+        };
+        match outcome {
+            Ok(took) => self.publish_synced(took, synced),
+            Err(error) => self.fail(synced.into_iter().map(|pending| (true, pending)), &error),
         }
-        for (_, pending) in synced {
-            pending.publish(&self.table, &mut self.log);
-        }
-        self.note_figures();
     }
 
     fn fail(&mut self, pending: impl Iterator<Item = (bool, Pending)>, error: &LogError) {

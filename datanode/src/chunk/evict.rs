@@ -46,7 +46,7 @@ impl Engine {
         }
         // Records and their ends leave gaps, so that full segments hold less than they are large.
         let worth = |live: u64| if live <= capacity / 4 * 3 { capacity - live } else { 0 };
-        let emptied: u64 = self.log.full_segments().iter().map(|(_, _, live)| worth(*live)).sum();
+        let emptied: u64 = self.log.full_live_bytes().map(worth).sum();
         room.min(free + emptied + self.policy.bytes())
     }
 

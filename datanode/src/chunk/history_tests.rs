@@ -21,7 +21,7 @@ fn open(disk: &MemoryDisk, segments: u32) -> Result<Engine, LogError> {
         disk: options.disk,
         segment_bytes: options.segment_bytes,
         segments_max: segments,
-        prepare_ahead: false,
+        threads: false,
     };
     Engine::open(Arc::new(disk.clone()), Arc::new(Ticks::default()), log, BOOT).map(|(engine, _)| engine)
 }
@@ -46,6 +46,10 @@ struct History {
     known: HashMap<ChunkId, Known>,
     /// Every byte that was submitted for a chunk, whether or not it completed.
     submitted: HashMap<ChunkId, (Vec<u8>, Ack)>,
+    /// Fsyncs go on beside the next batch, now and then.
+    beside: bool,
+    /// What waits for the fsync that is under way.
+    under_way: Vec<Waiting>,
 }
 
 enum Waiting {
@@ -64,7 +68,13 @@ impl History {
             primaries: Vec::new(),
             known: HashMap::new(),
             submitted: HashMap::new(),
+            beside: false,
+            under_way: Vec::new(),
         }
+    }
+
+    fn beside(seed: u64) -> Self {
+        Self { beside: true, ..Self::new(seed) }
     }
 
     /// One batch of random requests; answers whether the store still lives.
@@ -75,9 +85,24 @@ impl History {
             engine.accept(request);
             waiting.push(completion);
         }
-        engine.commit();
+        let batch = engine.batch;
+        match self.beside && self.dice.roll(4) > 0 {
+            true => engine.commit_beside(),
+            false => engine.commit(),
+        }
         engine.recycle_some();
-        for completion in waiting {
+        let mut ended = std::mem::take(&mut self.under_way);
+        match engine.is_syncing() {
+            false => ended.append(&mut waiting),
+            // This batch's is under way, which means that the one before has ended.
+            true if engine.batch > batch => self.under_way = waiting,
+            // There was nothing in this one.
+            true => {
+                ended.append(&mut waiting);
+                self.under_way = std::mem::take(&mut ended);
+            }
+        }
+        for completion in ended {
             self.note(completion);
         }
         engine.table().retired().is_none()
@@ -195,6 +220,8 @@ impl History {
 
     /// What completed is there; what is there was submitted.
     fn check(&self, engine: &Engine) {
+        let live: u64 = engine.log.slots.iter().map(|slot| slot.live_bytes).sum();
+        assert_eq!(engine.log.live_bytes(), live, "the sum is kept up");
         let table = engine.table();
         for (chunk, known) in &self.known {
             let view = table.view(*chunk);
@@ -238,6 +265,9 @@ impl History {
 fn run(history: &mut History, disk: &MemoryDisk, (segments, batches): (u32, u32)) -> u64 {
     let mut next_chunk = 0;
     let Ok(mut engine) = open(disk, segments) else { return 0 };
+    if history.beside {
+        engine.beside_bytes = 0;
+    }
     for _ in 0..batches {
         if !history.batch(&mut engine, &mut next_chunk) {
             break;
@@ -247,15 +277,15 @@ fn run(history: &mut History, disk: &MemoryDisk, (segments, batches): (u32, u32)
 }
 
 /// Answers how many segments the uncut history began.
-fn cut_everywhere(seed: u64, size: (u32, u32)) -> u64 {
+fn cut_everywhere(history: fn(u64) -> History, seed: u64, size: (u32, u32)) -> u64 {
     let disk = memory();
-    let begun = run(&mut History::new(seed), &disk, size);
+    let begun = run(&mut history(seed), &disk, size);
     let calls = disk.calls();
     assert!(calls > 20);
     for cut in 0..calls {
         let disk = memory();
         disk.power_off_after(cut);
-        let mut history = History::new(seed);
+        let mut history = history(seed);
         run(&mut history, &disk, size);
         let mut dice = Dice(seed + cut * 31 + 1);
         disk.power_loss(|| dice.roll(2) == 0);
@@ -272,15 +302,66 @@ fn cut_everywhere(seed: u64, size: (u32, u32)) -> u64 {
 #[test]
 fn what_completed_survives_a_power_cut_at_every_call() {
     for seed in 1..=6 {
-        assert!(cut_everywhere(seed, (40, 40)) > 3);
+        assert!(cut_everywhere(History::new, seed, (40, 40)) > 3);
     }
 }
 
 #[test]
 fn it_survives_on_a_disk_that_is_recycled_all_the_time() {
     for seed in 11..=13 {
-        assert!(cut_everywhere(seed, (9, 120)) > 14);
+        assert!(cut_everywhere(History::new, seed, (9, 120)) > 14);
     }
+}
+
+#[test]
+fn what_completed_survives_when_the_next_batch_is_written_beside_the_fsync() {
+    for seed in 31..=34 {
+        assert!(cut_everywhere(History::beside, seed, (40, 40)) > 3);
+    }
+    assert!(cut_everywhere(History::beside, 35, (9, 120)) > 14);
+}
+
+#[test]
+fn an_fsync_beside_the_next_batch_is_told_once_it_is_done() {
+    let disk = memory();
+    let mut engine = open(&disk, 40).unwrap();
+    engine.beside_bytes = 0;
+    let mut primary = Primary::new(1, engine.incarnation());
+    engine.accept(Request::Create(primary.spec.clone(), Completion::pair().0));
+    engine.commit();
+    let mut append = |engine: &mut Engine| {
+        let record = primary.next(pattern(primary.length, 700));
+        let sums = BlockSums::of(&record.payload);
+        let (callback, completion) = Completion::pair();
+        engine.accept(Request::Append(record, sums, None, callback));
+        engine.commit_beside();
+        completion
+    };
+    let seen = |engine: &Engine| engine.table().view(ChunkId(1)).unwrap().length;
+    let first = append(&mut engine);
+    assert_eq!((engine.is_syncing(), seen(&engine)), (true, 0), "nobody sees what is not durable");
+    let second = append(&mut engine);
+    assert_eq!((first.wait().unwrap().length, seen(&engine)), (700, 700));
+    // What looks at the chunk waits for what it has accepted.
+    let (callback, sealed) = Completion::pair();
+    engine.accept(Request::Sealed(primary.sealed(2), callback));
+    assert_eq!((second.wait().unwrap().length, engine.is_syncing()), (1400, false));
+    engine.commit();
+    assert_eq!(sealed.wait(), Ok(super::SealedOutcome::Holder));
+    // The power goes in the middle: nothing of the batch is acknowledged.
+    let mut primary = Primary::new(2, engine.incarnation());
+    engine.accept(Request::Create(primary.spec.clone(), Completion::pair().0));
+    engine.commit();
+    let record = primary.next("lost");
+    let sums = BlockSums::of(&record.payload);
+    let (callback, lost) = Completion::pair();
+    engine.accept(Request::Append(record, sums, None, callback));
+    engine.commit_beside();
+    assert!(engine.is_syncing());
+    disk.power_off_after(0);
+    engine.end_sync();
+    assert!(lost.wait().is_err());
+    assert!(engine.table().retired().is_some());
 }
 
 /// Two histories; with `CAIRN_LONG` (`cargo xtask test --long`) a sweep of eighty, which takes minutes.
@@ -288,8 +369,10 @@ fn it_survives_on_a_disk_that_is_recycled_all_the_time() {
 fn many_histories_survive_a_power_cut_at_every_call() {
     let seeds = if std::env::var_os("CAIRN_LONG").is_some() { 40 } else { 1 };
     for seed in 100..100 + seeds {
-        cut_everywhere(seed, (40, 40));
-        cut_everywhere(seed, (8 + seed as u32 % 3, 120));
+        for history in [History::new, History::beside] {
+            cut_everywhere(history, seed, (40, 40));
+            cut_everywhere(history, seed, (8 + seed as u32 % 3, 120));
+        }
     }
 }
 

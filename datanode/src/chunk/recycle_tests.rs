@@ -147,7 +147,7 @@ fn readers_see_the_same_bytes_while_a_real_disk_is_recycled_under_them() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
     let mut options = options(SEGMENTS);
-    options.prepare_ahead = true;
+    options.threads = true;
     let (store, _) = ChunkStore::open(disk, Arc::new(SystemClock), options).unwrap();
     let kept = sealed_chunk(&store, 1, false);
     let reader = {

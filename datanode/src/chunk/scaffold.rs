@@ -37,7 +37,7 @@ pub(crate) fn options(segments: u64) -> StoreOptions {
         segment_bytes: SEGMENT,
         capacity_bytes: SEGMENT * segments,
         boot_id: BOOT,
-        prepare_ahead: false,
+        threads: false,
         queue_bytes: 128 << 20,
         fill: Fill::default(),
     }

@@ -75,7 +75,7 @@ fn engine(fill: Fill) -> Engine {
         disk: options.disk,
         segment_bytes: options.segment_bytes,
         segments_max: 100,
-        prepare_ahead: false,
+        threads: false,
     };
     let mut engine = Engine::open(Arc::new(memory()), Arc::new(Ticks::default()), log, BOOT).unwrap().0;
     engine.fill_to(fill);

@@ -35,8 +35,8 @@ pub struct StoreOptions {
     pub capacity_bytes: u64,
     /// The machine's boot id: a `memory` chunk is clean after a restart under the same one.
     pub boot_id: [u8; 16],
-    /// Prepare the next segment on a thread of its own (false: in the writer, when needed).
-    pub prepare_ahead: bool,
+    /// Prepare the next segment, and wait for long fdatasyncs, on threads of their own (false: the writer does).
+    pub threads: bool,
     /// Bytes of changes that may wait for the writer, and those of the process's other stores: above, they are
     /// refused as `Busy`; above a quarter of this store's share, [`ChunkStore::ready`] waits.
     pub queue_bytes: usize,
@@ -50,7 +50,7 @@ impl StoreOptions {
             disk: self.disk,
             segment_bytes: self.segment_bytes,
             segments_max: u32::try_from(self.capacity_bytes / self.segment_bytes.max(1)).unwrap_or(u32::MAX),
-            prepare_ahead: self.prepare_ahead,
+            threads: self.threads,
         }
     }
 }

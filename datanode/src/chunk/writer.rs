@@ -14,13 +14,16 @@ pub(crate) fn start(mut engine: Engine, queue: Arc<Queue>) -> Result<JoinHandle<
     let thread = std::thread::Builder::new().name("cairn-writer".to_owned());
     let run = move || {
         loop {
-            // With recycling under way it takes what there is and goes on.
-            let wait = !engine.recycling();
+            // With recycling or an fsync under way it takes what there is and goes on.
+            let wait = !engine.recycling() && !engine.is_syncing();
             let Some(requests) = queue.take(BATCH.0, BATCH.1, wait) else { break };
+            if requests.is_empty() {
+                engine.end_sync();
+            }
             for request in requests {
                 engine.accept(request);
             }
-            engine.commit();
+            engine.commit_beside();
             engine.recycle_some();
         }
         engine.flush();

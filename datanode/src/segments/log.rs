@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_types::{Clock, DiskId, Timestamp};
@@ -18,11 +17,17 @@ use super::record::{BlockSums, Location, RecordHeader, stored_bytes};
 use super::replay::Entry;
 use super::scan::{Collect, SegmentScan};
 use super::segment::SEGMENT_HEADER_BYTES;
+use super::sync::Syncer;
 use crate::disk::{Disk, DiskError, DiskFile};
 
 /// Writes end at a multiple of this, so that no page has to be read before it is written.
 pub(crate) const PAGE_BYTES: u64 = 4096;
 pub(crate) static ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
+/// Written behind a small batch that comes to blocks which nothing was written to yet: the first fdatasync of
+/// such blocks is a commit of the filesystem's journal as well and takes twice as long, so it is one for many.
+static BLANKS: [u8; 512 << 10] = [0; 512 << 10];
+/// Batches from this size on go without: the commit is little beside them, and the zeros would be much.
+const SMALL_BATCH_BYTES: u64 = 32 << 10;
 
 /// How a log is opened.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +38,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Segments, at most; at least 6.
     pub segments_max: u32,
-    /// Make the next segment's file on a thread of its own.
-    pub prepare_ahead: bool,
+    /// Make the next segment's file, and wait for long fdatasyncs, on threads of their own.
+    pub threads: bool,
 }
 
 /// How far down into the reserve a record may go when it needs a new segment.
@@ -84,12 +89,16 @@ pub(crate) struct Slot {
     pub(crate) sequence: u64,
     pub(crate) state: SlotState,
     pub(crate) live_bytes: u64,
+    /// Its file may have blocks that nothing was written to yet.
+    pub(crate) blank: bool,
 }
 
 pub(crate) struct Active {
     pub(crate) slot: u32,
     pub(crate) sequence: u64,
     pub(crate) end: u32,
+    /// All blocks of the file before this offset have been written to.
+    pub(crate) touched: u64,
     /// The footer's entries so far; none once they would take over an eighth of the segment.
     pub(crate) entries: Option<Vec<u8>>,
 }
@@ -100,9 +109,14 @@ pub struct SegmentLog {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reader: SegmentReader,
     pub(crate) slots: Vec<Slot>,
+    /// Of all slots together: it is asked for after each batch.
+    pub(crate) live_bytes: u64,
     pub(crate) free: VecDeque<u32>,
     pub(crate) active: Option<Active>,
     pub(crate) preparer: Preparer,
+    pub(crate) syncer: Syncer,
+    /// What the fdatasync that is under way makes durable.
+    pub(crate) syncing: Option<Mark>,
     pub(crate) batch: BatchBuilder,
     pub(crate) batch_wall: Timestamp,
     pub(crate) next_segment: u64,
@@ -115,15 +129,19 @@ pub struct SegmentLog {
 
 impl SegmentLog {
     pub(crate) fn empty(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, options: LogOptions) -> Self {
-        let preparer = Preparer::new(disk, options.segment_bytes, options.prepare_ahead);
+        let preparer = Preparer::new(disk, options.segment_bytes, options.threads);
+        let syncer = Syncer::new(Arc::clone(&clock), options.threads);
         Self {
             options,
             clock,
             reader: SegmentReader::default(),
             slots: Vec::new(),
+            live_bytes: 0,
             free: VecDeque::new(),
             active: None,
             preparer,
+            syncer,
+            syncing: None,
             batch: BatchBuilder::default(),
             batch_wall: Timestamp(0),
             next_segment: 1,
@@ -168,7 +186,7 @@ impl SegmentLog {
     /// Bytes of live records.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
-        self.slots.iter().map(|s| s.live_bytes).sum()
+        self.live_bytes
     }
 
     /// Bytes that a segment has for records.
@@ -184,6 +202,11 @@ impl SegmentLog {
         let mut list: Vec<_> = full.map(|(s, slot)| (slot, s.sequence, s.live_bytes)).collect();
         list.sort_unstable_by_key(|(_, sequence, _)| *sequence);
         list
+    }
+
+    /// Live bytes of each full segment, in no order.
+    pub fn full_live_bytes(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter(|s| s.state == SlotState::Full).map(|s| s.live_bytes)
     }
 
     /// The lowest sequence of a segment that is not free.
@@ -203,13 +226,16 @@ impl SegmentLog {
     pub fn add_live(&mut self, location: Location, bytes: u64) {
         if let Some(slot) = self.slots.get_mut(location.slot as usize) {
             slot.live_bytes += bytes;
+            self.live_bytes += bytes;
         }
     }
 
     /// Counts it no more.
     pub fn drop_live(&mut self, location: Location, bytes: u64) {
         if let Some(slot) = self.slots.get_mut(location.slot as usize) {
-            slot.live_bytes = slot.live_bytes.saturating_sub(bytes);
+            let gone = bytes.min(slot.live_bytes);
+            slot.live_bytes -= gone;
+            self.live_bytes = self.live_bytes.saturating_sub(gone);
         }
     }
 
@@ -256,6 +282,12 @@ impl SegmentLog {
             }
         }
         Ok(location)
+    }
+
+    /// Bytes of records in the batch being filled.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.batch.body_bytes()
     }
 
     /// The wall time of the batch being filled.
@@ -306,6 +338,18 @@ impl SegmentLog {
         let mut parts = vec![IoSlice::new(&header)];
         parts.extend(self.batch.slices().map(IoSlice::new));
         parts.push(IoSlice::new(&ZEROS[..padding as usize]));
+        let touched = written + padding;
+        if touched > active.touched {
+            let blanks = match written - u64::from(active.end) {
+                0..SMALL_BATCH_BYTES => {
+                    (self.options.segment_bytes - TRAILER_AREA_BYTES).saturating_sub(touched)
+                }
+                _ => 0,
+            };
+            let blanks = &BLANKS[..BLANKS.len().min(blanks as usize)];
+            parts.push(IoSlice::new(blanks));
+            active.touched = touched + blanks.len() as u64;
+        }
         let file = &self.slots[active.slot as usize].shared.file;
         if let Err(error) = file.write_at(active.end.into(), &parts) {
             return Err(self.failed(&error));
@@ -319,24 +363,6 @@ impl SegmentLog {
             self.prepare();
         }
         Ok(())
-    }
-
-    /// Makes all that was written durable, with one fdatasync; answers how long it took, or `None`
-    /// when there was nothing to do.
-    ///
-    /// # Errors
-    /// `Failed` ends the log.
-    pub fn sync(&mut self) -> Result<Option<Duration>, LogError> {
-        self.alive()?;
-        let Some(active) = self.active.as_ref().filter(|_| self.unsynced) else { return Ok(None) };
-        let mark = Mark { segment: active.sequence, offset: active.end };
-        let begun = self.clock.boottime();
-        if let Err(error) = self.slots[active.slot as usize].shared.file.sync_data() {
-            return Err(self.failed(&error));
-        }
-        self.durable = mark;
-        self.unsynced = false;
-        Ok(Some(self.clock.boottime().saturating_sub(begun)))
     }
 
     /// The records of a full segment, from its footer or by a scan.

@@ -49,7 +49,7 @@ impl Replay for Told {
 
 fn open(disk: &MemoryDisk, told: &mut Told) -> SegmentLog {
     let options =
-        LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max: 64, prepare_ahead: false };
+        LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max: 64, threads: false };
     SegmentLog::open(Arc::new(disk.clone()), Arc::new(Still), options, told).unwrap()
 }
 
@@ -108,6 +108,46 @@ fn one_append_costs_one_write_and_one_fsync() {
     log.write().unwrap();
     log.sync().unwrap();
     assert_eq!(disk.calls() - before, 2);
+}
+
+#[test]
+fn blocks_of_a_new_file_are_touched_ahead_of_small_batches_and_by_large_ones_alone() {
+    let disk = MemoryDisk::new(64 << 20);
+    let options = LogOptions {
+        disk: DiskId([1; 16]),
+        segment_bytes: 4 << 20,
+        segments_max: 6,
+        threads: false,
+    };
+    let open = || SegmentLog::open(Arc::new(disk.clone()), Arc::new(Still), options, &mut Told::default());
+    let mut log = open().unwrap();
+    let put = |log: &mut SegmentLog, bytes: usize| {
+        let payload = Bytes::from(vec![3; bytes]);
+        let header =
+            RecordHeader { length: bytes as u32, ..RecordHeader::new(RecordKind::Append, 1) };
+        log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append).unwrap();
+        log.write().unwrap();
+        log.sync().unwrap();
+        let active = log.active.as_ref().unwrap();
+        (u64::from(active.end), active.touched)
+    };
+    let (end, touched) = put(&mut log, 100);
+    assert!(touched > end + (256 << 10), "{touched} is far ahead of {end}");
+    assert_eq!(put(&mut log, 4096).1, touched, "one that lies within writes nothing else");
+    // A large one goes past it, and writes itself.
+    let (end, touched) = put(&mut log, 700 << 10);
+    assert_eq!(touched, end.next_multiple_of(4096));
+    // A file of which a segment was given back has been written to from end to end.
+    let slot = |log: &SegmentLog| log.active.as_ref().unwrap().slot;
+    for turn in [false, true] {
+        while (slot(&log) == 0) != turn {
+            put(&mut log, 700 << 10);
+            for (full, _, _) in log.full_segments() {
+                log.release(full).unwrap();
+            }
+        }
+    }
+    assert_eq!(put(&mut log, 100).1, options.segment_bytes);
 }
 
 #[test]

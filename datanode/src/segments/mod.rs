@@ -16,6 +16,7 @@ pub mod replay;
 mod rotate;
 mod scan;
 pub mod segment;
+mod sync;
 
 #[cfg(test)]
 mod log_tests;

@@ -103,7 +103,7 @@ impl SegmentLog {
             let shared = self.reader.add(file);
             shared.sequence.store(sequence, Ordering::Release);
             let state = if sequence == 0 { SlotState::Free } else { SlotState::Full };
-            self.slots.push(Slot { shared, sequence, state, live_bytes: 0 });
+            self.slots.push(Slot { shared, sequence, state, live_bytes: 0, blank: sequence == 0 });
             match sequence {
                 0 => self.free.push_back(slot),
                 _ => used.push((slot, sequence)),
@@ -173,7 +173,9 @@ impl SegmentLog {
         } else if newest {
             let fits = tee.entries.len() as u64 <= self.options.segment_bytes / 8;
             let entries = fits.then_some(tee.entries);
-            self.active = Some(Active { slot, sequence, end: end.end, entries });
+            // What lies behind, zeros or what was torn, is written over in any case.
+            let touched = end.end.into();
+            self.active = Some(Active { slot, sequence, end: end.end, touched, entries });
             self.slots[slot as usize].state = SlotState::Active;
             // Nothing here is known to be synced by this process: the first sync covers it.
             self.durable = Mark { segment: sequence, offset: SEGMENT_HEADER_BYTES as u32 };

@@ -76,7 +76,7 @@ impl History {
     fn open(&self) -> (SegmentLog, Told) {
         let (mut told, segments_max) = (Told::default(), self.segments_max);
         let options =
-            LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max, prepare_ahead: false };
+            LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max, threads: false };
         let log = SegmentLog::open(Arc::new(self.disk.clone()), Arc::new(SystemClock), options, &mut told);
         (log.unwrap(), told)
     }

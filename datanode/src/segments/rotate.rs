@@ -23,10 +23,12 @@ impl SegmentLog {
         let state = &mut self.slots[slot as usize];
         state.sequence = sequence;
         state.state = SlotState::Active;
-        state.live_bytes = 0;
+        self.live_bytes = self.live_bytes.saturating_sub(std::mem::take(&mut state.live_bytes));
         state.shared.sequence.store(sequence, Ordering::Release);
         let end = SEGMENT_HEADER_BYTES as u32;
-        self.active = Some(Active { slot, sequence, end, entries: Some(Vec::new()) });
+        let blank = std::mem::take(&mut state.blank);
+        let touched = if blank { SEGMENT_HEADER_BYTES } else { self.options.segment_bytes };
+        self.active = Some(Active { slot, sequence, end, touched, entries: Some(Vec::new()) });
         Ok(())
     }
 
@@ -52,7 +54,8 @@ impl SegmentLog {
         match made {
             Ok(file) => {
                 let shared = self.reader.add(file);
-                self.slots.push(Slot { shared, sequence: 0, state: SlotState::Free, live_bytes: 0 });
+                let state = SlotState::Free;
+                self.slots.push(Slot { shared, sequence: 0, state, live_bytes: 0, blank: true });
                 self.free.push_back(slot);
                 Ok(())
             }

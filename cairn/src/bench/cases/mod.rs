@@ -119,7 +119,7 @@ pub const CASES: &[Case] = &[
         "one sequential reader of what only S3 has",
     )
     .aims(Aim::Rate { limit: 0.9, enough: f64::INFINITY }),
-    case("smallfiles-puts", Unit::Count, Setting::UnderStore, "objects that 100,000 files of 4 KiB become")
+    case("smallfiles-puts", Unit::Count, Setting::UnderStore, "PUTs that 100,000 files of 4 KiB cost")
         .aims(Aim::Limit),
     case("smallfiles-read", Unit::PerSecond, on(1, 1, 1), "4 KiB files opened and read, 64 at once")
         .aims(Aim::RateAlone(8_000.0)),
