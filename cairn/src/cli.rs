@@ -287,6 +287,9 @@ pub struct BenchArgs {
     /// Where that bucket is
     #[command(flatten)]
     pub at: S3Place,
+    /// Be the server of the gRPC echoes that limits are taken from
+    #[arg(long, hide = true, exclusive = true)]
+    pub serve_echo: bool,
 }
 
 /// `cairn mount`.

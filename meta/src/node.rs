@@ -28,6 +28,7 @@ use crate::raft::engine::{
     ClientWriteError, Fatal, ForwardToLeader, Instant as _, RaftMetrics, TypeConfigExt, WatchReceiver,
 };
 use crate::raft::flusher::FlushCounts;
+use crate::raft::lease::Lease;
 use crate::raft::log_disk::LogDisk;
 use crate::raft::machine::View;
 use crate::raft::network::Network;
@@ -190,6 +191,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     admission: Admission,
     reader: Reader,
+    lease: Lease,
     leadership: watch::Receiver<Option<Term>>,
     flushes: Arc<FlushCounts>,
     service: RaftService,
@@ -464,6 +466,12 @@ impl Node {
     }
 
     /// Raft's metrics at this moment: cloned at once, since a held reference blocks Raft.
+    /// True when a majority has heard this leader so lately that its state is the newest.
+    fn has_lease(&self) -> bool {
+        let metrics = self.shared.raft.metrics();
+        self.shared.lease.holds(&metrics.borrow_watched(), || self.shared.clock.boottime())
+    }
+
     fn metrics(&self) -> Metrics {
         self.shared.raft.metrics().borrow_watched().clone()
     }

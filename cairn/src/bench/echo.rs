@@ -1,6 +1,7 @@
 //! A bare tonic echo server and client: what a gRPC call costs here with nothing behind it.
 
 use std::pin::Pin;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +10,9 @@ use cairn_proto::v1::echo_server::{Echo, EchoServer};
 use cairn_proto::v1::{EchoMessage, FloodRequest};
 use cairn_types::limits::MESSAGE_BYTES_MAX;
 use futures::{Stream, StreamExt, stream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
@@ -19,6 +21,8 @@ use super::measure::{Recorder, Run};
 use crate::exit::CliError;
 
 const FLOOD_FRAME_BYTES: u64 = 1 << 20;
+/// How long its server may take to say its address.
+const START: Duration = Duration::from_secs(10);
 
 struct Service;
 
@@ -39,23 +43,46 @@ impl Echo for Service {
     }
 }
 
-/// Runs `measure` against an echo server in this process.
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CliError {
+    CliError::io("run", "the echo server", std::io::Error::other(error))
+}
+
+/// Serves until standard input ends; says its address on a line of its own first.
+pub async fn serve() -> Result<(), CliError> {
+    let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).map_err(failed)?.with_nodelay(Some(true));
+    println!("{}", incoming.local_addr().map_err(failed)?);
+    let service = EchoServer::new(Service).max_decoding_message_size(MESSAGE_BYTES_MAX + 1024);
+    let ended = async {
+        let mut rest = Vec::new();
+        // However it ends, whoever started this is gone.
+        let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+    };
+    let server = Server::builder().add_service(service);
+    server.serve_with_incoming_shutdown(incoming, ended).await.map_err(failed)
+}
+
+/// Starts an echo server: a process of its own, as what it is compared with has.
+fn start() -> Result<Child, CliError> {
+    let own = std::env::current_exe().map_err(|e| CliError::io("find", "this binary", e))?;
+    let mut command = Command::new(own);
+    command.args(["bench", "--serve-echo"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.spawn().map_err(failed)
+}
+
+/// Runs `measure` against an echo server.
 async fn with_server<F, Fut>(measure: F) -> Result<Run, CliError>
 where
     F: FnOnce(Channel) -> Fut,
     Fut: Future<Output = Result<Run, Status>>,
 {
-    let failed =
-        |e: tonic::transport::Error| CliError::io("run", "the echo server", std::io::Error::other(e));
-    let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into())
-        .map_err(|e| CliError::io("run", "the echo server", e))?
-        .with_nodelay(Some(true));
-    let address = incoming.local_addr().map_err(|e| CliError::io("run", "the echo server", e))?;
-    let stop = CancellationToken::new();
-    let service = EchoServer::new(Service).max_decoding_message_size(MESSAGE_BYTES_MAX + 1024);
-    let server = Server::builder().add_service(service);
-    let server = tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(failed)?;
+    let mut server = start()?;
+    let mut address = String::new();
+    let said = server.stdout.take().ok_or_else(|| failed("it says nothing"))?;
+    tokio::time::timeout(START, BufReader::new(said).read_line(&mut address))
+        .await
+        .map_err(failed)?
+        .map_err(failed)?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", address.trim())).map_err(failed)?;
     let channel = endpoint
         .tcp_nodelay(true)
         .initial_stream_window_size(8 << 20)
@@ -63,11 +90,9 @@ where
         .connect()
         .await
         .map_err(failed)?;
-    let run =
-        measure(channel).await.map_err(|e| CliError::io("run", "the echo server", std::io::Error::other(e)));
-    stop.cancel();
-    server.await?.map_err(failed)?;
-    run
+    let run = measure(channel).await.map_err(failed)?;
+    server.kill().await.map_err(failed)?;
+    Ok(run)
 }
 
 /// Echoes of `bytes`, `at_once` in flight, for `seconds`.

@@ -90,6 +90,9 @@ impl Unit {
 
 /// Runs the named cases.
 pub async fn run(connect: &Connect, args: BenchArgs) -> Result<(), CliError> {
+    if args.serve_echo {
+        return echo::serve().await;
+    }
     if args.names.is_empty() {
         for case in CASES {
             println!("{:22} {:5} {}", case.name, case.unit.text(), case.about);

@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(disk.list("segments").unwrap(), ["a"]);
         let file = disk.open("segments/a").unwrap();
         assert_eq!(file.bytes(), 8192);
-        let blocks = std::os::unix::fs::MetadataExt::blocks(&dir.path().join("segments/a").metadata().unwrap());
+        let blocks =
+            std::os::unix::fs::MetadataExt::blocks(&dir.path().join("segments/a").metadata().unwrap());
         assert!(blocks * 512 >= 8192, "its room on the disk is taken: {blocks} blocks");
         let mut bytes = [1u8; 13];
         file.read_at(9, &mut bytes).unwrap();

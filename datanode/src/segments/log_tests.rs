@@ -113,18 +113,13 @@ fn one_append_costs_one_write_and_one_fsync() {
 #[test]
 fn blocks_of_a_new_file_are_touched_ahead_of_small_batches_and_by_large_ones_alone() {
     let disk = MemoryDisk::new(64 << 20);
-    let options = LogOptions {
-        disk: DiskId([1; 16]),
-        segment_bytes: 4 << 20,
-        segments_max: 6,
-        threads: false,
-    };
+    let options =
+        LogOptions { disk: DiskId([1; 16]), segment_bytes: 4 << 20, segments_max: 6, threads: false };
     let open = || SegmentLog::open(Arc::new(disk.clone()), Arc::new(Still), options, &mut Told::default());
     let mut log = open().unwrap();
     let put = |log: &mut SegmentLog, bytes: usize| {
         let payload = Bytes::from(vec![3; bytes]);
-        let header =
-            RecordHeader { length: bytes as u32, ..RecordHeader::new(RecordKind::Append, 1) };
+        let header = RecordHeader { length: bytes as u32, ..RecordHeader::new(RecordKind::Append, 1) };
         log.push(&header, &BlockSums::of(&payload), &payload, Privilege::Append).unwrap();
         log.write().unwrap();
         log.sync().unwrap();

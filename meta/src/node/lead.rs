@@ -10,15 +10,14 @@ use super::{Metrics, Node, NodeError, Term, level};
 use crate::namespace::Command;
 use crate::raft::Raft;
 use crate::raft::engine::{ServerState, WatchReceiver};
+use crate::raft::lease;
 
 /// How long one attempt to name the cluster may take.
 const NAMING: Duration = Duration::from_secs(5);
 
 /// `Some(term)` when these metrics are a leader's that has applied an entry of its own term.
 fn led(metrics: &Metrics) -> Option<Term> {
-    let own = metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term);
-    let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
-    (leads && own).then_some(Term(metrics.current_term))
+    lease::led(metrics).map(Term)
 }
 
 /// Publishes leadership as it changes, until `stop`.
@@ -117,6 +116,8 @@ pub async fn transfer(node: &Node, to: Option<NodeId>, deadline: Duration) -> Re
         None => successor(&metrics).ok_or(NodeError::NotVoter { node: node.id() })?,
     };
     let raft = &node.shared.raft;
+    // Before anybody can be elected by it.
+    node.shared.lease.hand_over(metrics.current_term);
     raft.trigger().transfer_leader(to).await.map_err(|fatal| Node::fatal(&fatal))?;
     let moved = async {
         let mut metrics = raft.metrics();

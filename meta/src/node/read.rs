@@ -65,7 +65,7 @@ impl Reader {
         match consistency {
             Consistency::Lease => {
                 let begun = node.shared.clock.boottime();
-                if confirm(node, ReadPolicy::LeaseRead).await.is_ok() {
+                if node.has_lease() {
                     return Ok(ReadView { as_of: Some(begun), ..node.read_local()? });
                 }
             }
@@ -124,7 +124,7 @@ impl Rounds {
     }
 
     async fn confirm(&self, node: &Node) -> Result<(), NodeError> {
-        match confirm(node, ReadPolicy::ReadIndex).await {
+        match confirm(node).await {
             Err(NodeError::NotLeader { leader: Some((leader, address)) }) if self.anywhere => {
                 confirm_by(node, leader, &address).await
             }
@@ -134,8 +134,8 @@ impl Rounds {
 }
 
 /// Confirms that this server leads and has applied what was committed when it was asked.
-async fn confirm(node: &Node, policy: ReadPolicy) -> Result<(), NodeError> {
-    let round = tokio::time::timeout(DEADLINE, node.shared.raft.ensure_linearizable(policy));
+async fn confirm(node: &Node) -> Result<(), NodeError> {
+    let round = tokio::time::timeout(DEADLINE, node.shared.raft.ensure_linearizable(ReadPolicy::ReadIndex));
     match round.await.map_err(|_| NodeError::Deadline)? {
         Ok(_) => Ok(()),
         Err(RaftError::Fatal(fatal)) => Err(Node::fatal(&fatal)),

@@ -22,6 +22,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::keys::servers::DirectoryId;
 use crate::raft::engine::{self, ConfigError, Fatal, InitializeError, RaftConfig};
 use crate::raft::flusher::{FlushCounts, Flusher};
+use crate::raft::lease::{self, Lease};
 use crate::raft::log_disk::{LogDisk, LogError, RocksLog};
 use crate::raft::log_store::{DurableMark, LogStore};
 use crate::raft::machine::{Pace, StateMachine};
@@ -179,6 +180,19 @@ pub struct Started {
     flusher: JoinHandle<()>,
     closed: [watch::Receiver<()>; 2],
     faults: mpsc::Receiver<StartError>,
+}
+
+/// A server that restarted asks for no vote while a leader that it has heard before may still count on that.
+async fn hold_elections(raft: Raft, lease: Duration, stop: CancellationToken) {
+    let alone = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().count() <= 1);
+    if alone.await.unwrap_or(true) {
+        return;
+    }
+    raft.runtime_config().elect(false);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(lease) => raft.runtime_config().elect(true),
+    }
 }
 
 fn raft_config(settings: &Settings) -> Result<Arc<RaftConfig>, StartError> {
@@ -351,6 +365,7 @@ impl Started {
         let Files { identity, incoming, log_store, machine, snapshots, directory, .. } = files;
         let Files { met, flusher, flushes, log, closed, .. } = files;
         let empty = log_store.is_new();
+        let (begun, election_max) = (clock.boottime(), Duration::from_millis(settings.election_ms.1));
         let view = machine.view();
         let own_cluster = watch::Sender::new(identity.cluster());
         let network = Network::new(settings.id.0, own_cluster.subscribe(), Arc::clone(&met));
@@ -359,6 +374,9 @@ impl Started {
             // What is in the log is applied at the start, too.
             .map_err(|fatal| (*view.unfit.borrow()).map_or(StartError::Raft(fatal), StartError::Level))?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        if !empty {
+            tasks.spawn(hold_elections(raft.clone(), lease::trusted(election_max), stop.clone()));
+        }
         let (fault, faults) = mpsc::channel(FAULTS);
         let beginning = Beginning::of(empty, directory, &settings);
         let standing = beginning.standing(settings.members.len(), empty, identity.cluster());
@@ -371,6 +389,7 @@ impl Started {
             marks: view.marks.clone(),
             levels: settings.levels,
             level: view.level.clone(),
+            votes_from: if empty { Duration::ZERO } else { begun + lease::trusted(election_max) },
         };
         let service = RaftService::new(
             own,
@@ -403,6 +422,7 @@ impl Started {
                 clock,
                 admission: Admission::default(),
                 reader,
+                lease: Lease::new(election_max, begun),
                 leadership: leadership.subscribe(),
                 flushes,
                 service,

@@ -21,6 +21,7 @@ pub mod engine;
 #[cfg(test)]
 mod faulty_tests;
 pub mod flusher;
+pub mod lease;
 pub mod log_disk;
 pub mod log_store;
 pub mod machine;

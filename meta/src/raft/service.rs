@@ -55,6 +55,8 @@ pub struct Own {
     pub levels: FeatureLevels,
     /// The cluster's, as far as it has applied.
     pub level: watch::Receiver<FeatureLevel>,
+    /// The boot clock's time from which this server votes for another.
+    pub votes_from: Duration,
 }
 
 /// How long a round to a majority may take on a follower's behalf.
@@ -72,6 +74,7 @@ pub struct RaftService {
     marks: watch::Receiver<Marks>,
     levels: FeatureLevels,
     level: watch::Receiver<FeatureLevel>,
+    votes_from: Duration,
     met: Arc<Met>,
     incoming: PathBuf,
     received: Arc<AtomicU64>,
@@ -96,7 +99,7 @@ impl RaftService {
     ) -> Self {
         let receiving = Arc::new(Semaphore::new(1));
         let (heard, received) = (watch::Sender::new(None), Arc::default());
-        let Own { raft, node, directory, state, marks, levels, level } = own;
+        let Own { raft, node, directory, state, marks, levels, level, votes_from } = own;
         Self {
             raft,
             node,
@@ -107,6 +110,7 @@ impl RaftService {
             marks,
             levels,
             level,
+            votes_from,
             met,
             incoming,
             received,
@@ -188,6 +192,14 @@ impl RaftService {
     fn check_voter(&self, from: u64) -> Result<(), Status> {
         if self.standing_of(from, DirectoryId::default())? == Admission::Removed {
             return Err(Status::unavailable("the candidate was removed from the group"));
+        }
+        Ok(())
+    }
+
+    /// No vote while a leader that this server heard before it restarted may still count on that.
+    fn check_memory(&self, ask: &AskVoteRecord) -> Result<(), Status> {
+        if !ask.is_transfer() && self.clock.boottime() < self.votes_from {
+            return Err(Status::unavailable("this server restarted just now and may have heard a leader"));
         }
         Ok(())
     }
@@ -337,6 +349,7 @@ impl RaftRpc for RaftService {
         self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
         self.check_voter(from)?;
+        self.check_memory(&ask)?;
         self.note(from)?;
         let reply = self.raft.vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
@@ -346,6 +359,7 @@ impl RaftRpc for RaftService {
         self.check_candidate(request.metadata())?;
         let (from, ask) = self.open::<AskVoteRecord>(request)?;
         self.check_voter(from)?;
+        self.check_memory(&ask)?;
         let reply = self.raft.pre_vote(ask.into()).await.map_err(failed)?;
         Ok(Response::new(self.answer(from, &VotedRecord::from(&reply))))
     }

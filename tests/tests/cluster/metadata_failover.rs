@@ -150,7 +150,9 @@ async fn the_lead_is_handed_over_on_request() {
         (elections <= 1).then_some((to, moved, NodeId(after.leader)))
     };
     let (to, moved, leads) =
-        eventually("one hand-over and no other election", Duration::from_secs(60), handed_over).await.unwrap();
+        eventually("one hand-over and no other election", Duration::from_secs(60), handed_over)
+            .await
+            .unwrap();
     assert_eq!((moved, leads), (to, to));
     client.mkdir("/after", 0o755).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Appends of 4 KiB: one at a time, pipelined, from many writers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,13 +27,20 @@ fn record() -> Bytes {
 
 /// One append after the other.
 pub async fn alone(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
-    let log = client.open_append(format!("{root}/wal")).await?;
+    let log = Arc::new(client.open_append(format!("{root}/wal")).await?);
     let record = record();
     for _ in 0..WARM {
         log.append(record.clone()).await?;
     }
-    let run = one_loop(seconds, async |_| log.append(record.clone()).await.map(|_| ())).await?;
-    log.close().await?;
+    let own = Arc::clone(&log);
+    let run = one_loop(seconds, move |_| {
+        let (log, record) = (Arc::clone(&own), record.clone());
+        async move { log.append(record).await.map(|_| ()) }
+    })
+    .await?;
+    if let Some(log) = Arc::into_inner(log) {
+        log.close().await?;
+    }
     Ok(run)
 }
 

@@ -1,5 +1,6 @@
 //! Data cases.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_sdk::Client;
@@ -42,12 +43,12 @@ fn pattern() -> Vec<u8> {
 
 /// 4 KiB at aligned offsets in no order.
 pub async fn read_random(client: &Client, path: &str, seconds: f64) -> Result<Run, CliError> {
-    let file = client.open(path).await?;
+    let file = Arc::new(client.open(path).await?);
     let blocks = file.length() / 4096;
-    let mut at = 1u64;
-    one_loop(seconds, async |_| {
-        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        file.read_at((at >> 33) % blocks * 4096, 4096).await.map(|_| ())
+    one_loop(seconds, move |n| {
+        // Knuth's multiplicative hash: offsets without an order.
+        let (file, at) = (Arc::clone(&file), n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33);
+        async move { file.read_at(at % blocks * 4096, 4096).await.map(|_| ()) }
     })
     .await
 }

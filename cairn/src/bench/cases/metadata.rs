@@ -61,27 +61,21 @@ const STATS_AT_ONCE: usize = 512;
 /// Renames of a run.
 const RENAMES: usize = 100;
 
-/// Runs one loop of `call(n)` until the time is over.
-pub async fn one_loop(
-    seconds: f64,
-    mut call: impl AsyncFnMut(u64) -> Result<(), Error>,
-) -> Result<Run, CliError> {
-    let mut recorder = Recorder::start();
-    let until = Instant::now() + Duration::from_secs_f64(seconds);
-    let mut n = 0;
-    while Instant::now() < until {
-        let started = Instant::now();
-        call(n).await?;
-        recorder.record(started.elapsed(), 1.0);
-        n += 1;
-    }
-    Ok(recorder.finish())
+/// Runs one loop of `call(n)` until the time is over, in a task of its own, as an echo's loop is.
+pub async fn one_loop<F, Fut>(seconds: f64, call: F) -> Result<Run, CliError>
+where
+    F: Fn(u64) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send,
+{
+    loops_of(1, seconds, call).await
 }
 
 /// Empty files, each new, one after the other.
 pub async fn create_alone(client: &Client, root: &str, seconds: f64) -> Result<Run, CliError> {
-    one_loop(seconds, async |n| {
-        client.create_entry(&format!("{root}/f{n:09}").into(), 0o644, true, false).await.map(|_| ())
+    let (client, root) = (client.clone(), root.to_owned());
+    one_loop(seconds, move |n| {
+        let (client, path) = (client.clone(), format!("{root}/f{n:09}"));
+        async move { client.create_entry(&path.into(), 0o644, true, false).await.map(|_| ()) }
     })
     .await
 }
@@ -182,7 +176,12 @@ pub async fn stat(client: &Client, path: &str, seconds: f64) -> Result<Run, CliE
 
 /// As [`stat`], one after the other.
 pub async fn stat_alone(client: &Client, path: &str, seconds: f64) -> Result<Run, CliError> {
-    one_loop(seconds, async |_| client.stat(path).await.map(|_| ())).await
+    let (client, path) = (client.clone(), path.to_owned());
+    one_loop(seconds, move |_| {
+        let (client, path) = (client.clone(), path.clone());
+        async move { client.stat(path.as_str()).await.map(|_| ()) }
+    })
+    .await
 }
 
 /// As [`stat`], 512 to a call, a few calls at once; the rate counts stats.

@@ -156,6 +156,14 @@ impl From<&VoteRequest<TypeConfig>> for AskVoteRecord {
     }
 }
 
+impl AskVoteRecord {
+    /// The leader wants it so: it has given up its lease.
+    #[must_use]
+    pub fn is_transfer(&self) -> bool {
+        self.transfer
+    }
+}
+
 impl From<AskVoteRecord> for VoteRequest<TypeConfig> {
     fn from(record: AskVoteRecord) -> Self {
         let mut request = Self::new(record.vote.into(), log_id(record.last));
