@@ -85,7 +85,8 @@ fn lock_all(dirs: Vec<PathBuf>, makes: bool) -> Vec<(PathBuf, Result<Locked, For
     let mut real: Vec<PathBuf> = Vec::new();
     let mut tried: Vec<(PathBuf, Result<Found, FormatError>)> = Vec::new();
     for dir in dirs {
-        let outcome = if makes { lock_one(&dir) } else { there(&dir, &mut real).and_then(|()| lock_one(&dir)) };
+        let outcome =
+            if makes { lock_one(&dir) } else { there(&dir, &mut real).and_then(|()| lock_one(&dir)) };
         tried.push((dir, outcome));
     }
     let mut places: HashMap<DiskId, Vec<PathBuf>> = HashMap::new();
@@ -255,7 +256,8 @@ mod tests {
         let (some, refused) = opened(&config(&all)).await;
         let some = ids(some.unwrap());
         assert_eq!(some.iter().map(|(dir, _)| dir).collect::<Vec<_>>(), [&dirs[0]]);
-        let of = |dir: &PathBuf| refused.iter().find(|(of, _)| of == dir).map(|(_, why)| why.clone()).unwrap();
+        let of =
+            |dir: &PathBuf| refused.iter().find(|(of, _)| of == dir).map(|(_, why)| why.clone()).unwrap();
         assert!(of(&missing).contains("no such directory"), "{refused:?}");
         let other = IdentityError::ForeignCluster { found: stranger, wanted: OURS };
         assert_eq!(of(&dirs[1]), other.to_string());

@@ -241,10 +241,7 @@ impl Running {
         shared.leaving.cancel();
         shared.tasks.close();
         if timeout(CLOSE, shared.tasks.wait()).await.is_err() {
-            tracing::warn!(
-                tasks = shared.tasks.len(),
-                "chunks are left open: their seals will be asked for"
-            );
+            tracing::warn!(tasks = shared.tasks.len(), "chunks are left open: their seals will be asked for");
         }
         self.stop.cancel();
         let ended = match failed {

@@ -176,7 +176,10 @@ mod tests {
             bytes_up: 5,
             ..Default::default()
         };
-        let node = |address: &str, told| Asked { node: DataNode { address: address.into(), ..DataNode::default() }, told };
+        let node = |address: &str, told| Asked {
+            node: DataNode { address: address.into(), ..DataNode::default() },
+            told,
+        };
         let (same, again) = (node("a", Some(one.clone())), node("a", Some(one.clone())));
         let all = sum(&[same, node("b", None), node("c", Some(one)), again]);
         assert_eq!((all.puts, all.deletes, all.bytes_up), (1_800, 14, 10));

@@ -27,7 +27,8 @@ fn troubles(nodes: &[DataNode]) -> Vec<String> {
         let at = &n.address;
         if n.retired && !n.removed {
             let dir = if n.dir.is_empty() { "its disk" } else { n.dir.as_str() };
-            let why = if n.failure.is_empty() { "a write or an fsync failed there" } else { n.failure.as_str() };
+            let why =
+                if n.failure.is_empty() { "a write or an fsync failed there" } else { n.failure.as_str() };
             let left = match n.drain_chunks {
                 0 => String::new(),
                 chunks => format!("; {chunks} chunks there, {} to be copied", human_bytes(n.drain_bytes)),
@@ -63,7 +64,10 @@ mod tests {
         assert_eq!(by_process(&nodes).iter().map(|n| n.node).collect::<Vec<_>>(), [101, 103, 102]);
         let told = troubles(&nodes);
         assert_eq!(told[0], "disk not in use: /d3 at h:1: no such directory");
-        assert!(told[1].starts_with("disk failed: node-103 (/d2 at h:1): ") && told[1].contains("errno 5"), "{told:?}");
+        assert!(
+            told[1].starts_with("disk failed: node-103 (/d2 at h:1): ") && told[1].contains("errno 5"),
+            "{told:?}"
+        );
         assert_eq!(told.len(), 2);
         assert_eq!(refused_json(&speaker), json!([{"dir": "/d3", "reason": "no such directory"}]));
     }
@@ -74,7 +78,9 @@ mod tests {
         let told = troubles(&[failed]);
         assert_eq!(
             told,
-            ["disk failed: node-7 (its disk at h:1): a write or an fsync failed there; 3 chunks there, 2.0 MiB to be copied"]
+            [
+                "disk failed: node-7 (its disk at h:1): a write or an fsync failed there; 3 chunks there, 2.0 MiB to be copied"
+            ]
         );
     }
 }

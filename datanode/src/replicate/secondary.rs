@@ -135,7 +135,8 @@ impl Secondary {
         });
         let own = named.find_map(|replica| self.contexts.node(NodeId(replica.node)));
         let own_primary = self.contexts.node(NodeId(found.primary)).is_some();
-        let Some(own) = own.filter(|_| self.chunk.is_none() && !own_primary && epoch == record::OPENED) else {
+        let Some(own) = own.filter(|_| self.chunk.is_none() && !own_primary && epoch == record::OPENED)
+        else {
             return Err(malformed("create.chunk").into());
         };
         self.context = Arc::clone(own);

@@ -101,7 +101,8 @@ impl Figures {
         } else {
             unrepaired.remove(&chunk);
         }
-        metrics::gauge!("cairn_data_damaged_replicas", "disk" => self.disk.clone()).set(unrepaired.len() as f64);
+        metrics::gauge!("cairn_data_damaged_replicas", "disk" => self.disk.clone())
+            .set(unrepaired.len() as f64);
     }
 
     /// The replicas that are bad and could not be repaired so far, in order.

@@ -118,7 +118,8 @@ async fn a_disk_takes_over_what_another_of_its_process_has() {
         ..v1::CopyReplica::default()
     };
     meta.give(to, Work::Copy(copy)).await;
-    let copied = |report: &v1::ReportWorkRequest| report.outcome == Some(Outcome::Copied(v1::Copied { chunk }));
+    let copied =
+        |report: &v1::ReportWorkRequest| report.outcome == Some(Outcome::Copied(v1::Copied { chunk }));
     meta.wait(|state| state.reports.iter().any(|r| r.node == to && copied(r)).then_some(())).await;
     assert_eq!(on_disk(&process, to).await.unwrap(), [chunk]);
     // From here on the metadata names the new one, and the old one lets go.
@@ -148,7 +149,8 @@ async fn a_process_serves_without_a_disk_that_is_gone_and_takes_it_back() {
     process.stop().await;
     std::fs::rename(&away, home.path().join("unplugged")).unwrap();
     meta.change(|state| state.last_beat.clear());
-    let config = Config { dirs: vec![away.clone(), here.clone()], ..TestNode::config(&meta, Config::default().dir) };
+    let config =
+        Config { dirs: vec![away.clone(), here.clone()], ..TestNode::config(&meta, Config::default().dir) };
     let process = TestNode::start_with(config).await;
     assert_eq!(process.id, stays);
     let told = |state: &super::meta::State| state.last_beat.get(&stays).map(|beat| beat.refused.clone());
@@ -162,6 +164,8 @@ async fn a_process_serves_without_a_disk_that_is_gone_and_takes_it_back() {
     let process = process.restart().await;
     assert!(read(&process, chunk, 0, 4, 4).await.unwrap() == b"kept");
     meta.wait(|state| state.last_beat.get(&gone).map(|_| ())).await;
-    let cleared = |state: &super::meta::State| state.last_beat.values().all(|beat| beat.refused.is_empty()).then_some(());
+    let cleared = |state: &super::meta::State| {
+        state.last_beat.values().all(|beat| beat.refused.is_empty()).then_some(())
+    };
     meta.wait(cleared).await;
 }

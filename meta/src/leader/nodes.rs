@@ -444,7 +444,9 @@ mod tests {
     fn what_a_process_does_not_use_is_kept_in_bounds() {
         let (_, registry) = registry(vec![registered(1, 1)]);
         let refused = vec![("/d".to_owned(), "x".repeat(10_000)); 1_000];
-        registry.heartbeat(Heartbeat { refused, failure: "y".repeat(10_000), ..beat(1, 1) }).expect("registered");
+        registry
+            .heartbeat(Heartbeat { refused, failure: "y".repeat(10_000), ..beat(1, 1) })
+            .expect("registered");
         let kept = registry.get(NodeId(1)).and_then(|v| v.heartbeat).expect("a heartbeat");
         assert_eq!((kept.refused.len(), kept.failure.len()), (REFUSED_MAX, ERROR_BYTES_MAX));
         assert!(kept.refused.iter().all(|(_, reason)| reason.len() == ERROR_BYTES_MAX));

@@ -99,7 +99,8 @@ async fn a_node_takes_files_on_all_its_disks_and_finds_them_after_a_restart() {
         assert!(shown.contains(dir) && listed.contains(dir), "{dir}: {shown}\n{listed}");
         let nodes = json["nodes"].as_array().unwrap();
         assert!(nodes.iter().any(|n| n["node"] == *node && n["dir"] == *dir), "{json}");
-        let gauge = metrics.lines().find(|l| l.starts_with("cairn_data_disk_capacity_bytes") && l.contains(dir));
+        let gauge =
+            metrics.lines().find(|l| l.starts_with("cairn_data_disk_capacity_bytes") && l.contains(dir));
         assert!(gauge.is_some_and(|line| !line.ends_with(" 0")), "{dir}: {metrics}");
         let usable = metrics.lines().find(|l| l.starts_with("cairn_data_disk_usable") && l.contains(dir));
         assert!(usable.is_some_and(|line| line.ends_with(" 1")), "{dir}: {metrics}");
@@ -149,7 +150,8 @@ async fn a_disk_that_fails_takes_its_chunks_out_and_the_node_lives() {
     drop(fault);
     assert!(cluster.datas[secondary].is_running() && cluster.datas[secondary].pid() == Some(pid));
     let shown = cairn(&cluster, "status").await.text();
-    let says = format!("disk failed: node-{bad} ({dir} at {address}): the disk is retired for writing: fdatasync");
+    let says =
+        format!("disk failed: node-{bad} ({dir} at {address}): the disk is retired for writing: fdatasync");
     assert!(shown.contains(&says), "{shown}");
     let (alive, body) = get(cluster.datas[secondary].http(), "/healthz").await.unwrap();
     assert!(alive == 200 && body.contains(&dir) && body.contains("retired"), "{body}");
@@ -254,7 +256,12 @@ async fn two_copies_are_never_on_disks_of_one_process_and_a_disk_is_drained_into
         (!asked.stderr.contains("feature level")).then_some(asked)
     });
     let drained = drained.await.unwrap();
-    assert!(drained.code == 0 && drained.text().contains("is drained"), "{} {}", drained.text(), drained.stderr);
+    assert!(
+        drained.code == 0 && drained.text().contains("is drained"),
+        "{} {}",
+        drained.text(),
+        drained.stderr
+    );
     assert!(!apart().await.contains(&leaves), "its process had other disks");
     all_read(&cluster, FILES).await;
 }
@@ -293,8 +300,14 @@ async fn disks_are_known_by_what_they_are_and_a_foreign_or_damaged_one_is_left_o
     };
     let status = status_when(&client, "both to be told", |s| left_out(s).len() == 2).await;
     let reasons = left_out(&status);
-    assert!(reasons[0].0 == foreign.display().to_string() && reasons[0].1.contains("belongs to cluster"), "{reasons:?}");
-    assert!(reasons[1].0 == damaged.display().to_string() && reasons[1].1.contains("is damaged"), "{reasons:?}");
+    assert!(
+        reasons[0].0 == foreign.display().to_string() && reasons[0].1.contains("belongs to cluster"),
+        "{reasons:?}"
+    );
+    assert!(
+        reasons[1].0 == damaged.display().to_string() && reasons[1].1.contains("is damaged"),
+        "{reasons:?}"
+    );
     assert_eq!((node_in(&client, &one).await, node_in(&client, &two).await), before);
     all_read(&cluster, FILES).await;
     // With no disk that it can use there is no node, and it says so.
