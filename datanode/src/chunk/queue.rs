@@ -146,3 +146,44 @@ impl Drop for Queue {
         self.all.bytes.fetch_sub(left, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::chunk::completion::Completion;
+    use crate::chunk::request::CacheKey;
+    use crate::segments::BlockSums;
+
+    const KIB: usize = 1 << 10;
+
+    /// A put of so many bytes; what comes of it.
+    fn put(queue: &Queue, bytes: usize) -> Completion<()> {
+        let (callback, completion) = Completion::pair();
+        let block = Bytes::from(vec![7; bytes]);
+        let sums = BlockSums::of(&block);
+        queue.push(Request::CachePut(CacheKey { object: 1, block: 2 }, block, sums, callback));
+        completion
+    }
+
+    #[test]
+    fn queues_of_one_process_share_their_bytes_and_one_that_stands_still_holds_up_its_own_first() {
+        let all = QueuedBytes::default();
+        let stuck = Queue::new(800 * KIB, 2, all.clone());
+        let other = Queue::new(800 * KIB, 2, all.clone());
+        // Each has a share of the quarter that is welcome.
+        let kept = put(&stuck, 100 * KIB);
+        assert!(stuck.ready().now_or_never().is_none(), "its own callers wait");
+        assert!(other.ready().now_or_never().is_some(), "those of the other do not");
+        assert_eq!(put(&other, 700 * KIB).now_or_never(), None, "there is room for all together");
+        assert_eq!(put(&stuck, 1).now_or_never(), Some(Err(StoreError::Busy)), "and no more");
+        assert_eq!(put(&other, 1).now_or_never(), Some(Err(StoreError::Busy)));
+        drop(other.take(8, usize::MAX, false));
+        assert_eq!(put(&stuck, 1).now_or_never(), None, "what was taken gives its room back");
+        drop(kept);
+        drop((stuck, other));
+        assert_eq!(all.bytes.load(Ordering::Relaxed), 0);
+    }
+}
