@@ -94,7 +94,7 @@ impl Merged {
                 from: piece.from + (at - piece.at),
             }
         };
-        touched.map(cut).collect()
+        touched.map(cut).filter(|piece| piece.length > 0).collect()
     }
 }
 
