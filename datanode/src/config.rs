@@ -46,6 +46,8 @@ pub struct Config {
     pub memory_mib: u64,
     /// Milliseconds after which a replica that does not answer is sealed without.
     pub replica_deadline_ms: u64,
+    /// Milliseconds after which an append, a replica's record or a piece of a read is told in the log; 0: none is.
+    pub slow_operation_ms: u64,
     /// The zone that this node is in, as other nodes name theirs: copies of a chunk are spread over zones.
     /// Empty: none.
     pub zone: String,
@@ -101,6 +103,7 @@ impl Default for Config {
             segment_mib: 256,
             memory_mib: 512,
             replica_deadline_ms: 300,
+            slow_operation_ms: 500,
             zone: String::new(),
             host: String::new(),
             cluster_id: String::new(),

@@ -26,6 +26,8 @@ const PAGES_MAX: usize = 100;
 pub struct Endpoint {
     store: Arc<dyn UnderStore>,
     clock: Arc<dyn Clock>,
+    /// Nodes that lost the same store do not ask it at the same times.
+    random: Arc<dyn Random>,
     health: Health,
     tell: watch::Sender<Option<Capabilities>>,
     /// The key prefix of all that is the cluster's.
@@ -41,13 +43,13 @@ impl Endpoint {
         store: Arc<dyn UnderStore>,
         cluster: ClusterId,
         clock: Arc<dyn Clock>,
-        random: &dyn Random,
+        random: Arc<dyn Random>,
         health: Health,
     ) -> (Self, Findings) {
         let (tell, findings) = Findings::pending();
         let area = format!("{cluster}/");
         let scratch = format!("{area}probe/{:016x}/", random.next_u64());
-        (Self { store, clock, health, tell, area, scratch }, findings)
+        (Self { store, clock, random, health, tell, area, scratch }, findings)
     }
 
     /// Probes the store until it can be used, telling what was found, then clears it and looks after it; ends at `stop`.
@@ -75,13 +77,13 @@ impl Endpoint {
                     tracing::error!(?found, %unfit, "probed the under-store");
                     self.health.note(Some(&unfit as &dyn std::error::Error));
                     self.tell.send_replace(Some(found));
-                    tokio::time::sleep(PAUSE_UNFIT).await;
+                    tokio::time::sleep(self.random.spread(PAUSE_UNFIT)).await;
                 }
                 // Nobody tells us when a store is back.
                 Err(error) => {
                     tracing::warn!(store = self.store.describe(), %error, "probe the under-store");
                     self.health.note(Some(&error as &dyn std::error::Error));
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(self.random.spread(pause)).await;
                     pause = (pause * 2).min(PAUSE_MOST);
                 }
             }
@@ -95,7 +97,7 @@ impl Endpoint {
             self.health.failed().await;
             let mut pause = PAUSE_FIRST;
             while !self.health.failure().is_empty() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(self.random.spread(pause)).await;
                 pause = (pause * 2).min(PAUSE_MOST);
                 let request = ListRequest { prefix: self.scratch.clone(), ..ListRequest::default() };
                 match self.store.list(&request).await {
@@ -152,7 +154,7 @@ mod tests {
         let (health, packs) = (Health::default(), Arc::clone(store) as Arc<dyn UnderStore>);
         let clock = Arc::new(SystemClock);
         let (endpoint, findings) =
-            Endpoint::new(Arc::clone(&packs), CLUSTER, clock, &SystemRandom, health.clone());
+            Endpoint::new(Arc::clone(&packs), CLUSTER, clock, Arc::new(SystemRandom), health.clone());
         let chunks = Arc::new(Chunks::of(&[10, 5_000], InodeId(9)));
         let uploader = Uploader::new(packs, Arc::clone(&chunks) as _, CLUSTER).with_findings(findings);
         (endpoint, uploader, chunks, health)

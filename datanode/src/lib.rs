@@ -28,6 +28,7 @@ pub mod segments;
 pub mod serve;
 pub mod service;
 pub mod silent;
+pub mod slow;
 pub mod standing;
 mod start;
 pub mod understore;

@@ -30,6 +30,7 @@ use crate::scrub::{self, Pace};
 use crate::serve::Running;
 use crate::service::DataService;
 use crate::silent::SilentPeers;
+use crate::slow::SlowWork;
 use crate::work::{Worker, sealed};
 use crate::write_through::WriteThrough;
 
@@ -88,6 +89,8 @@ impl Parts {
 
     /// The first disk's context; what is in it besides that disk is the others' too.
     fn context(&self, (node, member): &Registered, grants: Grants) -> Context {
+        let slow_ms = self.config.slow_operation_ms;
+        let slow_after = (slow_ms > 0).then(|| Duration::from_millis(slow_ms));
         Context {
             node: *node,
             store: member.store.clone(),
@@ -97,6 +100,7 @@ impl Parts {
             seals: Arc::new(Seals::default()),
             healthy: self.healthy.clone(),
             spares: Arc::new(Spares::default()),
+            slow: Arc::new(SlowWork::new(slow_after)),
             clock: Arc::clone(&self.clock),
             deadline: Duration::from_millis(self.config.replica_deadline_ms),
             leaving: CancellationToken::new(),

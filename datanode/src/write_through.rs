@@ -61,9 +61,9 @@ pub async fn open(
     let requests = clients.counts();
     let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, Arc::clone(&clock)));
     let (health, budget) = (Health::default(), Budget::of(config.memory_mib));
-    let probing = packs
-        .as_ref()
-        .map(|packs| Endpoint::new(Arc::clone(packs), cluster, clock, &SystemRandom, health.clone()));
+    let probing = packs.as_ref().map(|packs| {
+        Endpoint::new(Arc::clone(packs), cluster, clock, Arc::new(SystemRandom), health.clone())
+    });
     let (endpoint, findings) = probing.unzip();
     Ok(WriteThrough {
         endpoint,

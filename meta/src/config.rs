@@ -24,6 +24,10 @@ const LEASE_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 const PACK_DELAY_MS_MIN: u64 = 1_000;
 /// What compaction may write again in a second, in MiB.
 const COMPACT_MIB: RangeInclusive<u64> = 1..=65_536;
+/// What merging may write again in a second, in MiB, at most.
+const MERGE_MIB_MAX: u64 = 65_536;
+/// How long an extent is left alone, in milliseconds, at most: a year.
+const MERGE_AFTER_MS_MAX: u64 = 31_536_000_000;
 
 /// How one metadata server runs. Every field has a default; an unknown one is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +69,12 @@ pub struct Config {
     pub compact_below_percent: u32,
     /// What compaction writes again in a second on the average, in MiB, from 1.
     pub compact_mib_per_second: u64,
+    /// What merging small extents of files writes again in a second on the average, in MiB; 0: none is
+    /// merged.
+    pub merge_mib_per_second: u64,
+    /// How long an extent is left alone after its seal, in milliseconds: what was written lately is read
+    /// from the data nodes that have it.
+    pub merge_after_ms: u64,
     /// How long a dead pack is kept in the under-store, in milliseconds: a reader may have been told of
     /// it, and a dump that was taken meanwhile needs it.
     pub pack_delay_ms: u64,
@@ -151,6 +161,8 @@ impl Default for Config {
             repair_mib_per_second: 100,
             compact_below_percent: 50,
             compact_mib_per_second: 16,
+            merge_mib_per_second: 4,
+            merge_after_ms: 600_000,
             pack_delay_ms: 60_000,
             slow_operation_ms: 500,
             feature_level_max: 0,
@@ -230,6 +242,11 @@ pub enum ConfigError {
         COMPACT_MIB.end()
     )]
     Compacting,
+    /// More than any cluster writes, or longer than anybody waits.
+    #[error(
+        "merge_mib_per_second must be at most {MERGE_MIB_MAX} (0: off), merge_after_ms at most {MERGE_AFTER_MS_MAX}"
+    )]
+    Merging,
     /// A lease that no client could keep, or that outlives every reason for it.
     #[error("session_lease_ms: {found} is not between {} and {}", LEASE_MS.start(), LEASE_MS.end())]
     SessionLease {
@@ -329,6 +346,9 @@ impl Config {
         }
         if self.compact_below_percent >= 100 || !COMPACT_MIB.contains(&self.compact_mib_per_second) {
             return Err(ConfigError::Compacting);
+        }
+        if self.merge_mib_per_second > MERGE_MIB_MAX || self.merge_after_ms > MERGE_AFTER_MS_MAX {
+            return Err(ConfigError::Merging);
         }
         let found = self.feature_level_max;
         if found != 0 && !FeatureLevels::default().include(FeatureLevel(found)) {
@@ -446,6 +466,9 @@ mod tests {
         assert_eq!(refused(|c| c.watches_max = 65_537), ConfigError::Watches { found: 65_537 });
         let rate = ConfigError::RepairRate { found: REPAIR_MIB_MAX + 1 };
         assert_eq!(refused(|c| c.repair_mib_per_second = REPAIR_MIB_MAX + 1), rate);
+        assert_eq!(refused(|c| c.merge_mib_per_second = MERGE_MIB_MAX + 1), ConfigError::Merging);
+        assert_eq!(refused(|c| c.merge_after_ms = u64::MAX), ConfigError::Merging);
+        assert_eq!(Config { merge_mib_per_second: 0, ..Config::default() }.check(), Ok(()), "it is off");
         let level = refused(|c| c.feature_level_max = FEATURE_LEVEL.0 + 1);
         assert_eq!(level, ConfigError::FeatureLevel { found: FEATURE_LEVEL.0 + 1 });
         assert!(matches!(refused(|c| c.policy.replicas = 0), ConfigError::Policy(_)));

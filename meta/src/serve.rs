@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError};
 use crate::http;
 use crate::leader::Ground;
 use crate::leader::compact::Compacting;
+use crate::leader::merge::Merging;
 use crate::node::{Node, Settings, StartError, Started};
 use crate::raft::machine::Pace;
 use crate::service;
@@ -140,6 +141,10 @@ pub async fn serve(
         compacting: Compacting {
             below_percent: config.compact_below_percent,
             bytes_per_second: config.compact_mib_per_second << 20,
+        },
+        merging: Merging {
+            bytes_per_second: config.merge_mib_per_second << 20,
+            after: Duration::from_millis(config.merge_after_ms),
         },
         pack_delay: Duration::from_millis(config.pack_delay_ms),
         slow_operation: (config.slow_operation_ms > 0)

@@ -428,7 +428,7 @@ fn job(record: &IntentRecord) -> Job {
             Job::Compact { pack: pack.0, chunks }
         }
         Work::DeletePack { pack, .. } => Job::Delete { pack: pack.0 },
-        Work::Import { .. } => panic!("{record:?}"),
+        Work::Import { .. } | Work::Merge { .. } => panic!("{record:?}"),
     }
 }
 

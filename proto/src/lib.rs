@@ -6,6 +6,7 @@ pub mod frames;
 mod fs_kinds;
 pub mod handshake;
 mod service_error;
+pub mod slow;
 pub mod status;
 pub mod trace;
 

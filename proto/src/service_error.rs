@@ -215,9 +215,18 @@ pub enum ServiceError {
     /// The disk has failed and is retired.
     #[error("the disk is retired after a failed write or fsync")]
     DiskRetired,
-    /// The disk is full.
-    #[error("the node's disk is full")]
-    DiskFull,
+    /// The disk is full: of what is not in S3 yet it takes no more.
+    #[error(
+        "the disk of {node} is full: {free_bytes} of {capacity_bytes} bytes are left for what is not in S3 yet"
+    )]
+    DiskFull {
+        /// The node; 0, and no figures, when it is of a build that did not tell.
+        node: NodeId,
+        /// Bytes that it could still take of what may not be evicted, if all of it lay together.
+        free_bytes: u64,
+        /// Bytes of such that it takes at most.
+        capacity_bytes: u64,
+    },
     /// Something inside failed that should not have; the server's log has it.
     #[error("internal error")]
     Internal,

@@ -276,7 +276,9 @@ fn service_detail(error: &ServiceError) -> (Code, &'static str, Vec<u64>) {
         E::UnderStore => (Code::Unavailable, "UnderStore", vec![]),
         E::ObjectChanged => (Code::Aborted, "ObjectChanged", vec![]),
         E::DiskRetired => (Code::Unavailable, "DiskRetired", vec![]),
-        E::DiskFull => (Code::ResourceExhausted, "DiskFull", vec![]),
+        E::DiskFull { node, free_bytes, capacity_bytes } => {
+            (Code::ResourceExhausted, "DiskFull", vec![node.0, *free_bytes, *capacity_bytes])
+        }
         E::Internal => (Code::Internal, "Internal", vec![]),
     }
 }
@@ -329,7 +331,11 @@ fn parse_service(detail: &ErrorDetail, message: &str) -> Option<ServiceError> {
         "UnderStore" => E::UnderStore,
         "ObjectChanged" => E::ObjectChanged,
         "DiskRetired" => E::DiskRetired,
-        "DiskFull" => E::DiskFull,
+        "DiskFull" => {
+            // Older builds told no figures.
+            let told = |i: usize| at(i).unwrap_or(0);
+            E::DiskFull { node: NodeId(told(0)), free_bytes: told(1), capacity_bytes: told(2) }
+        }
         "Internal" => E::Internal,
         _ => return None,
     })
@@ -480,9 +486,13 @@ mod tests {
             ServiceError::NeedsLevel { needs: 2, level: 1 },
             ServiceError::MemberLevel { node: NodeId(4), highest: 1, level: 2 },
             ServiceError::NoLiveMajority { live: 1, voters: 2 },
+            ServiceError::DiskFull { node: NodeId(101), free_bytes: 9, capacity_bytes: 1 << 40 },
         ] {
             assert_eq!(WireError::from(Status::from(lost.clone())), WireError::Service(lost));
         }
+        let untold = ErrorDetail { kind: "DiskFull".to_owned(), ..ErrorDetail::default() };
+        let full = ServiceError::DiskFull { node: NodeId(0), free_bytes: 0, capacity_bytes: 0 };
+        assert_eq!(parse_detail(&untold, ""), Some(full.into()), "of an older build");
         let foreign = WireError::from(Status::internal("x"));
         assert!(matches!(foreign, WireError::Transport { code: Code::Internal, .. }));
     }

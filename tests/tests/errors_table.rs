@@ -119,7 +119,7 @@ fn service_errors() -> Vec<ServiceError> {
         E::UnderStore,
         E::ObjectChanged,
         E::DiskRetired,
-        E::DiskFull,
+        E::DiskFull { node: NodeId(101), free_bytes: 1, capacity_bytes: 2 },
         E::Internal,
     ]
 }

@@ -26,6 +26,8 @@ impl FeatureLevel {
     pub const THIRD: Self = Self(3);
     /// Beyond the third: what the data path asks of the metadata (docs/FORMAT.md, *Feature levels*).
     pub const FOURTH: Self = Self(4);
+    /// Beyond the fourth: small adjacent extents of files are merged.
+    pub const FIFTH: Self = Self(5);
 }
 
 impl fmt::Display for FeatureLevel {
@@ -35,7 +37,7 @@ impl fmt::Display for FeatureLevel {
 }
 
 /// The highest level that this build applies.
-pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::FOURTH;
+pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::FIFTH;
 /// The lowest one: a state below it must be raised by a build in between first.
 pub const FEATURE_LEVEL_LOWEST: FeatureLevel = FeatureLevel::FIRST;
 

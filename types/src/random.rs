@@ -1,5 +1,7 @@
 //! [`Random`]: the seam through which random bytes are reached.
 
+use std::time::Duration;
+
 /// A source of random bytes; tests give a seeded one.
 pub trait Random: Send + Sync + 'static {
     /// Fills `bytes`.
@@ -18,6 +20,13 @@ pub trait Random: Send + Sync + 'static {
         self.fill(&mut bytes);
         bytes
     }
+
+    /// Half of `pause` at least, and all of it at most: those who failed together ask again one after the other.
+    fn spread(&self, pause: Duration) -> Duration {
+        // 53 random bits: from 0 to just below 1.
+        let part = (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        pause.saturating_sub((pause / 2).mul_f64(part))
+    }
 }
 
 /// The kernel's random source (`getrandom(2)`).
@@ -34,5 +43,33 @@ impl Random for SystemRandom {
                 Err(e) => panic!("getrandom failed: {e}"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives that byte for ever.
+    struct Same(u8);
+
+    impl Random for Same {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn pauses_are_spread_over_their_second_half() {
+        let pause = Duration::from_secs(8);
+        assert_eq!(Same(0).spread(pause), pause);
+        let least = Same(0xff).spread(pause);
+        assert!(least >= pause / 2 && least < pause / 2 + Duration::from_micros(1), "{least:?}");
+        assert_eq!(Same(7).spread(Duration::ZERO), Duration::ZERO);
+        let mut drawn: Vec<Duration> = (0..100).map(|_| SystemRandom.spread(pause)).collect();
+        assert!(drawn.iter().all(|drawn| *drawn >= pause / 2 && *drawn <= pause), "{drawn:?}");
+        drawn.sort();
+        drawn.dedup();
+        assert!(drawn.len() > 90, "{drawn:?}");
     }
 }

@@ -89,6 +89,13 @@ fn kinds(report: &GcReport) -> Vec<Kind> {
             true,
         ),
         kind("compactions", only(report.compactions), "under way".into(), true),
+        kind("merges", only(report.merges), "of small extents, under way".into(), true),
+        kind(
+            "fragmented files",
+            only(report.fragmented_files),
+            format!("{} small extents of theirs are to be merged", report.fragmented_extents),
+            false,
+        ),
         kind("orphan objects", of(report.orphan_packs), "no row and no intent names them".into(), true),
         kind("stray replicas", of(report.stray_replicas), "on disks, and no chunk names them".into(), true),
         kind("abandoned uploads", only(report.abandoned_uploads), "begun over a day ago".into(), true),
@@ -152,7 +159,9 @@ fn as_json(report: &GcReport, dry_run: bool) -> Value {
         "dead_in_upload": report.dead_in_upload, "surplus_replicas": of(report.surplus_replicas),
         "dead_packs": of(report.dead_packs), "sparse_packs": of(report.sparse_packs),
         "sparse_live_bytes": report.sparse_live_bytes, "sparse_below_percent": report.sparse_below_percent,
-        "compactions": report.compactions, "orphan_objects": of(report.orphan_packs),
+        "compactions": report.compactions, "merges": report.merges,
+        "fragmented_files": report.fragmented_files, "fragmented_extents": report.fragmented_extents,
+        "orphan_objects": of(report.orphan_packs),
         "unknown_objects": of(report.unknown_objects), "stray_replicas": of(report.stray_replicas),
         "abandoned_uploads": report.abandoned_uploads, "unlinked_files": report.unlinked_files,
         "cut_contents": report.cut_contents, "removed_trees": report.removed_trees,
@@ -173,12 +182,15 @@ mod tests {
             dead_packs: amount(2),
             orphan_packs: amount(1),
             sparse_below_percent: 50,
+            fragmented_files: 4,
+            fragmented_extents: 70,
             ..GcReport::default()
         };
         assert_eq!(left(&report), 3);
         assert_eq!(summary(&report), "2 dead packs, 1 orphan objects");
         let shown = as_json(&report, true);
         assert_eq!((&shown["left"], &shown["dead_packs"]["bytes"]), (&json!(3), &json!(20)));
+        assert_eq!((&shown["fragmented_files"], &shown["fragmented_extents"]), (&json!(4), &json!(70)));
         assert_eq!((&shown["bucket_error"], &shown["dry_run"]), (&Value::Null, &json!(true)));
         assert_eq!(CliError::Uncollected { left: 3 }.code(), 3);
     }

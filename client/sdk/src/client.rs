@@ -18,6 +18,7 @@ use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::remembered::Memory;
 use crate::session::Session;
+use crate::slow::SlowWork;
 use crate::suspects::Suspects;
 
 /// A connection to a cluster with one session. Cheap to clone; share it between tasks.
@@ -52,7 +53,8 @@ impl Client {
             None => (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         };
         let stats = Gather::new(connections.clone(), STATS_WAITING_MAX);
-        let reach = Reach { connections, leader, session, stats, options };
+        let slow = Arc::new(SlowWork::new(options.slow_operation));
+        let reach = Reach { connections, leader, session, stats, options, slow };
         let chunks = SharedChunks::new(reach.clone());
         let releases = Releases::start(reach.session.clone());
         let (suspects, pace) = (Suspects::default(), Pace::default());

@@ -151,6 +151,7 @@ impl Error {
         const ETIMEDOUT: i32 = 110;
         match (&self.cause, self.kind) {
             (Cause::Fs(e), _) => e.errno(),
+            (Cause::Service(ServiceError::DiskFull { .. }), _) => FsError::NoSpace.errno(),
             (_, ErrorKind::Unknown | ErrorKind::Unavailable) => ETIMEDOUT,
             _ => EIO,
         }
@@ -225,7 +226,7 @@ impl Cause {
                 | ServiceError::NoSuchChunk { .. }
                 | ServiceError::NotPrimary { .. }
                 | ServiceError::DiskRetired
-                | ServiceError::DiskFull
+                | ServiceError::DiskFull { .. }
                 | ServiceError::Stopping => ErrorKind::RetryElsewhere,
                 ServiceError::Deadline | ServiceError::AnswerLost | ServiceError::Internal => {
                     ErrorKind::Unknown

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::hedge::ReadKind;
+use crate::trace::TraceId;
 use crate::wire_stream;
 
 /// How long a node may take at first to read from its own disk.
@@ -53,7 +54,26 @@ pub(crate) struct Place {
 ///
 /// When the first that is asked takes longer than reads usually do, the next is asked as well, once, and the
 /// first answer taken.
-pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, length: u64) -> Result<Parts> {
+///
+/// All that are asked are told the trace id.
+pub(crate) async fn fetch(
+    client: &Client,
+    place: Place,
+    (file_offset, length): (u64, u64),
+    trace: TraceId,
+) -> Result<Parts> {
+    let since = Instant::now();
+    let outcome = rounds(client, place, (file_offset, length), trace).await;
+    client.reach().slow.read(trace, since, (file_offset, length), outcome.is_err());
+    outcome
+}
+
+async fn rounds(
+    client: &Client,
+    place: Place,
+    (file_offset, length): (u64, u64),
+    trace: TraceId,
+) -> Result<Parts> {
     let options = &client.reach().options;
     let until = Instant::now() + options.retry_budget;
     let Place { source, offset, mut nodes, first } = place;
@@ -61,7 +81,8 @@ pub(crate) async fn fetch(client: &Client, place: Place, file_offset: u64, lengt
     let mut asked = nodes.clone();
     let mut pause = None;
     let mut last = Cause::Service(ServiceError::UnderStore);
-    let request = ReadRequest { source: Some(source), offset, length, capability: Bytes::new() };
+    let (source, capability, trace) = (Some(source), Bytes::new(), trace.0);
+    let request = ReadRequest { source, offset, length, capability, trace };
     let kind = ReadKind { bytes: length, may_be_in_s3: first == FIRST_FROM_S3 };
     let mut may_hedge = true;
     loop {

@@ -1,5 +1,7 @@
 //! [`File`]: a handle for reading and writing at any offset.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use cairn_types::limits::FILE_BYTES_MAX;
 use cairn_types::{FsError, Inode, InodeId};
@@ -34,6 +36,9 @@ pub struct File {
     subject: String,
     locks: Locks,
     view: View,
+    // Loaded by a read that the view did not lead to its bytes any more. Guards the pointer; never held
+    // across an await.
+    newer: Mutex<Option<Arc<View>>>,
     writer: ExtentWriter,
     position: u64,
     /// Something is committed that was not loaded, or synced to S3, since.
@@ -77,7 +82,8 @@ impl File {
         let writer = ExtentWriter::new(at, subject.clone());
         let owner = client.reach().session.new_lock_owner();
         let locks = client.locks_of(view.inode.ino, owner, subject.clone());
-        Self { client, subject, locks, view, writer, position: 0, unsettled: false, _open: open }
+        let newer = Mutex::new(None);
+        Self { client, subject, locks, view, newer, writer, position: 0, unsettled: false, _open: open }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -115,6 +121,7 @@ impl File {
     pub async fn refresh(&mut self) -> Result<u64> {
         let target = At::Inode(self.ino()).wire("refresh", true)?;
         self.view = View::load(&self.client, &target, &self.subject).await?;
+        *self.newer.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         self.writer.set_policy(self.view.policy);
         Ok(self.length())
     }
@@ -122,10 +129,31 @@ impl File {
     /// Reads up to `length` bytes from `offset`; fewer only at the end, none beyond it. Every
     /// byte is checked against the checksum made when it was written.
     ///
+    /// Bytes that are not where the handle knows them any more, since the cluster merged small extents, are
+    /// looked up and read where they are now. Where others wrote over them, or cut the file, and what was
+    /// there is collected, that is what is read.
+    ///
     /// # Errors
     /// `Corrupt` when no copy passes its checksum, `Unavailable` when none can be reached.
     pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        self.view.read(&self.client, offset, length as u64).await
+        let length = (length as u64).min(self.length().saturating_sub(offset));
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = newer.as_deref().unwrap_or(&self.view);
+        let error = match known.read(&self.client, offset, length).await {
+            Ok(bytes) => return Ok(bytes),
+            // Two versions of an object are never mixed: who reads is to be told.
+            Err(error) if self.inode().mount.is_some() => return Err(error),
+            Err(error) => error,
+        };
+        let target = At::Inode(self.ino()).wire("read", true)?;
+        let Ok(now) = View::load(&self.client, &target, &self.subject).await else { return Err(error) };
+        if !now.differs_from(known, offset, length) {
+            return Err(error);
+        }
+        tracing::debug!(subject = self.subject, %error, "the bytes are not where they were: they are looked up");
+        let bytes = now.read(&self.client, offset, length).await?;
+        *self.newer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(now));
+        Ok(bytes)
     }
 
     /// Reads up to `length` bytes at the handle's position and moves it; empty at the end.

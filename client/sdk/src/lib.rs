@@ -57,6 +57,7 @@ mod removal;
 mod session;
 mod settle;
 mod share;
+mod slow;
 mod suspects;
 mod tail;
 mod target;

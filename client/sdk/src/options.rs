@@ -35,6 +35,9 @@ pub struct ConnectOptions {
     /// How appends and reads reach the data nodes. Default: what CAIRN_TRANSPORT says in the environment
     /// (`auto`, `tcp`, `grpc`), else [`Transport::Auto`].
     pub transport: Transport,
+    /// An append or a read that takes longer is told in this process's log (at level WARN), with its trace id, as
+    /// the data nodes tell of their part in it. `None`: none is. Default 500 ms.
+    pub slow_operation: Option<Duration>,
     /// A name for the servers' logs.
     pub name: String,
 }
@@ -53,6 +56,7 @@ impl ConnectOptions {
             lease_reads: false,
             credentials: None,
             transport: transport_of_environment(),
+            slow_operation: Some(Duration::from_millis(500)),
             name: format!("sdk-{}", std::process::id()),
         }
     }

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::error::{Cause, Error, Result};
 use crate::fetch::{FIRST_FROM_DISK, FIRST_FROM_S3, Parts, Place, fetch};
 use crate::freshness::Freshness;
+use crate::trace::{self, TraceId};
 use crate::wire_stream;
 
 /// Bytes in one read request, at most.
@@ -46,6 +47,7 @@ struct Tail {
 }
 
 /// A run of bytes from one place; `None` is a gap.
+#[derive(PartialEq)]
 struct Piece {
     offset: u64,
     length: u64,
@@ -177,8 +179,10 @@ impl View {
         let pieces = self.pieces(offset, length);
         // Not a closure over `iter()`: its lifetime would keep callers from spawning a read.
         let mut reads = Vec::with_capacity(pieces.len());
+        // Of one read, so that all its pieces are found under one id.
+        let trace = trace::current();
         for piece in &pieces {
-            reads.push(self.read_piece(client, piece));
+            reads.push(self.read_piece(client, piece, trace));
         }
         let mut parts: Parts = Vec::new();
         let mut came = stream::iter(reads).buffered(PIECES_AT_ONCE);
@@ -193,6 +197,12 @@ impl View {
             out.extend_from_slice(&part);
         }
         Ok(out.freeze())
+    }
+
+    /// True when `other` has the bytes of a range elsewhere, or has other bytes.
+    pub(crate) fn differs_from(&self, other: &Self, offset: u64, length: u64) -> bool {
+        let within = |view: &Self| view.pieces(offset, length.min(view.length().saturating_sub(offset)));
+        within(self) != within(other)
     }
 
     fn pieces(&self, offset: u64, length: u64) -> Vec<Piece> {
@@ -223,12 +233,12 @@ impl View {
         pieces
     }
 
-    async fn read_piece(&self, client: &Client, piece: &Piece) -> Result<Parts> {
+    async fn read_piece(&self, client: &Client, piece: &Piece, trace: TraceId) -> Result<Parts> {
         let Some(source) = &piece.source else {
             return Ok(vec![Bytes::from(vec![0; usize::try_from(piece.length).unwrap_or(0)])]);
         };
         let place = self.place(client, source, piece.length).await?;
-        fetch(client, place, piece.offset, piece.length).await
+        fetch(client, place, (piece.offset, piece.length), trace).await
     }
 
     /// What to ask for, from which offset, and whom, best first.

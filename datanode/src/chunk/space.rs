@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::segments::Privilege;
 
-/// How long an append waits when nothing is left, at most.
+/// How long an acknowledgement is held back when nothing is left, at most.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Appends are slowed once less than this part of the space is left.
 const SLOW_PART: u64 = 8;
@@ -51,7 +51,7 @@ pub(crate) fn usable_bytes(segments_max: u32, segment_capacity_bytes: u64) -> u6
     u64::from(segments_max.saturating_sub(Privilege::Append.leaves() + 1)) * segment_capacity_bytes
 }
 
-/// How long an append is held back when `room_bytes` of `usable_bytes` are left: not at all above an
+/// How long an acknowledgement is held back when `room_bytes` of `usable_bytes` are left: not at all above an
 /// eighth, then more and more, so that writers feel the end before they are refused.
 pub(crate) fn pause(room_bytes: u64, usable_bytes: u64) -> Duration {
     let zone = (usable_bytes / SLOW_PART).max(1);

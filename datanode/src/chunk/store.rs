@@ -342,7 +342,7 @@ impl ChunkStore {
         self.shared.table.retired()
     }
 
-    /// How long an append is to be held back, so that writers feel a disk that fills up before they
+    /// How long an acknowledgement is to be held back, so that writers feel a disk that fills up before they
     /// are refused: nothing while an eighth of the space is left, 20 ms at the end.
     #[must_use]
     pub fn pause(&self) -> Duration {

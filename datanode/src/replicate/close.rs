@@ -26,7 +26,7 @@ impl Primary {
             close: true,
         };
         self.closing = Closing::Sent;
-        self.send_everywhere(record)
+        self.send_everywhere(record, 0)
     }
 
     /// Tells the metadata the end of a chunk that is closed on every replica; when it will not take

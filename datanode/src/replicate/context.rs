@@ -15,6 +15,7 @@ use super::spare::Spares;
 use crate::chunk::ChunkStore;
 use crate::connection::Peers;
 use crate::metadata::Metadata;
+use crate::slow::SlowWork;
 
 /// A node as its tasks see it. Other disks of the process are nodes besides: all but `node` and `store` is the
 /// same in each of them.
@@ -36,6 +37,8 @@ pub struct Context {
     pub healthy: Healthy,
     /// Chunks made ahead.
     pub spares: Arc<Spares>,
+    /// Tells of what was slow.
+    pub slow: Arc<SlowWork>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// After this a replica that has not answered is sealed without.

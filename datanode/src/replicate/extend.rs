@@ -64,7 +64,11 @@ pub async fn extend(context: &Context, goal: Goal<'_>) -> Result<(u64, Chain), W
 }
 
 async fn fence(context: &Context, spec: ChunkSpec, epoch: Epoch) -> Result<FenceAnswer, WireError> {
-    context.store.fence(FenceSpec { spec, epoch }).await.map_err(|error| refusal::of_change(&error))
+    context
+        .store
+        .fence(FenceSpec { spec, epoch })
+        .await
+        .map_err(|error| refusal::of_change(context.node, &error))
 }
 
 /// Pulls the records of `[from, until)` from one source and stores them, pipelined.
@@ -83,17 +87,21 @@ async fn pull(
         metrics::counter!("cairn_data_extended_bytes").increment(record.payload.len() as u64);
         pending.push_back(context.store.extend(epoch, record));
         if pending.len() >= PENDING_MAX {
-            settle(&mut pending, 1).await?;
+            settle(context, &mut pending, 1).await?;
         }
     }
     let all = pending.len();
-    settle(&mut pending, all).await
+    settle(context, &mut pending, all).await
 }
 
-async fn settle(pending: &mut FuturesOrdered<Completion<Durable>>, count: usize) -> Result<(), WireError> {
+async fn settle(
+    context: &Context,
+    pending: &mut FuturesOrdered<Completion<Durable>>,
+    count: usize,
+) -> Result<(), WireError> {
     for _ in 0..count {
         if let Some(Err(error)) = pending.next().await {
-            return Err(refusal::of_change(&error));
+            return Err(refusal::of_change(context.node, &error));
         }
     }
     Ok(())

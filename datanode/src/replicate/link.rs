@@ -61,7 +61,12 @@ impl Link {
 
     /// Sends at once; false when the secondary is so far behind that nothing more fits, or gone.
     pub fn send(&self, message: v1::replicate_request::Message) -> bool {
-        self.sender.try_send(v1::ReplicateRequest { message: Some(message) }).is_ok()
+        self.send_for(message, 0)
+    }
+
+    /// The same, for the client's operation with this trace id; 0: of none.
+    pub fn send_for(&self, message: v1::replicate_request::Message, trace: u64) -> bool {
+        self.sender.try_send(v1::ReplicateRequest { message: Some(message), trace }).is_ok()
     }
 }
 

@@ -60,7 +60,7 @@ async fn from_peer(
     let mut records = Pull::from(context, source, chunk, (from, until)).await?;
     while let Some(record) = records.next().await? {
         context.store.ready().await;
-        context.store.repair(record).await.map_err(|error| refusal::of_change(&error))?;
+        context.store.repair(record).await.map_err(|error| refusal::of_change(context.node, &error))?;
     }
     if records.is_whole() { Ok(()) } else { Err(ServiceError::Corrupt { chunk }.into()) }
 }

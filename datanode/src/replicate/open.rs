@@ -93,11 +93,10 @@ pub(super) async fn make_everywhere(
     let (here, there) = tokio::join!(here, timeout(CREATE, there));
     if let Err(error) = here {
         tracing::warn!(chunk = chunk.0, %error, "create a replica");
-        let refused = refusal::of_change(&error);
+        let refused = refusal::of_change(context.node, &error);
         return match refused {
             WireError::Service(ServiceError::ChunkFenced { .. }) => Err(NotOpened::Refused(refused)),
-            WireError::Service(ServiceError::DiskFull) => Err(trouble(Reason::Full, Some(context.node))),
-            _ => Err(trouble(Reason::Disk, Some(context.node))),
+            refused => Err(trouble(Reason::of(&refused, Reason::Disk), Some(context.node))),
         };
     }
     match there {

@@ -175,6 +175,12 @@ impl Primaries {
         home.map_or(Duration::ZERO, |home| home.store.pause())
     }
 
+    /// What the primaries need of their process: the same on each disk, but for the disk.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        self.contexts.first()
+    }
+
     /// How many chunks are ordered here.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -20,6 +20,7 @@ use super::alarm::Alarm;
 use super::committed::Committed;
 use super::context::Context;
 use super::link::{Link, Progress, Said};
+use super::refusal;
 use super::seal::Reason;
 use super::ticket::{Append, Room, Ticket};
 use super::writers::Writers;
@@ -237,10 +238,9 @@ impl Primary {
             }
             Err(error) => {
                 tracing::error!(chunk = self.chunk.0, %error, "store an append");
-                let own = self.members.first().map(|own| own.node);
-                let reason =
-                    if matches!(error, StoreError::DiskFull { .. }) { Reason::Full } else { Reason::Disk };
-                Err(End::Trouble { reason, blame: own })
+                let own = self.context.node;
+                let reason = Reason::of(&refusal::of_change(own, &error), Reason::Disk);
+                Err(End::Trouble { reason, blame: Some(own) })
             }
         }
     }
@@ -263,9 +263,7 @@ impl Primary {
         };
         let node = member.node;
         tracing::warn!(chunk = self.chunk.0, node = node.0, %error, "replicate");
-        let full = matches!(error, WireError::Service(ServiceError::DiskFull));
-        let reason = if full { Reason::Full } else { Reason::Broken };
-        Err(End::Trouble { reason, blame: Some(node) })
+        Err(End::Trouble { reason: Reason::of(&error, Reason::Broken), blame: Some(node) })
     }
 
     /// Acknowledges what has become durable everywhere; true when the chunk is closed everywhere.

@@ -1,13 +1,13 @@
 //! How the chunk store's refusals look to a peer or a client: the one table.
 
 use cairn_proto::{ServiceError, WireError};
-use cairn_types::{ChunkId, FsError};
+use cairn_types::{ChunkId, FsError, NodeId};
 
 use crate::chunk::{ReadError, StoreError};
 
-/// A refused change, as the caller is told.
+/// A change that this `node` refused, as the caller is told.
 #[must_use]
-pub fn of_change(error: &StoreError) -> WireError {
+pub fn of_change(node: NodeId, error: &StoreError) -> WireError {
     use StoreError as E;
     let service = match error {
         E::UnknownChunk { chunk } => ServiceError::NoSuchChunk { chunk: *chunk },
@@ -26,7 +26,11 @@ pub fn of_change(error: &StoreError) -> WireError {
         | E::NotSealed { chunk } => ServiceError::ChunkFenced { chunk: *chunk },
         E::Damaged { chunk } => ServiceError::Corrupt { chunk: *chunk },
         E::BadRecord { .. } => ServiceError::ChecksumMismatch,
-        E::DiskFull { .. } => ServiceError::DiskFull,
+        E::DiskFull { pinned_bytes, usable_bytes } => ServiceError::DiskFull {
+            node,
+            free_bytes: usable_bytes.saturating_sub(*pinned_bytes),
+            capacity_bytes: *usable_bytes,
+        },
         E::Retired(_) => ServiceError::DiskRetired,
         E::Busy => ServiceError::Overloaded,
         E::Stopped => ServiceError::Stopping,

@@ -23,8 +23,15 @@ pub enum Reason {
     Slow,
     /// This node's own disk failed.
     Disk,
-    /// A replica's disk is full.
-    Full,
+    /// A replica's disk is full: as [`ServiceError::DiskFull`] has it.
+    Full {
+        /// Whose.
+        node: NodeId,
+        /// What is left of it for appends.
+        free_bytes: u64,
+        /// What it takes of them.
+        capacity_bytes: u64,
+    },
     /// A planned close did not come to its end.
     Close,
     /// This node restarted while the chunk was open (R6).
@@ -41,10 +48,21 @@ impl Reason {
             Self::Broken => "replica broken",
             Self::Slow => "replica slow",
             Self::Disk => "primary's disk failed",
-            Self::Full => "disk full",
+            Self::Full { .. } => "disk full",
             Self::Close => "close failed",
             Self::Restarted => "node restarted",
             Self::Damaged => "replica damaged",
+        }
+    }
+
+    /// That a replica refused with `error`: its disk is full, or `otherwise`.
+    #[must_use]
+    pub fn of(error: &WireError, otherwise: Self) -> Self {
+        match *error {
+            WireError::Service(ServiceError::DiskFull { node, free_bytes, capacity_bytes }) => {
+                Self::Full { node, free_bytes, capacity_bytes }
+            }
+            _ => otherwise,
         }
     }
 
@@ -52,7 +70,9 @@ impl Reason {
     #[must_use]
     pub fn refusal(self, chunk: ChunkId) -> ServiceError {
         match self {
-            Self::Full => ServiceError::DiskFull,
+            Self::Full { node, free_bytes, capacity_bytes } => {
+                ServiceError::DiskFull { node, free_bytes, capacity_bytes }
+            }
             _ => ServiceError::ChunkFenced { chunk },
         }
     }

@@ -19,6 +19,7 @@ use super::contexts::Contexts;
 use super::ticket::{Room, detail};
 use super::{record, refusal};
 use crate::chunk::{Completion, Durable, StoreError};
+use crate::slow::Begun;
 
 /// Answers a primary's stream until it ends or something is refused.
 pub fn replies(
@@ -62,6 +63,21 @@ impl Secondary {
         Some((Ok(reply), self))
     }
 
+    /// What to say of a change that is done, or refused; a record that took long is told in the log.
+    fn said(&self, (done, arrived): (Result<Outcome, StoreError>, Option<Arrived>)) -> Outcome {
+        if let Some(Arrived { offset, begun }) = arrived {
+            let (chunk, _) = self.chunk.unwrap_or_default();
+            self.context.slow.record(chunk, offset, &begun, self.context.clock.boottime());
+        }
+        match done {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(%error, "refuse a record");
+                Outcome::Refused(detail(&refusal::of_change(self.context.node, &error)))
+            }
+        }
+    }
+
     async fn outcome(&mut self) -> Option<Outcome> {
         loop {
             let reading = self.open && self.steps.len() < Room::MESSAGES_MAX;
@@ -85,11 +101,11 @@ impl Secondary {
     }
 
     /// The outcome to send for `done`: of durable marks that are there at once, only the last.
-    fn gather(&mut self, done: Result<Outcome, StoreError>) -> Outcome {
-        let mut outcome = said(done);
+    fn gather(&mut self, done: <Step as Future>::Output) -> Outcome {
+        let mut outcome = self.said(done);
         while matches!(outcome, Outcome::Durable(_)) {
             let Some(Some(done)) = self.steps.next().now_or_never() else { break };
-            match said(done) {
+            match self.said(done) {
                 durable @ Outcome::Durable(_) => outcome = durable,
                 other => {
                     self.next = Some(other);
@@ -101,6 +117,7 @@ impl Secondary {
     }
 
     fn take(&mut self, message: v1::ReplicateRequest) -> Result<(), WireError> {
+        let trace = message.trace;
         let malformed = |field: &str| ServiceError::Malformed { field: field.to_owned() };
         match message.message.ok_or_else(|| malformed("message"))? {
             Message::Create(create) => self.create(create),
@@ -109,9 +126,12 @@ impl Secondary {
                     return Err(malformed("record.chunk").into());
                 }
                 let record = record::from_wire(wire).map_err(ServiceError::from)?;
+                let begun = Begun::at(self.context.clock.boottime(), trace);
+                let arrived = Arrived { offset: record.offset, begun };
                 let close = record.close;
                 metrics::counter!("cairn_data_replicated_bytes").increment(record.payload.len() as u64);
-                self.steps.push_back(Step::Record(self.context.store.append(record), close));
+                let done = self.context.store.append(record);
+                self.steps.push_back(Step::Record { done, close, arrived });
                 Ok(())
             }
             Message::Committed(hint) => {
@@ -154,31 +174,33 @@ async fn arrived(context: &Context, inbound: &mut Inbound) -> Result<Option<v1::
     inbound.next().await.transpose()
 }
 
-fn said(done: Result<Outcome, StoreError>) -> Outcome {
-    match done {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            tracing::warn!(%error, "refuse a record");
-            Outcome::Refused(detail(&refusal::of_change(&error)))
-        }
-    }
+/// A record as it came.
+#[derive(Clone, Copy)]
+struct Arrived {
+    offset: u64,
+    begun: Begun,
 }
 
 /// A submitted change on its way to the disk.
 enum Step {
     Create(Completion<()>),
-    Record(Completion<Durable>, bool),
+    Record { done: Completion<Durable>, close: bool, arrived: Arrived },
 }
 
 impl Future for Step {
-    type Output = Result<Outcome, StoreError>;
+    type Output = (Result<Outcome, StoreError>, Option<Arrived>);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Create(done) => done.poll_unpin(context).map_ok(|()| Outcome::Created(true)),
-            Self::Record(done, true) => done.poll_unpin(context).map_ok(|_| Outcome::Closed(true)),
-            Self::Record(done, false) => {
-                done.poll_unpin(context).map_ok(|durable| Outcome::Durable(durable.length))
+            Self::Create(done) => {
+                done.poll_unpin(context).map_ok(|()| Outcome::Created(true)).map(|done| (done, None))
+            }
+            Self::Record { done, close, arrived } => {
+                let (close, arrived) = (*close, *arrived);
+                let said = |durable: Durable| {
+                    if close { Outcome::Closed(true) } else { Outcome::Durable(durable.length) }
+                };
+                done.poll_unpin(context).map_ok(said).map(|done| (done, Some(arrived)))
             }
         }
     }

@@ -146,15 +146,16 @@ impl Primary {
         self.taken = since;
         self.prepare_next(since);
         self.waiting.push_back(Waiting { offset: span.offset, end: span.end, since, ticket, _room: room });
-        self.send_everywhere(record)
+        self.send_everywhere(record, request.trace)
     }
 
-    /// Forwards a record to every secondary and submits it to this node's own segments.
-    pub(super) fn send_everywhere(&mut self, record: AppendRecord) -> Result<(), End> {
+    /// Forwards a record to every secondary, with the trace id of its append, and submits it to this node's own
+    /// segments.
+    pub(super) fn send_everywhere(&mut self, record: AppendRecord, trace: u64) -> Result<(), End> {
         self.told = record.committed;
         for link in &self.links {
             let message = v1::replicate_request::Message::Record(record::to_wire(&record));
-            if !link.send(message) {
+            if !link.send_for(message, trace) {
                 return Err(End::Trouble { reason: Reason::Broken, blame: Some(link.node) });
             }
         }

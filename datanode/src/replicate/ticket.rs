@@ -1,16 +1,21 @@
 //! [`Ticket`]: a client's claim to the answer of one append.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, status, v1};
 use cairn_types::{ChunkId, Sequence, WriterId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::slow::Begun;
 
 /// A reply on its way to the client. Its seat is free again when the reply is taken for sending.
 #[derive(Debug)]
 pub struct Answer {
     /// The reply.
     pub reply: v1::AppendReply,
+    /// When the append came, and for which operation.
+    pub begun: Begun,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -20,16 +25,18 @@ pub struct Ticket {
     chunk: ChunkId,
     writer: WriterId,
     sequence: Sequence,
+    begun: Begun,
     // Taken when the ticket is answered.
     way: Option<(mpsc::Sender<Answer>, OwnedSemaphorePermit)>,
 }
 
 impl Ticket {
-    /// The claim of `request`. There must be no more seats than `replies` has places: then an
+    /// The claim of `request`, which has come `now`. There must be no more seats than `replies` has places: then an
     /// answer never waits for a slow client.
     #[must_use]
     pub fn new(
         request: &v1::AppendRequest,
+        now: Duration,
         replies: mpsc::Sender<Answer>,
         seat: OwnedSemaphorePermit,
     ) -> Self {
@@ -37,6 +44,7 @@ impl Ticket {
             chunk: ChunkId(request.chunk),
             writer: WriterId(request.writer),
             sequence: Sequence(request.sequence),
+            begun: Begun::at(now, request.trace),
             way: Some((replies, seat)),
         }
     }
@@ -62,7 +70,7 @@ impl Ticket {
             committed,
         };
         // A client that is gone asks again elsewhere; there is always a place (see `new`).
-        let _ = replies.try_send(Answer { reply, _seat: seat });
+        let _ = replies.try_send(Answer { reply, begun: self.begun, _seat: seat });
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use cairn_proto::frames::Transport;
-use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
+use cairn_proto::{ServiceError, WireError, status, v1};
 use cairn_types::limits::LAG_PAUSE_MS_MAX;
-use cairn_types::{Clock, SystemClock};
+use cairn_types::{Clock, NodeId, SystemClock};
 use tonic::{Code, Request};
 
 use super::cluster::{TestCluster, Writer, kind, read, tail_length};
@@ -180,6 +180,28 @@ async fn room_that_is_given_with_a_pause_is_used_after_it() {
     let took = SystemClock.boottime().saturating_sub(begun);
     assert!(took >= Duration::from_millis(LAG_PAUSE_MS_MAX), "{took:?}");
     assert!(took < Duration::from_millis(9_000), "the pause is bounded: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_with_its_node_and_its_figures() {
+    let cluster = TestCluster::start_with(1, |config| config.capacity_mib = 40).await;
+    let node = cluster.nodes[0].id;
+    let mut writer = cluster.writer(cluster.open_chunk(1)).await;
+    let (data, mut sequence) = (vec![7; 1 << 20], 1);
+    let refused = loop {
+        match writer.append(sequence, &data).await {
+            Ok(_) => sequence += 1,
+            Err(refused) => break refused,
+        }
+        assert!(sequence <= 40, "a disk of 40 MiB takes all there is");
+    };
+    let told = status::parse_detail(&refused, "");
+    let Some(WireError::Service(ServiceError::DiskFull { node: whose, free_bytes, capacity_bytes })) = told
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(whose, NodeId(node));
+    assert!((4 << 20..40 << 20).contains(&capacity_bytes) && free_bytes < capacity_bytes, "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -254,7 +254,7 @@ pub async fn read(
 ) -> Result<Vec<u8>, tonic::Status> {
     let range = v1::ChunkRange { chunk, known_committed, ..v1::ChunkRange::default() };
     let source = Some(v1::read_request::Source::Chunk(range));
-    let request = v1::ReadRequest { source, offset, length, capability: Bytes::new() };
+    let request = v1::ReadRequest { source, offset, length, ..v1::ReadRequest::default() };
     let mut frames = match node.frames().await {
         Some((asking, frames)) => {
             Way::Frames(asking).send(request).await;

@@ -112,7 +112,7 @@ impl Forward {
     }
 
     async fn say(&mut self, message: Message) -> Said {
-        self.requests.send(v1::ReplicateRequest { message: Some(message) }).await;
+        self.requests.send(v1::ReplicateRequest { message: Some(message), trace: 0 }).await;
         let reply = tokio::time::timeout(WAIT, self.replies.next()).await.expect("no reply");
         reply.expect("the stream ended").unwrap().outcome.unwrap()
     }

@@ -9,14 +9,11 @@ use cairn_proto::frames::{
 use cairn_proto::v1;
 use cairn_proto::v1::append_reply::Outcome;
 use cairn_types::ClusterId;
-use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::Instant;
 
 use super::cluster::{TestCluster, TestNode, WAIT, read, tail_length};
-use super::meta::CLUSTER;
-use crate::connection::{Connections, Peers};
+use super::meta::{CLUSTER, stamped};
 use crate::frames::SOCKET_NAME;
 
 async fn connect(node: &TestNode) -> TcpStream {
@@ -204,6 +201,55 @@ async fn who_takes_no_answers_holds_up_nobody_else() {
     assert_eq!(writer.append(18, b"and on").await, Ok((16 << 20) + 2));
 }
 
+/// Appends until so little room is left that acknowledgements are held back for some milliseconds each.
+/// Answers a chunk that is not empty.
+async fn fill(cluster: &TestCluster) -> u64 {
+    let (mut client, data) = (cluster.nodes[0].client().await, vec![7; 1 << 20]);
+    loop {
+        let chunk = cluster.open_chunk(1);
+        let mut writer = cluster.writer(chunk).await;
+        for sequence in 1..=40 {
+            assert!(writer.append(sequence, &data).await.is_ok());
+            let status = client.node_status(stamped(v1::NodeStatusRequest {})).await.unwrap();
+            if status.into_inner().room_bytes < 6 << 20 {
+                return chunk;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_slows_appends_and_no_other_request_of_their_connection() {
+    // More than may wait for their handler, and less than may be unanswered.
+    const APPENDS: u64 = 12_000;
+    let cluster = TestCluster::start_with(1, |config| {
+        (config.capacity_mib, config.transport) = (128, "tcp".to_owned());
+    })
+    .await;
+    let node = &cluster.nodes[0];
+    let (full, log) = (fill(&cluster).await, cluster.open_chunk(1));
+    let (reader, mut writer) = greeted(node).await.into_split();
+    let range = v1::ChunkRange { chunk: full, ..v1::ChunkRange::default() };
+    let source = Some(v1::read_request::Source::Chunk(range));
+    let request = v1::ReadRequest { source, length: 128, ..v1::ReadRequest::default() };
+    let mut bytes: Vec<u8> = (1..=APPENDS).flat_map(|n| encode(1, n == 1, append(log, n))).collect();
+    bytes.extend(encode(2, true, request));
+    let writing = tokio::spawn(async move { writer.write_all(&bytes).await.map(|()| writer) });
+    let mut inlet = Inlet::new(reader);
+    let mut acknowledged = 0;
+    loop {
+        let frame = tokio::time::timeout(WAIT, inlet.next()).await.expect("nothing comes").unwrap().unwrap();
+        match (frame.kind, frame.stream) {
+            (Kind::Appended, 1) => acknowledged += 1,
+            (Kind::Block, 2) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // All appends came before the read; it would wait for the acknowledgement of many if their handler slept.
+    assert!(acknowledged < 3_000, "{acknowledged} appends were acknowledged before the read behind them");
+    drop(writing.await.unwrap().unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_takes_no_frames_is_called_by_grpc() {
     let cluster = TestCluster::start_over(Transport::Grpc, 1).await;
@@ -237,48 +283,4 @@ async fn the_socket_is_there_while_the_node_is_and_again_after_a_kill() {
     };
     tokio::time::timeout(WAIT, over).await.expect("the connection outlives the node");
     assert!(UnixStream::connect(&path).await.is_err());
-}
-
-/// Prints; nothing fails. `cargo test --release -p cairn-datanode --lib -- --ignored --nocapture transports_side_by_side`
-#[ignore = "a measurement"]
-#[tokio::test(flavor = "multi_thread")]
-async fn transports_side_by_side() {
-    const CALLS: usize = 5_000;
-    const READS: u32 = 60;
-    for transport in [Transport::Grpc, Transport::Tcp, Transport::Auto] {
-        let cluster = TestCluster::start_over(transport, 1).await;
-        let chunk = cluster.open_chunk(1);
-        let mut writer = cluster.writer(chunk).await;
-        for n in 0..32u64 {
-            assert_eq!(writer.append(n + 1, &vec![7; 1 << 20]).await, Ok(n << 20));
-        }
-        let node = &cluster.nodes[0];
-        let peers = Peers::new(CLUSTER, Connections::default()).by(transport);
-        let mut took = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
-            let range = v1::ChunkRange { chunk, ..v1::ChunkRange::default() };
-            let source = Some(v1::read_request::Source::Chunk(range));
-            let request = v1::ReadRequest { source, length: 128, ..v1::ReadRequest::default() };
-            let since = Instant::now();
-            let mut frames = peers.read(&node.address, request).await.unwrap();
-            assert_eq!(frames.next().await.unwrap().unwrap().data.len(), 128);
-            took.push(since.elapsed());
-        }
-        took.sort();
-        let since = Instant::now();
-        for _ in 0..READS {
-            let range = v1::ChunkRange { chunk, ..v1::ChunkRange::default() };
-            let source = Some(v1::read_request::Source::Chunk(range));
-            let request = v1::ReadRequest { source, length: 32 << 20, ..v1::ReadRequest::default() };
-            let mut frames = peers.read(&node.address, request).await.unwrap();
-            while let Some(frame) = frames.next().await {
-                frame.unwrap();
-            }
-        }
-        let rate = f64::from(READS) * 33.554 / since.elapsed().as_secs_f64();
-        println!(
-            "{transport:?}: 128 bytes read in {:?} (p50), 1 MiB blocks at {rate:.0} MB/s",
-            took[CALLS / 2]
-        );
-    }
 }

@@ -43,7 +43,7 @@ async fn read(node: &TestNode, chunk: u64, place: &v1::PackPlace) -> Result<Byte
     let (place, sealed_length) = (Some(place.clone()), place.length);
     let range = v1::ChunkRange { chunk, place, sealed_length, ..v1::ChunkRange::default() };
     let source = Some(v1::read_request::Source::Chunk(range));
-    let request = v1::ReadRequest { source, offset: 10, length: 500, capability: Bytes::new() };
+    let request = v1::ReadRequest { source, offset: 10, length: 500, ..v1::ReadRequest::default() };
     let mut frames = node.client().await.read(stamped(request)).await?.into_inner();
     let mut bytes = BytesMut::new();
     while let Some(frame) = frames.message().await? {

@@ -1,8 +1,10 @@
-//! One connection's appends: read in order, checked, handed to their chunks' primaries. The replies
+//! One stream's appends: read in order, checked, handed to their chunks' primaries. The replies
 //! come back on one bounded way, in order for each chunk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use cairn_proto::v1::append_reply::Outcome;
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::ChunkId;
 use cairn_types::limits::APPEND_BYTES_MAX;
@@ -15,20 +17,36 @@ use tonic::Status;
 use crate::replicate::Primaries;
 use crate::replicate::ticket::{Answer, Append, Ticket};
 
-/// Appends of one connection that may be unanswered.
-const UNANSWERED_MAX: usize = 4096;
+/// Appends of one stream that may be unanswered: as many as a client has under way in a chunk, so that a stream
+/// whose acknowledgements are held back holds up nothing that comes behind it on its connection.
+const UNANSWERED_MAX: usize = 1 << 14;
 
-/// Serves one connection until the client closes its side and every append is answered.
+/// Serves one stream until the client closes its side and every append is answered.
+///
+/// While the disk fills up each acknowledgement is held back for a while, one after the other: the writer is
+/// slowed once it has as much under way as it may. What it has sent is stored meanwhile, and waits for nobody.
 pub fn serve(
     primaries: Primaries,
     inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::AppendReply, Status>> + Send {
     let (replies, answers) = mpsc::channel(UNANSWERED_MAX);
-    let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries, inbound, replies)));
+    let reader = AbortOnDropHandle::new(tokio::spawn(read(primaries.clone(), inbound, replies)));
     // Taking the reply out of its answer frees its seat. The reader lives as long as the stream.
-    ReceiverStream::new(answers).map(move |answer: Answer| {
+    ReceiverStream::new(answers).then(move |answer: Answer| {
         let _reader = &reader;
-        Ok(answer.reply)
+        let (context, reply) = (primaries.context(), &answer.reply);
+        let (chunk, place) = (ChunkId(reply.chunk), (reply.writer, reply.sequence));
+        context.slow.append(chunk, place, &answer.begun, context.clock.boottime());
+        // A refusal takes no space.
+        let is_taken = matches!(reply.outcome, Some(Outcome::Offset(_)));
+        let pause = if is_taken { primaries.pause(chunk) } else { Duration::ZERO };
+        async move {
+            if !pause.is_zero() {
+                metrics::counter!("cairn_data_appends_slowed_total").increment(1);
+                tokio::time::sleep(pause).await;
+            }
+            Ok(answer.reply)
+        }
     })
 }
 
@@ -48,15 +66,11 @@ async fn read(
             }
         };
         let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
-        let ticket = Ticket::new(&request, replies.clone(), seat);
+        let now = primaries.context().clock.boottime();
+        let ticket = Ticket::new(&request, now, replies.clone(), seat);
         if let Err(error) = check(&request) {
             ticket.refuse(&WireError::Service(error), 0);
             continue;
-        }
-        let pause = primaries.pause(ChunkId(request.chunk));
-        if !pause.is_zero() {
-            metrics::counter!("cairn_data_appends_slowed_total").increment(1);
-            tokio::time::sleep(pause).await;
         }
         match primaries.room(ChunkId(request.chunk), request.data.len()).await {
             Ok((handle, room)) => handle.append(Append { request, ticket, room }).await,

@@ -154,7 +154,7 @@ impl Data for DataService {
         // A disk that failed could note nothing down.
         for node in self.nodes.iter().filter(|node| node.context.store.retired().is_none()) {
             let evicted = node.context.store.evict(chunk).await;
-            bytes += evicted.map_err(|error| Status::from(refusal::of_change(&error)))?;
+            bytes += evicted.map_err(|error| Status::from(refusal::of_change(node.id, &error)))?;
         }
         Ok(Response::new(v1::EvictReply { bytes }))
     }

@@ -36,7 +36,7 @@ pub(super) async fn fence(nodes: &Nodes, request: v1::FenceRequest) -> Result<v1
     node.primaries.fence(chunk).await;
     let epoch = Epoch(request.epoch);
     let fenced = node.context.store.fence(FenceSpec { spec, epoch }).await;
-    let answer = fenced.map_err(|error| refusal::of_change(&error))?;
+    let answer = fenced.map_err(|error| refusal::of_change(node.id, &error))?;
     node.primaries.tell();
     let took = node.context.clock.boottime().saturating_sub(since);
     if took > SLOW {

@@ -3,7 +3,7 @@
 mod append;
 mod data;
 mod fence;
-mod read;
+pub(crate) mod read;
 mod survey;
 
 pub use data::DataService;

@@ -19,6 +19,7 @@ use crate::chunk::{AppendRecord, ChunkStore, ReadError, ReplicaPhase};
 use crate::connection::DEADLINE;
 use crate::node::{Node, Nodes};
 use crate::replicate::{record, refusal};
+use crate::slow::Begun;
 
 /// How long a peer may take for a piece that can be had from S3 instead.
 const PEER_OR_S3: Duration = Duration::from_millis(500);
@@ -45,7 +46,7 @@ pub(super) async fn frames(
                 return Err(malformed("length"));
             }
             let node = Arc::clone(nodes.reader(ChunkId(range.chunk)));
-            Ok(Box::pin(chunk_frames(node, Arc::new(range), request.offset, end)))
+            Ok(Box::pin(chunk_frames(node, Arc::new(range), (request.offset, end), request.trace)))
         }
         v1::read_request::Source::Object(range) => {
             if end > range.size {
@@ -56,7 +57,13 @@ pub(super) async fn frames(
             let range = Arc::new(range);
             let frames = pieces(request.offset, end).map(move |(offset, length)| {
                 let (node, range) = (Arc::clone(&node), Arc::clone(&range));
-                async move { Ok(frame(offset, node.cache.read_object(&range, offset, length).await?)) }
+                async move {
+                    let begun = Begun::at(node.context.clock.boottime(), request.trace);
+                    let bytes = node.cache.read_object(&range, offset, length).await;
+                    let key = || String::from_utf8_lossy(&range.key).into_owned();
+                    ended(&node, key, (offset, length), &begun);
+                    Ok(frame(offset, bytes?))
+                }
             });
             Ok(Box::pin(frames.buffered(FRAMES_AHEAD)))
         }
@@ -66,15 +73,25 @@ pub(super) async fn frames(
 fn chunk_frames(
     node: Arc<Node>,
     range: Arc<v1::ChunkRange>,
-    from: u64,
-    end: u64,
+    (from, end): (u64, u64),
+    trace: u64,
 ) -> impl Stream<Item = Result<v1::ReadFrame, Status>> + Send {
     pieces(from, end)
         .map(move |(offset, length)| {
             let (node, range) = (Arc::clone(&node), Arc::clone(&range));
-            async move { Ok(frame(offset, chunk_piece(&node, &range, offset, length).await?)) }
+            async move {
+                let begun = Begun::at(node.context.clock.boottime(), trace);
+                let bytes = chunk_piece(&node, &range, (offset, length), trace).await;
+                ended(&node, || ChunkId(range.chunk).to_string(), (offset, length), &begun);
+                Ok(frame(offset, bytes?))
+            }
         })
         .buffered(FRAMES_AHEAD)
+}
+
+/// A piece of a read is there, or cannot be had.
+fn ended(node: &Node, of: impl FnOnce() -> String, piece: (u64, usize), begun: &Begun) {
+    node.context.slow.read(of, piece, begun, node.context.clock.boottime());
 }
 
 /// The offsets and lengths of a range's frames.
@@ -90,11 +107,11 @@ fn frame(offset: u64, data: Bytes) -> v1::ReadFrame {
 
 /// A piece of a chunk: from here, else from another holder, else from S3. What is in S3 is not long
 /// waited for elsewhere: the client's time is for S3 too.
-async fn chunk_piece(
+pub(crate) async fn chunk_piece(
     node: &Node,
     range: &v1::ChunkRange,
-    offset: u64,
-    length: usize,
+    (offset, length): (u64, usize),
+    trace: u64,
 ) -> Result<Bytes, WireError> {
     let chunk = ChunkId(range.chunk);
     let mut error = match here(node, range, offset, length).await? {
@@ -110,7 +127,8 @@ async fn chunk_piece(
         if range.place.is_some() && node.silent.is_silent(NodeId(replica.node), now) {
             continue;
         }
-        match from_peer(node, replica, range, offset, length, patience).await {
+        let message = of_peer(range, (offset, length), trace);
+        match from_peer(node, replica, message, patience).await {
             Ok(bytes) => {
                 metrics::counter!("cairn_data_read_bytes", "from" => "peer").increment(length as u64);
                 return Ok(bytes);
@@ -174,16 +192,21 @@ async fn here(
     read.await.map_err(|_| ServiceError::Internal.into())
 }
 
+/// What a peer is asked: without peers and a place it answers from its own segments or not at all.
+fn of_peer(range: &v1::ChunkRange, (offset, length): (u64, usize), trace: u64) -> v1::ReadRequest {
+    let alone = v1::ChunkRange { replicas: Vec::new(), place: None, ..range.clone() };
+    let source = Some(v1::read_request::Source::Chunk(alone));
+    v1::ReadRequest { source, offset, length: length as u64, capability: Bytes::new(), trace }
+}
+
 async fn from_peer(
     node: &Node,
     replica: &v1::Replica,
-    range: &v1::ChunkRange,
-    offset: u64,
-    length: usize,
+    message: v1::ReadRequest,
     patience: Duration,
 ) -> Result<Bytes, WireError> {
     // The call's own deadline ends with its first answer; this one counts to the last frame.
-    match timeout(patience, ask_peer(node, replica, range, offset, length)).await {
+    match timeout(patience, ask_peer(node, replica, message)).await {
         Ok(outcome) => outcome,
         Err(_) => {
             node.silent.note(NodeId(replica.node), node.context.clock.boottime());
@@ -192,17 +215,8 @@ async fn from_peer(
     }
 }
 
-async fn ask_peer(
-    node: &Node,
-    replica: &v1::Replica,
-    range: &v1::ChunkRange,
-    offset: u64,
-    length: usize,
-) -> Result<Bytes, WireError> {
-    // Without peers and a place: it answers from its own segments or not at all.
-    let alone = v1::ChunkRange { replicas: Vec::new(), place: None, ..range.clone() };
-    let source = Some(v1::read_request::Source::Chunk(alone));
-    let message = v1::ReadRequest { source, offset, length: length as u64, capability: Bytes::new() };
+async fn ask_peer(node: &Node, replica: &v1::Replica, message: v1::ReadRequest) -> Result<Bytes, WireError> {
+    let (offset, length) = (message.offset, usize::try_from(message.length).unwrap_or(usize::MAX));
     let mut frames = node.context.peers.read(&replica.address, message).await?;
     let mut bytes = BytesMut::with_capacity(length);
     while let Some(frame) = frames.next().await.transpose()? {

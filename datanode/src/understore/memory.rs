@@ -19,6 +19,8 @@ use super::{
 pub(crate) enum Fault {
     /// Fails, nothing done.
     Unreachable,
+    /// Asks to slow down, nothing done.
+    SlowDown,
     /// Is done, then fails.
     AnswerLost,
     /// A GET answers, or a PUT keeps, wrong bytes.
@@ -89,6 +91,7 @@ impl MemoryStore {
         state.requests.push(request);
         match state.faults.pop_front() {
             Some(Fault::Unreachable) => Err(UnderStoreError::Unreachable),
+            Some(Fault::SlowDown) => Err(UnderStoreError::Throttled { code: "SlowDown".to_owned() }),
             fault => Ok(fault),
         }
     }

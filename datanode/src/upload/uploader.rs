@@ -1,4 +1,4 @@
-//! [`Uploader`]: carries out the work `Upload`, `Compact` and `DeletePack`.
+//! [`Uploader`]: carries out the work `Upload`, `Compact` and `DeletePack`, and writes the packs of others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::understore::{
 
 /// Uploads at once when nobody says otherwise: each holds at most three parts of 8 MiB.
 const UPLOADS_MAX: usize = 2;
-/// PUTs of one pack before the work is given back; each is retried by the S3 client besides.
+/// PUTs of one pack before the work is given back; each is retried by the S3 client besides, with pauses drawn at
+/// random. A store that asks to slow down (`SlowDown`) is not asked again by us: the work rests at the leader.
 const PUTS_MAX: usize = 2;
 
 /// Writes packs from this node's sealed chunks. Cheap to clone.
@@ -97,9 +98,21 @@ impl Uploader {
             |c: &v1::PackedChunk| v1::UploadChunk { chunk: c.chunk, length: c.length, chain: c.chain };
         let (intent, pack, key) = (work.intent, work.pack, work.key.clone());
         let upload = v1::Upload { intent, pack, key, chunks: work.chunks.iter().map(chunk).collect() };
-        let done = Self { source, ..self.clone() }.upload(&upload).await?;
+        let done = self.upload_from(source, &upload).await?;
         metrics::counter!("cairn_data_compacted_bytes_total").increment(done.bytes);
         Ok(done)
+    }
+
+    /// As [`upload`](Self::upload), of chunks as `source` has them.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn upload_from(
+        &self,
+        source: Arc<dyn SealedChunks>,
+        work: &v1::Upload,
+    ) -> Result<v1::Uploaded, UploadError> {
+        Self { source, ..self.clone() }.upload(work).await
     }
 
     /// What the store does, once that is known and enough.
@@ -144,7 +157,7 @@ impl Uploader {
             match self.store.put_new(key, object).await {
                 Ok(PutOutcome::Created { etag }) => return Ok(Some(etag)),
                 Ok(PutOutcome::Exists) => return Ok(None),
-                Err(error) if error.retryable() && attempt < PUTS_MAX => {
+                Err(error) if error.retryable() && !is_throttled(&error) && attempt < PUTS_MAX => {
                     tracing::debug!(key, %error, "putting a pack again");
                     attempt += 1;
                 }
@@ -184,6 +197,10 @@ impl Uploader {
         metrics::counter!("cairn_data_packs_deleted_total").increment(1);
         Ok(())
     }
+}
+
+fn is_throttled(error: &UnderStoreError) -> bool {
+    matches!(error, UnderStoreError::Throttled { .. })
 }
 
 fn uploaded(work: &v1::Upload, head: &ObjectHead, entries: &[IndexEntry]) -> v1::Uploaded {

@@ -149,6 +149,17 @@ async fn a_lost_answer_is_resolved_by_comparing() {
 }
 
 #[tokio::test]
+async fn a_store_that_asks_to_slow_down_is_not_asked_again_at_once() {
+    let (store, chunks) = small();
+    store.fail_next(Fault::SlowDown);
+    let error = uploader(&store, &chunks).upload(&chunks.work("p")).await.unwrap_err();
+    assert!(matches!(error, UploadError::Store(UnderStoreError::Throttled { .. })), "{error:?}");
+    assert!(!error.permanent_here());
+    assert_eq!(store.requests(), ["put p"]);
+    assert!(uploader(&store, &chunks).upload(&chunks.work("p")).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_pack_by_one_who_knew_less_is_adopted() {
     let (store, chunks) = small();
     let knew_less = Arc::new(chunks.with_ino(InodeId(0)));

@@ -10,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UPLOADS_MAX: usize = 8;
 /// Directories of mounts read at once.
 const IMPORTS_MAX: usize = 8;
+/// Merges of small extents at once: they wait behind everything else.
+const MERGES_MAX: usize = 1;
 /// Replicas copied at once.
 const COPIES_MAX: usize = 8;
 /// Pieces that change this node's replicas only, at once.
@@ -21,6 +23,7 @@ const WAITING_MAX: usize = 512;
 #[derive(Clone)]
 pub(super) struct Lanes {
     uploads: Lane,
+    merges: Lane,
     imports: Lane,
     copies: Lane,
     notices: Lane,
@@ -30,6 +33,7 @@ impl Default for Lanes {
     fn default() -> Self {
         Self {
             uploads: Lane::new(UPLOADS_MAX),
+            merges: Lane::new(MERGES_MAX),
             imports: Lane::new(IMPORTS_MAX),
             copies: Lane::new(COPIES_MAX),
             notices: Lane::new(NOTICES_MAX),
@@ -43,6 +47,7 @@ impl Lanes {
     pub(super) async fn enter(&self, piece: &Work) -> Option<Place> {
         let (lane, said_once) = match piece {
             Work::Upload(_) | Work::DeletePack(_) | Work::Compact(_) => (&self.uploads, false),
+            Work::Merge(_) => (&self.merges, false),
             Work::Import(_) => (&self.imports, false),
             Work::Copy(_) => (&self.copies, false),
             Work::Delete(_) => (&self.notices, false),

@@ -4,6 +4,7 @@
 mod chunk_turns;
 mod import;
 mod lanes;
+mod merge;
 pub mod sealed;
 mod source;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::chunk_turns::ChunkTurns;
 use self::lanes::Lanes;
+use self::merge::MergedChunks;
 use crate::chunk::StoreError;
 use crate::import::Imports;
 use crate::node::Node;
@@ -104,6 +106,7 @@ impl Worker {
             Work::Upload(work) => Some(self.upload(&work).await),
             Work::DeletePack(work) => Some(self.delete_pack(&work).await),
             Work::Compact(work) => Some(self.compact(&work).await),
+            Work::Merge(work) => Some(self.merge(&work).await),
             Work::Import(work) => self.import(work).await,
             Work::Sealed(notice) => self.sealed(notice).await,
             Work::Delete(work) => self.delete(ChunkId(work.chunk)).await,
@@ -143,6 +146,21 @@ impl Worker {
             return Outcome::Failure("no under-store is configured on this node".to_owned());
         };
         uploader.compact(work).await.map_or_else(failure, Outcome::Compacted)
+    }
+
+    async fn merge(&self, work: &v1::Merge) -> Outcome {
+        let Some(uploader) = &self.uploader else {
+            return Outcome::Failure("no under-store is configured on this node".to_owned());
+        };
+        let source = match MergedChunks::new(Arc::clone(&self.node), work) {
+            Ok(source) => Arc::new(source),
+            Err(error) => return failure(error),
+        };
+        let done = uploader.upload_from(source, &MergedChunks::upload(work)).await;
+        if let Ok(done) = &done {
+            metrics::counter!("cairn_data_merged_bytes_total").increment(done.bytes);
+        }
+        done.map_or_else(failure, Outcome::Merged)
     }
 
     async fn delete_pack(&self, work: &v1::DeletePack) -> Outcome {
@@ -216,6 +234,7 @@ fn name(piece: &Work) -> &'static str {
         Work::Copy(_) => "copy",
         Work::DeletePack(_) => "delete_pack",
         Work::Compact(_) => "compact",
+        Work::Merge(_) => "merge",
     }
 }
 
@@ -225,9 +244,12 @@ fn replica_of(piece: &Work) -> Option<ChunkId> {
         Work::Sealed(notice) => Some(ChunkId(notice.chunk)),
         Work::Delete(work) => Some(ChunkId(work.chunk)),
         Work::Copy(work) => Some(ChunkId(work.chunk)),
-        Work::Upload(_) | Work::Import(_) | Work::Persisted(_) | Work::DeletePack(_) | Work::Compact(_) => {
-            None
-        }
+        Work::Upload(_)
+        | Work::Import(_)
+        | Work::Persisted(_)
+        | Work::DeletePack(_)
+        | Work::Compact(_)
+        | Work::Merge(_) => None,
     }
 }
 
@@ -238,6 +260,7 @@ fn intent(piece: &Work) -> u64 {
         Work::Copy(work) => work.intent,
         Work::DeletePack(work) => work.intent,
         Work::Compact(work) => work.intent,
+        Work::Merge(work) => work.intent,
         Work::Sealed(_) | Work::Delete(_) | Work::Persisted(_) => 0,
     }
 }

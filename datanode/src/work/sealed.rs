@@ -58,7 +58,7 @@ async fn is_holder_since(context: &Context, chunk: ChunkId) -> Result<bool, Wire
 }
 
 async fn learn(context: &Context, sealed: SealedSpec) -> Result<SealedOutcome, WireError> {
-    context.store.learn_sealed(sealed).await.map_err(|error| refusal::of_change(&error))
+    context.store.learn_sealed(sealed).await.map_err(|error| refusal::of_change(context.node, &error))
 }
 
 /// Makes this node a holder of a sealed chunk: pulls what it lacks from another holder, checks the

@@ -13,7 +13,7 @@ use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
-use crate::namespace::command::{HoldAnswer, ImportedEntry, PersistedChunk, StrayPack};
+use crate::namespace::command::{ExtentRun, HoldAnswer, ImportedEntry, PersistedChunk, StrayPack};
 use crate::namespace::facts::{ChunkFact, Fact};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
@@ -106,7 +106,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     ];
     let all =
         all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_nodes_that_leave(node, chunk));
-    let all = all.chain(of_what_is_collected()).chain(of_spares());
+    let all = all.chain(of_what_is_collected()).chain(of_spares()).chain(of_the_fifth_level());
     all.map(|command| (command_name(&command), command)).collect()
 }
 
@@ -181,6 +181,16 @@ fn of_what_is_collected() -> Vec<Command> {
     ]
 }
 
+fn of_the_fifth_level() -> Vec<Command> {
+    let (intent, assignee, chunk) = (IntentId(3), NodeId(101), ChunkId(301));
+    let place = PersistedChunk { chunk, offset: 64, length: 70_000, crc32c: 0xc0ff_ee00 };
+    let run = ExtentRun { ino: InodeId(7), offset: 4096, length: 70_000, extents: 16 };
+    vec![
+        Command::CreateMerge { assignee, runs: vec![run] },
+        Command::Merged { intent, etag: "e".into(), places: vec![place], bytes: 70_064 },
+    ]
+}
+
 fn command_name(command: &Command) -> &'static str {
     match command {
         Command::InitCluster { .. } => "init_cluster",
@@ -236,6 +246,8 @@ fn command_name(command: &Command) -> &'static str {
         Command::Compacted { .. } => "compacted",
         Command::PrepareSpare { .. } => "prepare_spare",
         Command::Roll { .. } => "roll",
+        Command::CreateMerge { .. } => "create_merge",
+        Command::Merged { .. } => "merged",
     }
 }
 

@@ -115,6 +115,7 @@ golden! {
     writing: writers::writing_key(WriterId(1 << 20), InodeId(7)), PRESENT.to_vec();
     intents: intents::key(IntentId(3)), intent().to_bytes();
     intents_compact: intents::key(IntentId(3)), samples::compaction().to_bytes();
+    intents_merge: intents::key(IntentId(3)), samples::merge().to_bytes();
     counters: counters::KEY.to_vec(), cluster().to_bytes();
     counters_contents: counters::CONTENTS_KEY.to_vec(), counters::ContentCounter { made: 2 }.to_bytes();
     counters_granted: counters::GRANTED_KEY.to_vec(), counters::Granted { bytes: 1 << 20 }.to_bytes();

@@ -86,6 +86,47 @@ pub enum Work {
         /// The chunks, in the order of the new pack.
         chunks: Vec<PackedChunk>,
     },
+    /// Write runs of small extents of files as chunks of one new pack.
+    Merge {
+        /// The new pack.
+        pack: PackId,
+        /// Its key.
+        key: String,
+        /// The runs, in the order of the new pack.
+        runs: Vec<MergeRun>,
+    },
+}
+
+/// Extents of a file that follow on one another, and the chunk that is to take their place.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MergeRun {
+    /// The chunk; it has no row before it takes their place.
+    pub chunk: ChunkId,
+    /// The file.
+    pub ino: InodeId,
+    /// The file offset of the first byte.
+    pub base: u64,
+    /// The extents as they were found, in the order of the file: they are replaced only if they are still so.
+    pub pieces: Vec<MergePiece>,
+}
+
+impl MergeRun {
+    /// Its bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.length).sum()
+    }
+}
+
+/// One extent of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct MergePiece {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The offset of its first byte in the chunk.
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
 }
 
 /// A pack that chunks are read from.

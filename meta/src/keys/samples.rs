@@ -11,7 +11,7 @@ use super::contents::{ContentId, ContentRow, Part};
 use super::counters::{ClusterRecord, Counts, NextIds};
 use super::disks::{DiskRecord, Drain};
 use super::events::{EventKind, EventRow, Site};
-use super::intents::{IntentRecord, PackSource, PackedChunk, UploadChunk, Work};
+use super::intents::{IntentRecord, MergePiece, MergeRun, PackSource, PackedChunk, UploadChunk, Work};
 use super::loads::{LoadId, LoadRecord};
 use super::places::Place;
 use super::removed::RemovedNode;
@@ -152,6 +152,15 @@ pub fn compaction() -> IntentRecord {
     let chunks = vec![PackedChunk { chunk, chain, ino: InodeId(7), base: 4096, place }];
     let work = Work::Compact { pack: PackId(4), key: "k".into(), from, chunks };
     IntentRecord { work, ..intent() }
+}
+
+pub fn merge() -> IntentRecord {
+    let pieces = vec![
+        MergePiece { chunk: ChunkId(9), offset: 64, length: 300 },
+        MergePiece { chunk: ChunkId(300), offset: 0, length: 70_000 },
+    ];
+    let runs = vec![MergeRun { chunk: ChunkId(301), ino: InodeId(7), base: 4096, pieces }];
+    IntentRecord { work: Work::Merge { pack: PackId(4), key: "k".into(), runs }, ..intent() }
 }
 
 pub fn cluster() -> ClusterRecord {

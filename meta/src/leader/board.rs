@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cairn_proto::v1::Work;
-use cairn_types::{ChunkId, Clock, IntentId, NodeId};
+use cairn_types::{ChunkId, Clock, IntentId, NodeId, Random};
 use tokio::sync::Notify;
 
 /// Pieces of work that are offered to one node at a time, at most; the rest stays in the state.
 pub const OFFERS_MAX: usize = 4096;
 /// Notices that wait for one node's stream, at most; above that it is told all anew.
 pub const NOTICES_MAX: usize = 4096;
-/// How long failed work rests at first; doubled by each further failure.
+/// How long failed work rests at first, at most, and half as long at least; doubled by each further failure. So
+/// what failed together, for want of an under-store, is not sent together again, by this cluster or by others.
 pub const REST: Duration = Duration::from_secs(1);
 /// How long it rests at most.
 pub const REST_MAX: Duration = Duration::from_secs(30);
@@ -94,6 +95,7 @@ pub struct Attachment {
 /// What every node shall do.
 pub struct Board {
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     // Guards: a node's newest stream number is the only one that takes its work. Never held
     // across an await.
     desks: Mutex<HashMap<NodeId, Desk>>,
@@ -102,8 +104,8 @@ pub struct Board {
 impl Board {
     /// An empty board.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, desks: Mutex::new(HashMap::new()) }
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { clock, random, desks: Mutex::new(HashMap::new()) }
     }
 
     fn desks(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Desk>> {
@@ -195,7 +197,7 @@ impl Board {
         let now = self.clock.boottime();
         let mut desks = self.desks();
         let Some(offer) = desks.get_mut(&node).and_then(|d| d.offers.get_mut(&key)) else { return 0 };
-        let rest = REST.saturating_mul(1 << offer.failures.min(5)).min(REST_MAX);
+        let rest = self.random.spread(REST.saturating_mul(1 << offer.failures.min(5)).min(REST_MAX));
         offer.failures += 1;
         offer.stage = Stage::Resting { until: now + rest };
         offer.failures
@@ -239,6 +241,7 @@ mod tests {
     use super::*;
     use crate::leader::hand_clock::HandClock;
     use cairn_proto::v1::{self, work};
+    use cairn_types::SystemRandom;
 
     const NODE: NodeId = NodeId(1);
 
@@ -248,7 +251,16 @@ mod tests {
 
     fn board() -> (Arc<HandClock>, Board) {
         let clock = Arc::new(HandClock::default());
-        (clock.clone(), Board::new(clock))
+        (clock.clone(), Board::new(clock, Arc::new(Longest)))
+    }
+
+    /// Spreads nothing: every rest is as long as it may be.
+    struct Longest;
+
+    impl Random for Longest {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
     }
 
     #[test]
@@ -304,6 +316,27 @@ mod tests {
             assert_eq!(board.next(NODE, stream), Next::Idle, "rests {rest} s");
             clock.advance(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn what_failed_together_is_not_sent_together_again() {
+        let clock = Arc::new(HandClock::default());
+        let board = Board::new(clock.clone(), Arc::new(SystemRandom));
+        let keys = (1..=200).map(|n| WorkKey::Intent(IntentId(n)));
+        keys.clone().for_each(|key| assert!(board.offer(NODE, key, delete(1))));
+        let stream = board.attach(NODE).stream;
+        assert_eq!(board.next(NODE, stream), Next::Refill);
+        let sent =
+            || std::iter::from_fn(|| matches!(board.next(NODE, stream), Next::Send(_)).then_some(())).count();
+        assert_eq!(sent(), 200);
+        keys.for_each(|key| assert_eq!(board.failed(NODE, key), 1));
+        clock.advance(REST / 2);
+        assert_eq!(sent(), 0, "each rests for half of it at least");
+        clock.advance(REST / 4);
+        let early = sent();
+        assert!((20..180).contains(&early), "{early} of 200 in the first half of the rest");
+        clock.advance(REST / 4);
+        assert_eq!(early + sent(), 200);
     }
 
     #[test]

@@ -8,29 +8,23 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{ChunkId, FeatureLevel, IntentId, PackId};
+use cairn_types::{ChunkId, FeatureLevel, PackId};
 
-use super::board::WorkKey;
+use super::errands::Errands;
 use super::group::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use super::intents;
 use super::sparse::{self, Sparse};
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
-use crate::keys::RowFault;
-use crate::keys::intents::{IntentRecord, Work};
-use crate::namespace::{Command, jobs, read};
-use crate::store::Rows;
+use crate::keys::intents::Work;
+use crate::namespace::{Command, jobs};
 
 /// Sparse packs that are looked for at once, at most.
 const SPARSE_MAX: usize = 256;
 /// How often sparse packs are looked for, when nobody asks.
 const LOOK: Duration = Duration::from_secs(60);
-/// How long a compaction may take before it is given up.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the packs of one that was given up are left alone.
 const REST: Duration = Duration::from_secs(3_600);
-/// Intents read in one step.
-const PAGE: usize = 1024;
 
 /// When packs are compacted, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +41,9 @@ impl Default for Compacting {
     }
 }
 
-/// A compaction under way.
-struct Current {
-    intent: IntentId,
-    since: Duration,
-}
-
 /// What the job keeps between turns.
 struct Job {
-    current: Option<Vec<Current>>,
+    errands: Errands,
     found: VecDeque<Sparse>,
     looked: Duration,
     /// When the next one may begin.
@@ -68,8 +56,9 @@ struct Job {
 pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "compact", Duration::from_secs(1));
     let now = tenure.clock.boottime();
+    let errands = Errands::of(|work| matches!(work, Work::Compact { .. }));
     let mut job =
-        Job { current: None, found: VecDeque::new(), looked: now, not_before: now, resting: HashMap::new() };
+        Job { errands, found: VecDeque::new(), looked: now, not_before: now, resting: HashMap::new() };
     while turns.next().await {
         turns.ended(job.turn(&tenure).await);
     }
@@ -77,19 +66,17 @@ pub async fn run(tenure: Arc<Tenure>) {
 
 impl Job {
     async fn turn(&mut self, tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-        let view = tenure.local()?;
-        if tenure.compacting.below_percent == 0 || jobs::level(&*view.store)? < FeatureLevel::FOURTH {
+        let level = jobs::level(&*tenure.local()?.store)?;
+        if tenure.compacting.below_percent == 0 || level < FeatureLevel::FOURTH {
             return Ok(());
         }
-        if self.current.is_none() {
-            let under_way = tokio::task::spawn_blocking(move || under_way(&*view.store)).await??;
-            let since = tenure.clock.boottime();
-            self.current = Some(under_way.into_iter().map(|intent| Current { intent, since }).collect());
-        }
-        self.look_after(tenure).await?;
+        let too_long = self.errands.look_after(tenure).await?;
         let now = tenure.clock.boottime();
-        let busy = self.current.as_ref().is_some_and(|current| !current.is_empty());
-        if busy || now < self.not_before {
+        for work in too_long {
+            let Work::Compact { from, .. } = work else { continue };
+            self.resting.extend(from.iter().map(|source| (source.pack, now + REST)));
+        }
+        if self.errands.are_busy() || now < self.not_before {
             return Ok(());
         }
         if self.found.is_empty() && (tenure.gc.take_hastened() || now.saturating_sub(self.looked) >= LOOK) {
@@ -130,65 +117,11 @@ impl Job {
         let now = tenure.clock.boottime();
         let pause_ms = bytes.saturating_mul(1000) / tenure.compacting.bytes_per_second.max(1);
         self.not_before = now.saturating_add(Duration::from_millis(pause_ms));
-        if let (Some(intent), Some(current)) = (answer.intent, self.current.as_mut()) {
-            current.push(Current { intent, since: now });
+        if let Some(intent) = answer.intent {
+            self.errands.begun(intent, now);
         }
         tenure.stir();
         Ok(())
-    }
-
-    /// Forgets what has ended, and ends what comes to nothing.
-    async fn look_after(&mut self, tenure: &Arc<Tenure>) -> Result<(), JobFault> {
-        let now = tenure.clock.boottime();
-        let mut left = Vec::new();
-        for current in self.current.take().unwrap_or_default() {
-            let view = tenure.local()?;
-            let Some(record) = read::intent(&*view.store, current.intent)? else { continue };
-            let failed = tenure.board.failures(record.assignee, WorkKey::Intent(record.intent)) > 0;
-            let late = now.saturating_sub(current.since) > PATIENCE;
-            let command = match ends(&*view.store, &record, failed, late)? {
-                Some(command) => command,
-                None => {
-                    left.push(current);
-                    continue;
-                }
-            };
-            tracing::warn!(intent = %record.intent, ?command, "a compaction comes to nothing");
-            if let (true, Work::Compact { from, .. }) = (late, &record.work) {
-                self.resting.extend(from.iter().map(|source| (source.pack, now + REST)));
-            }
-            if tenure.try_propose(command).await?.is_some() {
-                tenure.board.done(record.assignee, WorkKey::Intent(record.intent));
-            }
-        }
-        self.current = Some(left);
-        Ok(())
-    }
-}
-
-/// How a compaction is ended that comes to nothing; `None` while it may come to something.
-fn ends(
-    rows: &dyn Rows,
-    record: &IntentRecord,
-    failed: bool,
-    late: bool,
-) -> Result<Option<Command>, RowFault> {
-    let intent = record.intent;
-    if failed && jobs::is_in_vain(rows, &record.work)? {
-        return Ok(Some(Command::CancelUpload { intent }));
-    }
-    let message = "it took too long".to_owned();
-    Ok(late.then_some(Command::FailIntent { intent, permanent: true, message }))
-}
-
-/// The compactions of an earlier tenure.
-fn under_way(rows: &dyn Rows) -> Result<Vec<IntentId>, RowFault> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let page = jobs::intents(rows, after, PAGE)?;
-        let Some(last) = page.last() else { return Ok(found) };
-        after = Some(last.intent);
-        found.extend(page.iter().filter(|r| matches!(r.work, Work::Compact { .. })).map(|r| r.intent));
     }
 }
 

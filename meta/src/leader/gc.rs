@@ -16,16 +16,18 @@ use crate::store::Rows;
 /// Rows read in one step.
 const PAGE: usize = 1024;
 
-/// One survey at a time, and whether somebody waits for a compaction.
+/// One survey at a time, and whether somebody waits for a compaction, or for merges.
 #[derive(Debug)]
 pub struct Gc {
     turn: Arc<Semaphore>,
     hastened: AtomicBool,
+    merges_hastened: AtomicBool,
 }
 
 impl Default for Gc {
     fn default() -> Self {
-        Self { turn: Arc::new(Semaphore::new(1)), hastened: AtomicBool::new(false) }
+        let (hastened, merges_hastened) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { turn: Arc::new(Semaphore::new(1)), hastened, merges_hastened }
     }
 }
 
@@ -36,14 +38,20 @@ impl Gc {
         Arc::clone(&self.turn).try_acquire_owned().ok()
     }
 
-    /// Sparse packs are to be looked for at once.
+    /// Sparse packs, and small extents, are to be looked for at once.
     pub fn hasten(&self) {
         self.hastened.store(true, Ordering::Relaxed);
+        self.merges_hastened.store(true, Ordering::Relaxed);
     }
 
-    /// True once after each [`Self::hasten`].
+    /// True once after each [`Self::hasten`], for who looks for sparse packs.
     pub fn take_hastened(&self) -> bool {
         self.hastened.swap(false, Ordering::Relaxed)
+    }
+
+    /// True once after each [`Self::hasten`], for who looks for small extents.
+    pub fn take_merges_hastened(&self) -> bool {
+        self.merges_hastened.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -66,6 +74,8 @@ pub struct Waiting {
     pub sparse_live_bytes: u64,
     /// Compactions under way.
     pub compactions: u64,
+    /// Merges of small extents under way.
+    pub merges: u64,
     /// Unlinked files whose rows are not all gone.
     pub unlinked: u64,
     /// Contents that files were cut off from, whose extents are not all gone.
@@ -116,6 +126,7 @@ impl Waiting {
             for intent in &page {
                 match &intent.work {
                     Work::Compact { .. } => self.compactions += 1,
+                    Work::Merge { .. } => self.merges += 1,
                     // What an upload that was given up may have left: nobody knows how large it is.
                     Work::DeletePack { pack, .. } if jobs::pack(state, *pack)?.is_none() => {
                         self.dead_packs.add(0);

@@ -79,9 +79,31 @@ async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentI
                 continue;
             }
         }
-        if live && let Some(work) = notice::intent(&record, source) {
+        if live && matches!(record.work, Work::Merge { .. }) {
+            offer_merge(tenure, record).await?;
+        } else if live && let Some(work) = notice::intent(&record, source) {
             tenure.board.offer(record.assignee, WorkKey::Intent(record.intent), work);
         }
+    }
+    Ok(())
+}
+
+/// Offers a merge, whose pieces are looked up once: as they are now, some may have moved since it was made.
+async fn offer_merge(tenure: &Arc<Tenure>, record: IntentRecord) -> Result<(), JobFault> {
+    let (node, intent) = (record.assignee, record.intent);
+    let key = WorkKey::Intent(intent);
+    if tenure.board.is_offered(node, key) {
+        return Ok(());
+    }
+    let (view, asked) = (tenure.local()?, Arc::clone(tenure));
+    let read = move || {
+        let address = |node| asked.address(node);
+        notice::merge(&*view.store, asked.cluster, &record, &address)
+    };
+    match tokio::task::spawn_blocking(read).await?? {
+        Some(work) => drop(tenure.board.offer(node, key, work)),
+        // A file has changed, and what it was is gone. What is left of the runs is found again.
+        None => drop(tenure.try_propose(Command::CancelUpload { intent }).await?),
     }
     Ok(())
 }
@@ -99,7 +121,9 @@ fn mount_source(
 async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<bool, JobFault> {
     let able: Vec<NodeId> = match &record.work {
         Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
-        Work::Import { .. } | Work::DeletePack { .. } | Work::Compact { .. } => live_nodes(tenure),
+        Work::Import { .. } | Work::DeletePack { .. } | Work::Compact { .. } | Work::Merge { .. } => {
+            live_nodes(tenure)
+        }
     };
     let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
     let command = match pick(tenure, &others) {

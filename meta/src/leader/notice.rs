@@ -1,14 +1,17 @@
 //! The leader's words to data nodes and about them.
 
 use cairn_proto::v1::{self, work};
-use cairn_types::{ChunkId, NodeId};
+use cairn_types::{ChunkId, ClusterId, NodeId};
 
 use super::leaving::Leaving;
 use super::nodes::{Liveness, View};
 use super::wire;
-use crate::keys::chunks::ChunkRecord;
-use crate::keys::intents::{IntentRecord, Work};
+use crate::keys::RowFault;
+use crate::keys::chunks::{ChunkRecord, PlacedReplica};
+use crate::keys::intents::{IntentRecord, MergePiece, Work};
 use crate::keys::mounts::MountSource;
+use crate::namespace::read;
+use crate::store::Rows;
 
 fn work(work: work::Work) -> v1::Work {
     v1::Work { work: Some(work) }
@@ -55,11 +58,54 @@ pub fn copy(record: &ChunkRecord, address: &dyn Fn(NodeId) -> Option<String>) ->
     })))
 }
 
-/// The work of an intent. An import needs its mount's `source`; `None` without it.
+/// The work of a merge: where the bytes of its pieces are now. `None` for another work, and when a chunk of
+/// them is gone.
+///
+/// # Errors
+/// [`RowFault`] when the store failed or a row is damaged.
+pub fn merge(
+    rows: &dyn Rows,
+    cluster: ClusterId,
+    record: &IntentRecord,
+    address: &dyn Fn(NodeId) -> Option<String>,
+) -> Result<Option<v1::Work>, RowFault> {
+    let Work::Merge { pack, key, runs } = &record.work else { return Ok(None) };
+    let mut chunks = Vec::with_capacity(runs.len());
+    for run in runs {
+        let pieces = run.pieces.iter().map(|piece| chunk_piece(rows, cluster, piece, address));
+        let Some(pieces) = pieces.collect::<Result<Option<Vec<_>>, _>>()? else { return Ok(None) };
+        let (chunk, length) = (run.chunk.0, run.length());
+        chunks.push(v1::MergedChunk { chunk, length, ino: run.ino.0, base: run.base, pieces });
+    }
+    let (intent, pack, key) = (record.intent.0, pack.0, key.clone());
+    Ok(Some(work(work::Work::Merge(v1::Merge { intent, pack, key, chunks }))))
+}
+
+fn chunk_piece(
+    rows: &dyn Rows,
+    cluster: ClusterId,
+    piece: &MergePiece,
+    address: &dyn Fn(NodeId) -> Option<String>,
+) -> Result<Option<v1::ChunkPiece>, RowFault> {
+    let Some(record) = read::chunk(rows, piece.chunk)? else { return Ok(None) };
+    let Some(sealed_length) = record.sealed_length() else { return Ok(None) };
+    let holder = |replica: &&PlacedReplica| record.is_holder(replica.node);
+    let chunk = v1::ChunkRange {
+        chunk: piece.chunk.0,
+        known_committed: sealed_length,
+        place: wire::place(rows, cluster, &record)?,
+        sealed_length,
+        replicas: record.replicas.iter().filter(holder).map(|r| wire::replica(r, address(r.node))).collect(),
+    };
+    Ok(Some(v1::ChunkPiece { chunk: Some(chunk), offset: piece.offset, length: piece.length }))
+}
+
+/// The work of an intent, but for a [`merge`]. An import needs its mount's `source`; `None` without it.
 #[must_use]
 pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::Work> {
     let intent = record.intent.0;
     Some(work(match &record.work {
+        Work::Merge { .. } => return None,
         Work::Upload { pack, key, chunks } => {
             let chunks = chunks.iter().map(|c| v1::UploadChunk {
                 chunk: c.chunk.0,

@@ -243,9 +243,10 @@ fn packs_of_intents(state: &dyn Rows) -> Result<BTreeSet<PackId>, crate::keys::R
         let Some(last) = page.last() else { return Ok(named) };
         after = Some(last.intent);
         named.extend(page.iter().filter_map(|intent| match &intent.work {
-            Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } => {
-                Some(*pack)
-            }
+            Work::Upload { pack, .. }
+            | Work::DeletePack { pack, .. }
+            | Work::Compact { pack, .. }
+            | Work::Merge { pack, .. } => Some(*pack),
             Work::Import { .. } => None,
         }));
     }

@@ -18,6 +18,7 @@ use super::gc::Gc;
 use super::holds::HoldAnswers;
 use super::lag::Told;
 use super::leases::Leases;
+use super::merge::{Fragments, Merging};
 use super::nodes::{ERROR_BYTES_MAX, Registry, View};
 use super::removal::Losses;
 use super::repair::Repairs;
@@ -89,6 +90,8 @@ pub struct Ground {
     pub repair_bytes_per_second: Option<NonZeroU64>,
     /// When packs are compacted, and how fast.
     pub compacting: Compacting,
+    /// When small extents are merged, and how fast.
+    pub merging: Merging,
     /// How long a dead pack is kept in the under-store.
     pub pack_delay: Duration,
     /// A request that takes longer is told in the log; `None`: none is.
@@ -115,10 +118,14 @@ pub struct Tenure {
     pub repair_bytes_per_second: Option<NonZeroU64>,
     /// When packs are compacted, and how fast.
     pub compacting: Compacting,
+    /// When small extents are merged, and how fast.
+    pub merging: Merging,
     /// How long a dead pack is kept in the under-store.
     pub pack_delay: Duration,
     /// Who looks at what is to be collected.
     pub gc: Gc,
+    /// What waits to be merged.
+    pub fragments: Fragments,
     /// The data nodes.
     pub registry: Registry,
     /// The sessions' leases.
@@ -175,7 +182,8 @@ impl Tenure {
         stop: CancellationToken,
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
         let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
-        let Ground { tree_purge_per_second, repair_bytes_per_second, compacting, pack_delay, .. } = ground;
+        let Ground { tree_purge_per_second, repair_bytes_per_second, compacting, merging, .. } = ground;
+        let pack_delay = ground.pack_delay;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -187,7 +195,7 @@ impl Tenure {
             registry,
             leases,
             answers: HoldAnswers::default(),
-            board: Board::new(clock.clone()),
+            board: Board::new(clock.clone(), random.clone()),
             data: DataNodes::new(cluster),
             seals,
             losses: Losses::default(),
@@ -206,8 +214,10 @@ impl Tenure {
             tree_purge_per_second,
             repair_bytes_per_second,
             compacting,
+            merging,
             pack_delay,
             gc: Gc::default(),
+            fragments: Fragments::default(),
         };
         Ok((Arc::new(tenure), asks))
     }

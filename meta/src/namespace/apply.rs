@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, compact, concat, copy_range, create, deny, drain, import, intent, level, link,
-    load, lock, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair,
+    load, lock, merge, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair,
     replica, rmdir, seal, server, session, set_attr, set_policy, spare, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
@@ -313,6 +313,10 @@ fn execute_intent(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answe
         Command::CreateCompaction { assignee, chunks } => compact::create(state, *assignee, chunks),
         Command::Compacted { intent, etag, places, bytes } => {
             compact::finish(state, *intent, etag, places, *bytes)
+        }
+        Command::CreateMerge { assignee, runs } => merge::create(state, *assignee, runs),
+        Command::Merged { intent, etag, places, bytes } => {
+            merge::finish(state, *intent, etag, places, *bytes)
         }
         _ => refuse(FsError::InvalidRequest),
     }

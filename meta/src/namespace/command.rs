@@ -499,6 +499,41 @@ pub enum Command {
         /// The spare.
         next: ChunkId,
     },
+    /// Makes the intent to write runs of small adjacent extents as chunks of one new pack. A run whose
+    /// extents are not as they were found, or not all in S3, is left out; `InvalidRequest` when that leaves
+    /// none. Answers `intent`.
+    CreateMerge {
+        /// The data node that shall do it.
+        assignee: NodeId,
+        /// The runs; of extents as many as [`MERGE_EXTENTS_MAX`](super::MERGE_EXTENTS_MAX) at most.
+        runs: Vec<ExtentRun>,
+    },
+    /// The new pack of a merge is in S3 and verified. Each run whose extents are still exactly those that
+    /// the intent found becomes one extent of its new chunk, and nothing else of its file changes, its
+    /// version and times neither; of other runs nothing is kept. Ends the intent.
+    Merged {
+        /// The merge's intent.
+        intent: IntentId,
+        /// The new pack's ETag.
+        etag: String,
+        /// Where each new chunk is in it.
+        places: Vec<PersistedChunk>,
+        /// The new pack's length.
+        bytes: u64,
+    },
+}
+
+/// Extents of a file that follow on one another without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ExtentRun {
+    /// The file.
+    pub ino: InodeId,
+    /// The file offset of the first byte.
+    pub offset: u64,
+    /// Their bytes.
+    pub length: u64,
+    /// How many they are.
+    pub extents: u32,
 }
 
 /// Packs that one [`Command::CondemnPacks`] names, at most.

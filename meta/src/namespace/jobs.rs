@@ -3,6 +3,7 @@
 
 use cairn_types::{FeatureLevel, InodeId, IntentId, NodeId, PackId, SessionId, Timestamp};
 
+use super::merging;
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::contents::{self, ContentId};
 use crate::keys::counters::{self, Trees};
@@ -70,11 +71,11 @@ pub fn intents(
 }
 
 /// True when work that writes a pack does not serve its purpose any more: a chunk of it is dead or gone,
-/// or, where it moves between packs, not where it was found.
+/// or, where it moves between packs, not where it was found; a run of extents is not as it was found.
 ///
 /// # Errors
 /// A fault of the store.
-pub fn is_in_vain(rows: &(impl Rows + ?Sized), work: &Work) -> Result<bool, RowFault> {
+pub fn is_in_vain(rows: &dyn Rows, work: &Work) -> Result<bool, RowFault> {
     let find = |chunk| keys::get::<ChunkRecord>(rows, &chunks::key(chunk));
     match work {
         Work::Upload { chunks, .. } => {
@@ -88,6 +89,13 @@ pub fn is_in_vain(rows: &(impl Rows + ?Sized), work: &Work) -> Result<bool, RowF
             for packed in chunks {
                 let stays = |record: &ChunkRecord| !record.is_dead() && record.place == Some(packed.place);
                 if !find(packed.chunk)?.is_some_and(|record| stays(&record)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Work::Merge { runs, .. } => {
+            for run in runs {
+                if merging::stands(rows, run)?.is_none() {
                     return Ok(true);
                 }
             }

@@ -13,6 +13,7 @@ use super::precondition::{Precondition, Wanted};
 const FIRST: FeatureLevel = FeatureLevel::FIRST;
 const SECOND: FeatureLevel = FeatureLevel::SECOND;
 const FOURTH: FeatureLevel = FeatureLevel::FOURTH;
+const FIFTH: FeatureLevel = FeatureLevel::FIFTH;
 
 /// The highest of several.
 fn highest(levels: impl Iterator<Item = FeatureLevel>) -> FeatureLevel {
@@ -48,6 +49,7 @@ impl Command {
             | Command::Compacted { .. }
             | Command::PrepareSpare { .. }
             | Command::Roll { .. } => FOURTH,
+            Command::CreateMerge { .. } | Command::Merged { .. } => FIFTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }

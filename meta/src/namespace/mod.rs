@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events → state → last_directory → walk → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events, merging → state → last_directory → walk → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -27,6 +27,7 @@ mod last_directory;
 mod level;
 pub mod locks;
 mod memory;
+pub mod merging;
 mod names;
 pub mod operation;
 mod ops;
@@ -48,6 +49,7 @@ pub use bounds::Bounds;
 pub use command::{Command, Entry};
 pub use error::NamespaceError;
 pub use memory::Memory;
+pub use merging::MERGE_EXTENTS_MAX;
 pub use operation::{Operation, Placement, Target, TimeChange, XattrMode};
 pub use ops::replica::STRIKE_MAX;
 pub use ops::session::clipped;

@@ -289,10 +289,21 @@ impl Node {
         let changed = tokio::spawn(async move { raft.change_membership(changes, false).await }).await;
         // The task ends early only with the runtime.
         match changed.map_err(|_| NodeError::Stopping)? {
-            Ok(_) => Ok(()),
+            Ok(written) => self.shows(written.log_id.index).await,
             Err(RaftError::Fatal(fatal)) => Err(Self::fatal(&fatal).into()),
             Err(RaftError::APIError(error)) => Err(self.unchanged(&error)),
         }
+    }
+
+    /// Waits until this server's own figures have the members of the entry `index`. Raft answers as soon as it is
+    /// applied, and tells its figures when it has done all that is at hand: who asks for the next change meanwhile
+    /// would be judged by those before, and a learner that was added just now be no member.
+    async fn shows(&self, index: u64) -> Result<(), MemberError> {
+        let mut metrics = self.shared.raft.metrics();
+        while metrics.borrow_watched().membership_config.log_id().as_ref().is_none_or(|id| id.index < index) {
+            metrics.changed().await.map_err(|_| NodeError::Stopping)?;
+        }
+        Ok(())
     }
 
     fn unchanged(&self, error: &ClientWriteError<TypeConfig>) -> MemberError {

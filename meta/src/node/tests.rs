@@ -2,6 +2,7 @@
 
 mod diverged;
 mod joining;
+mod leases;
 mod levels;
 mod members;
 mod reads;

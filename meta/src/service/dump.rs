@@ -39,9 +39,8 @@ pub async fn dump(ctx: &Arc<Context>) -> Result<DumpStream, WireError> {
     }
     let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let run = Run {
-        context: Arc::clone(ctx),
         applied: view.applied,
-        read: LongRead::new(Work::begin(&view).map_err(super::fault)?, view),
+        read: LongRead::new(Work::begin(&view).map_err(super::fault)?, view, Arc::clone(&ctx.clock)),
         sink: Sink { messages, patience: PATIENCE },
         _permit: permit,
     };
@@ -86,7 +85,6 @@ impl Work {
 
 /// A dump that is under way.
 struct Run {
-    context: Arc<Context>,
     applied: LogIndex,
     read: LongRead<Work>,
     sink: Sink<v1::DumpBatch>,
@@ -101,16 +99,13 @@ impl Run {
 
     async fn all(&mut self) -> Result<(), Ended> {
         loop {
-            let began = self.context.clock.boottime();
             let done = self.read.step(Work::fill).await?;
             let done = done.map_err(|fault| Ended::Failed(super::fault(fault).into()))?;
-            let took = self.context.clock.boottime().saturating_sub(began);
             self.tell(done).await?;
             if done {
                 return Ok(());
             }
-            // As long as the step took: clients get the other half of the time.
-            tokio::time::sleep(took).await;
+            self.read.rest().await;
         }
     }
 

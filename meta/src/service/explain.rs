@@ -18,7 +18,7 @@ use super::{Context, decode, lag, policy};
 use crate::keys;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::imports::{self, ImportRecord};
-use crate::keys::intents::{IntentRecord, Work};
+use crate::keys::intents::{IntentRecord, MergeRun, Work};
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::places::Place;
 use crate::keys::writers::{self, WriterRow};
@@ -53,8 +53,9 @@ pub async fn explain(ctx: Arc<Context>, request: v1::ExplainRequest) -> Result<E
     // Who may not read the file is refused here, by the way the target was named.
     let rows: &dyn Rows = &*view.store;
     let found = read::extents_as(rows, caller.as_ref(), &target, (0, 1)).map_err(super::refusal)?;
+    let clock = Arc::clone(&ctx.clock);
     let work = Explanation {
-        context: Arc::clone(&ctx),
+        context: ctx,
         tenure,
         ino: found.stat.inode.ino,
         log_index: view.applied.0,
@@ -63,7 +64,7 @@ pub async fn explain(ctx: Arc<Context>, request: v1::ExplainRequest) -> Result<E
     };
     let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let sink = Sink { messages, patience: PATIENCE };
-    tokio::spawn(run(LongRead::new(work, view), sink, permit));
+    tokio::spawn(run(LongRead::new(work, view, clock), sink, permit));
     Ok(ReceiverStream::new(sent))
 }
 
@@ -260,6 +261,9 @@ fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
         }
         Work::Compact { key, chunks, .. } => {
             ("compact", key.clone(), chunks.len() as u64, chunks.iter().map(|chunk| chunk.place.length).sum())
+        }
+        Work::Merge { key, runs, .. } => {
+            ("merge", key.clone(), runs.len() as u64, runs.iter().map(MergeRun::length).sum())
         }
         Work::Import { prefix, .. } => ("import", String::from_utf8_lossy(prefix).into_owned(), 0, 0),
         Work::DeletePack { key, .. } => ("delete", key.clone(), 0, 0),

@@ -45,7 +45,7 @@ pub async fn fsck(ctx: &Arc<Context>, request: v1::FsckRequest) -> Result<FsckSt
         context: Arc::clone(ctx),
         applied: view.applied,
         repair: request.repair,
-        check: LongRead::new(Check::new(CheckBounds::default()), view),
+        check: LongRead::new(Check::new(CheckBounds::default()), view, Arc::clone(&ctx.clock)),
         sink: Sink { messages, patience: PATIENCE },
         _permit: permit,
     };
@@ -73,7 +73,6 @@ impl Run {
         let mut told = self.context.clock.boottime();
         let mut waiting: Vec<v1::FsckFinding> = Vec::new();
         loop {
-            let began = self.context.clock.boottime();
             let step = self.step().await?;
             let done = step.done;
             for finding in step.findings {
@@ -92,8 +91,7 @@ impl Run {
                 self.tell(&mut waiting, false).await?;
                 told = now;
             }
-            // As long as the step took: clients get the other half of the time.
-            tokio::time::sleep(now.saturating_sub(began)).await;
+            self.check.rest().await;
         }
     }
 

@@ -13,6 +13,7 @@ use super::Context;
 use super::long_read::{Ended, Sink};
 use crate::leader::Tenure;
 use crate::leader::gc::Waiting;
+use crate::leader::merge::Fragmented;
 use crate::leader::survey::{self, Amount, Found};
 use crate::leader::tenure::JobFault;
 use crate::namespace::read;
@@ -83,7 +84,7 @@ impl Run {
             self.tenure.gc.hasten();
             self.tenure.stir();
         }
-        Ok(report(&waiting, found, percent))
+        Ok(report(&waiting, found, percent, self.tenure.fragments.told()))
     }
 }
 
@@ -91,7 +92,7 @@ fn amount(amount: Amount) -> Option<v1::GcAmount> {
     Some(v1::GcAmount { count: amount.count, bytes: amount.bytes })
 }
 
-fn report(waiting: &Waiting, found: Found, percent: u32) -> v1::GcReport {
+fn report(waiting: &Waiting, found: Found, percent: u32, fragmented: Fragmented) -> v1::GcReport {
     v1::GcReport {
         dead_chunks: amount(waiting.dead_chunks),
         dead_replicas: waiting.dead_replicas,
@@ -112,6 +113,9 @@ fn report(waiting: &Waiting, found: Found, percent: u32) -> v1::GcReport {
         bucket_error: found.bucket_error.unwrap_or_default(),
         condemned: found.condemned,
         compactions: waiting.compactions,
+        merges: waiting.merges,
+        fragmented_files: fragmented.files,
+        fragmented_extents: fragmented.extents,
         sparse_below_percent: percent,
     }
 }

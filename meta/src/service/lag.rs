@@ -54,12 +54,13 @@ pub async fn lag(ctx: Arc<Context>, request: v1::LagRequest) -> Result<LagStream
         let rows: &dyn Rows = &*view.store;
         let top = read::resolve_as(rows, caller.as_ref(), &target).map_err(super::refusal)?;
         let walk = LagWalk::begin(rows, &top, caller).map_err(super::refusal)?;
+        let log_index = view.applied.0;
         let run = Run {
+            walk: LongRead::new(walk, view, Arc::clone(&ctx.clock)),
             context: ctx,
             tenure,
-            log_index: view.applied.0,
+            log_index,
             names: (0, 0),
-            walk: LongRead::new(walk, view),
             sink: Sink { messages, patience: PATIENCE },
             _permit: permit,
         };
@@ -130,7 +131,6 @@ impl Run {
         let mut told = self.context.clock.boottime();
         let mut waiting: Vec<v1::FileLag> = Vec::new();
         loop {
-            let began = self.context.clock.boottime();
             let (files, done) = self.step().await?;
             waiting.extend(files);
             let now = self.context.clock.boottime();
@@ -141,8 +141,7 @@ impl Run {
                 self.tell(std::mem::take(&mut waiting), false).await?;
                 told = now;
             }
-            // As long as the step took: clients get the other half of the time.
-            tokio::time::sleep(now.saturating_sub(began)).await;
+            self.walk.rest().await;
         }
     }
 

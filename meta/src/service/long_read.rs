@@ -1,8 +1,10 @@
 //! [`LongRead`]: a read of the whole state at one point in time, in steps, beside the server's other work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_proto::ServiceError;
+use cairn_types::Clock;
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -24,18 +26,24 @@ impl Ended {
     }
 }
 
-/// What is read, and the state; away while a step is read on another thread.
-pub struct LongRead<W>(Option<(W, ReadView)>);
+/// A long read, as far as it has come.
+pub struct LongRead<W> {
+    /// What is read, and the state; away while a step is read on another thread.
+    read: Option<(W, ReadView)>,
+    clock: Arc<dyn Clock>,
+    /// How long the last step took.
+    took: Duration,
+}
 
 impl<W: Send + 'static> LongRead<W> {
     /// Begins with what `work` holds, in the state `view`.
-    pub fn new(work: W, view: ReadView) -> Self {
-        Self(Some((work, view)))
+    pub fn new(work: W, view: ReadView, clock: Arc<dyn Clock>) -> Self {
+        Self { read: Some((work, view)), clock, took: Duration::ZERO }
     }
 
     /// What is read; `None` after a step that failed.
     pub fn work(&mut self) -> Option<&mut W> {
-        self.0.as_mut().map(|(work, _)| work)
+        self.read.as_mut().map(|(work, _)| work)
     }
 
     /// Reads some rows, on a thread that may block.
@@ -43,14 +51,21 @@ impl<W: Send + 'static> LongRead<W> {
         &mut self,
         read: impl FnOnce(&mut W, &dyn Rows) -> T + Send + 'static,
     ) -> Result<T, Ended> {
-        let (mut work, view) = self.0.take().ok_or_else(Ended::internal)?;
+        let (mut work, view) = self.read.take().ok_or_else(Ended::internal)?;
+        let began = self.clock.boottime();
         let read = tokio::task::spawn_blocking(move || {
             let answer = read(&mut work, &*view.store);
             (work, view, answer)
         });
         let (work, view, answer) = read.await.map_err(|_| Ended::internal())?;
-        self.0 = Some((work, view));
+        self.read = Some((work, view));
+        self.took = self.clock.boottime().saturating_sub(began);
         Ok(answer)
+    }
+
+    /// Rests as long as the last step took: clients get the other half of the time.
+    pub async fn rest(&self) {
+        tokio::time::sleep(self.took).await;
     }
 }
 

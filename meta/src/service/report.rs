@@ -38,8 +38,9 @@ pub async fn report(
     let intent = IntentId(request.intent);
     let report = Report { ctx, tenure: &tenure, node, intent, deadline };
     match request.outcome.ok_or_else(|| malformed("outcome"))? {
-        Outcome::Uploaded(uploaded) => report.uploaded(uploaded, false).await?,
-        Outcome::Compacted(written) => report.uploaded(written, true).await?,
+        Outcome::Uploaded(uploaded) => report.uploaded(uploaded, Packed::Persisted).await?,
+        Outcome::Compacted(written) => report.uploaded(written, Packed::Compacted).await?,
+        Outcome::Merged(written) => report.uploaded(written, Packed::Merged).await?,
         Outcome::Imported(batch) => report.imported(batch).await?,
         Outcome::Copied(copied) => report.copied(ChunkId(copied.chunk)).await?,
         Outcome::PackDeleted(true) => report.pack_deleted().await?,
@@ -49,6 +50,17 @@ pub async fn report(
         Outcome::SealedNoticeDone(chunk) => report.obeyed(ChunkId(chunk)).await?,
     }
     Ok(v1::ReportWorkReply {})
+}
+
+/// What the chunks of a new pack are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packed {
+    /// They were nowhere else in S3.
+    Persisted,
+    /// They were in other packs.
+    Compacted,
+    /// They take the place of small extents.
+    Merged,
 }
 
 struct Report<'a> {
@@ -70,8 +82,8 @@ impl Report<'_> {
         self.tenure.stir();
     }
 
-    /// A pack is there: of chunks that were nowhere else in S3, or, `compacted`, in other packs.
-    async fn uploaded(&self, uploaded: v1::Uploaded, compacted: bool) -> Result<(), WireError> {
+    /// A pack is there.
+    async fn uploaded(&self, uploaded: v1::Uploaded, packed: Packed) -> Result<(), WireError> {
         if uploaded.etag.len() > ETAG_BYTES_MAX {
             return Err(malformed("etag"));
         }
@@ -87,22 +99,25 @@ impl Report<'_> {
             .collect();
         let chunks: Vec<ChunkId> = places.iter().map(|p| p.chunk).collect();
         let (intent, etag, bytes) = (self.intent, uploaded.etag, uploaded.bytes);
-        let command = if compacted {
-            Command::Compacted { intent, etag, places, bytes }
-        } else {
-            Command::Persisted { intent, etag, places, bytes }
+        let command = match packed {
+            Packed::Persisted => Command::Persisted { intent, etag, places, bytes },
+            Packed::Compacted => Command::Compacted { intent, etag, places, bytes },
+            Packed::Merged => Command::Merged { intent, etag, places, bytes },
         };
         match self.propose(command).await? {
+            Ok(_) if packed == Packed::Merged => self.count_merged(&chunks)?,
             Ok(_) => {}
             // Reported before: by this node, or by the one that had it first.
             Err(FsError::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
-        if compacted {
-            metrics::counter!("cairn_meta_packs_compacted_total").increment(1);
-        } else {
-            metrics::counter!("cairn_meta_packs_persisted_total").increment(1);
-            metrics::counter!("cairn_meta_persisted_bytes").increment(bytes);
+        match packed {
+            Packed::Persisted => {
+                metrics::counter!("cairn_meta_packs_persisted_total").increment(1);
+                metrics::counter!("cairn_meta_persisted_bytes").increment(bytes);
+            }
+            Packed::Compacted => metrics::counter!("cairn_meta_packs_compacted_total").increment(1),
+            Packed::Merged => metrics::counter!("cairn_meta_packs_merged_total").increment(1),
         }
         self.tenure.note_upload("");
         for chunk in chunks {
@@ -112,6 +127,16 @@ impl Report<'_> {
             }
         }
         self.over();
+        Ok(())
+    }
+
+    /// Counts the runs that became one extent, and those whose files had changed meanwhile.
+    fn count_merged(&self, chunks: &[ChunkId]) -> Result<(), WireError> {
+        for chunk in chunks {
+            let taken = self.tenure.chunk(*chunk).map_err(super::fault)?.is_some();
+            let name = if taken { "cairn_meta_merged_runs_total" } else { "cairn_meta_merges_in_vain_total" };
+            metrics::counter!(name).increment(1);
+        }
         Ok(())
     }
 

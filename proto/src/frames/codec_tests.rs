@@ -17,6 +17,7 @@ fn append(data: &[u8], sequence: u64) -> v1::AppendRequest {
         data: Bytes::copy_from_slice(data),
         crc32c: crc32c::crc32c(data),
         capability: Bytes::new(),
+        trace: 0,
     }
 }
 
@@ -35,6 +36,29 @@ fn the_bytes_of_a_frame_stay() {
     let frame = taken(&bytes).unwrap().unwrap();
     assert_eq!((frame.kind, frame.opens, frame.stream), (Kind::Append, true, 3));
     assert_eq!(frame.message::<v1::AppendRequest>().unwrap(), append(b"hello", 9));
+}
+
+#[test]
+fn a_trace_id_is_nine_bytes_of_a_head_and_whoever_does_not_know_it_passes_over_it() {
+    let trace = 0x0123_4567_89ab_cdef;
+    let id = [0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01];
+    let (without, of_append) = (append(b"hello", 9), v1::AppendRequest { trace, ..append(b"hello", 9) });
+    let head = taken(&encode(3, true, of_append.clone())).unwrap().unwrap().head;
+    let plain = taken(&encode(3, true, without.clone())).unwrap().unwrap().head;
+    assert_eq!(head, [plain.as_ref(), [9 << 3 | 1].as_slice(), id.as_slice()].concat());
+    let forward = v1::ReplicateRequest { trace, ..record(b"", false) };
+    let head = taken(&encode(3, true, forward)).unwrap().unwrap().head;
+    assert!(head.ends_with(&[[4 << 3 | 1].as_slice(), id.as_slice()].concat()), "{head:?}");
+    let read = v1::ReadRequest { trace, ..v1::ReadRequest::default() };
+    let head = taken(&encode(3, true, read)).unwrap().unwrap().head;
+    assert_eq!(head, [[6 << 3 | 1].as_slice(), id.as_slice()].concat());
+    // One of a later build: a field that this one does not know, of the same kind.
+    let mut newer = taken(&encode(3, true, of_append.clone())).unwrap().unwrap();
+    newer.head = [newer.head.as_ref(), [15 << 3 | 1].as_slice(), id.as_slice()].concat().into();
+    assert_eq!(newer.message::<v1::AppendRequest>(), Ok(of_append));
+    // One of an earlier build, which has none.
+    let older = taken(&encode(3, true, without)).unwrap().unwrap();
+    assert_eq!(older.message::<v1::AppendRequest>().unwrap().trace, 0);
 }
 
 #[test]
@@ -125,7 +149,7 @@ fn what_is_too_long_is_refused_before_it_is_waited_for() {
 fn a_payload_where_there_is_no_place_for_one_is_refused() {
     let hint = v1::CommittedHint { chunk: 1, epoch: 1, committed: 9 };
     let message = Some(v1::replicate_request::Message::Committed(hint));
-    let mut frame = taken(&encode(1, true, v1::ReplicateRequest { message })).unwrap().unwrap();
+    let mut frame = taken(&encode(1, true, v1::ReplicateRequest { message, trace: 0 })).unwrap().unwrap();
     frame.body = Bytes::from_static(b"x");
     assert_eq!(frame.clone().message::<v1::ReplicateRequest>(), Err(FrameError::Body));
     assert_eq!(frame.message::<v1::AppendRequest>(), Err(FrameError::Kind(3)));
@@ -146,7 +170,7 @@ fn record(payload: &[u8], close: bool) -> v1::ReplicateRequest {
         payload: Bytes::copy_from_slice(payload),
         close,
     };
-    v1::ReplicateRequest { message: Some(v1::replicate_request::Message::Record(record)) }
+    v1::ReplicateRequest { message: Some(v1::replicate_request::Message::Record(record)), trace: 0 }
 }
 
 proptest! {

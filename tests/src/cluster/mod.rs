@@ -86,6 +86,16 @@ impl ClusterOptions {
     pub fn single() -> Self {
         Self { metas: 1, datas: 1, policy: Policy::single(), ..Self::default() }
     }
+
+    /// The same, whose servers wait long before they take a busy machine for a slow replica or a dead leader: for
+    /// tests that need a chunk, or a leader, to stay what it is, and kill no leader. Their writers are
+    /// [`patient`](Cluster::patient_client) as well.
+    #[must_use]
+    pub fn steady(mut self) -> Self {
+        self.meta_toml.push_str("election_min_ms = 2500\nelection_max_ms = 4000\n");
+        self.data_toml.push_str("replica_deadline_ms = 20000\n");
+        self
+    }
 }
 
 /// A cluster of real processes. All of it ends when this is dropped.
@@ -284,6 +294,18 @@ impl Cluster {
     /// When no leader answers within the retry budget.
     pub async fn client(&self) -> Result<Client, ClusterError> {
         Ok(Client::connect(self.options()).await?)
+    }
+
+    /// A client that takes nobody for dead who is only slow: it waits long for an acknowledgement before it has a
+    /// chunk sealed, and asks for longer than a busy machine takes to start all servers.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub async fn patient_client(&self) -> Result<Client, ClusterError> {
+        let mut options = self.options();
+        options.append_deadline = Duration::from_secs(20);
+        options.retry_budget = Duration::from_secs(120);
+        Ok(Client::connect(options).await?)
     }
 
     /// How a client reaches this cluster; through its doors where there are some.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use cairn_proto::handshake;
 use cairn_proto::v1::data_client::DataClient;
 use cairn_proto::v1::meta_client::MetaClient;
-use cairn_proto::v1::{self, HelloRequest, MutateRequest, OpenSessionRequest, StatRequest, mutate_request};
+use cairn_proto::v1::{
+    self, ExtentsRequest, GetChunkRequest, HelloRequest, MutateRequest, OpenSessionRequest, SealChunkRequest,
+    StatRequest, mutate_request,
+};
 use cairn_sdk::Client;
 use cairn_sdk::types::limits::MESSAGE_BYTES_MAX;
 use cairn_sdk::types::{ClusterId, FsPath};
@@ -96,13 +99,16 @@ impl Wire {
         .await
     }
 
-    /// The answer to a stat of a path.
+    /// The answer to a stat of a path, asked of whoever leads until it is answered.
     ///
     /// # Errors
-    /// What the leader answers.
+    /// As [`chunk`](Self::chunk).
     pub async fn stat(&self, path: &str) -> Result<v1::StatReply, ClusterError> {
         let request = StatRequest { target: Some(target(path)), ..StatRequest::default() };
-        Ok(self.leader().await?.stat(self.request(request)).await?.into_inner())
+        self.asked("a stat to be answered", async |mut leader| {
+            leader.stat(self.request(request.clone())).await
+        })
+        .await
     }
 
     /// The open tail of a path.
@@ -112,6 +118,60 @@ impl Wire {
     pub async fn tail(&self, path: &str) -> Result<v1::Chunk, ClusterError> {
         let tail = self.stat(path).await?.tail;
         tail.ok_or_else(|| tonic::Status::not_found(format!("{path} has no open tail")).into())
+    }
+
+    /// What the metadata knows of a chunk, asked of whoever leads until it is answered.
+    ///
+    /// # Errors
+    /// What the leader answers, except that it is not the leader, or is not reached.
+    pub async fn chunk(&self, chunk: u64) -> Result<v1::Chunk, ClusterError> {
+        self.asked("a chunk to be told", async |mut leader| {
+            leader.get_chunk(self.request(GetChunkRequest { chunk })).await
+        })
+        .await
+    }
+
+    /// All extents of a path, and the chunks that they name, asked of whoever leads until it is answered.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub async fn extents(&self, target: v1::Target) -> Result<v1::ExtentsReply, ClusterError> {
+        let (target, length) = (Some(target), u64::MAX >> 1);
+        let request = ExtentsRequest { target, length, ..ExtentsRequest::default() };
+        self.asked("extents to be told", async |mut leader| {
+            leader.extents(self.request(request.clone())).await
+        })
+        .await
+    }
+
+    /// Has a chunk sealed, by whoever leads, and answers it as it was decided.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub async fn seal(&self, chunk: u64) -> Result<v1::Chunk, ClusterError> {
+        self.asked("a chunk to be sealed", async |mut leader| {
+            let reason = "test".to_owned();
+            leader.seal_chunk(self.request(SealChunkRequest { chunk, epoch: 0, reason, blame_node: 0 })).await
+        })
+        .await
+    }
+
+    /// Asks whoever leads until it is answered.
+    async fn asked<T>(
+        &self,
+        what: &str,
+        ask: impl AsyncFn(MetaClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, ClusterError> {
+        eventually(what, LEADER_WITHIN, || async {
+            match ask(self.leader().await.ok()?).await {
+                Ok(reply) => Some(Ok(reply.into_inner())),
+                Err(status) => match status.code() {
+                    Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => None,
+                    _ => Some(Err(ClusterError::from(status))),
+                },
+            }
+        })
+        .await?
     }
 
     /// A session of one's own, which nobody renews.
@@ -141,17 +201,10 @@ impl Wire {
             operation: Some(operation),
             holding: None,
         };
-        eventually("a change to be answered", LEADER_WITHIN, || async {
-            let mut leader = self.leader().await.ok()?;
-            match leader.mutate(self.request(message.clone())).await {
-                Ok(reply) => Some(Ok(reply.into_inner())),
-                Err(status) => match status.code() {
-                    Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => None,
-                    _ => Some(Err(ClusterError::from(status))),
-                },
-            }
+        self.asked("a change to be answered", async |mut leader| {
+            leader.mutate(self.request(message.clone())).await
         })
-        .await?
+        .await
     }
 }
 

@@ -4,13 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cairn_proto::v1::Chunk;
 use cairn_sdk::types::{Ack, Persist, Policy};
 use cairn_sdk::{Client, ConnectOptions, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Ledger, Pump, Wire, eventually, record, run, verify};
 use cairn_tests::power::{PowerError, Volume};
 use cairn_tests::syscall_fault::{FaultError, SyscallFault};
 
-use crate::append_failures::{LOG, goes_on, pumping, read_all, tail_nodes};
+use crate::append_failures::{LOG, goes_on, pumping, read_all, tail_nodes, tail_when};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -98,11 +99,15 @@ async fn a_disk_that_is_full_on_one_replica_is_gone_on_without() {
     let appender = client.open_append(LOG).await.unwrap();
     let mut pump = Pump::start(appender, 1, 8, 100_000);
     pump.advance(500).await;
-    let tail = Wire::new(&cluster, &client).tail(LOG).await.unwrap();
-    assert!(tail.replicas.iter().all(|r| r.node != node), "the full node is in {:?}", tail.replicas);
-    let status = client.status().await.unwrap();
-    let full = status.nodes.iter().find(|n| n.node == node).unwrap();
-    assert!(full.alive && !full.retired, "a full disk is no broken one: {full:?}");
+    let without = |tail: &Chunk| tail.replicas.iter().all(|replica| replica.node != node);
+    tail_when(&cluster, &client, "a tail without the full node", without).await;
+    let no_broken_one = || async {
+        let status = client.status().await.ok()?;
+        let full = status.nodes.iter().find(|n| n.node == node)?;
+        assert!(!full.retired, "a full disk is no broken one: {full:?}");
+        full.alive.then_some(())
+    };
+    eventually("the full node to be alive", SOON, no_broken_one).await.unwrap();
     goes_on(pump, &client, "disk full on one replica").await;
 }
 
@@ -179,8 +184,9 @@ fn as_after_a_boot(server: &mut cairn_tests::cluster::Server, directory: &Path) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_that_every_machine_lost_stays_undecided_until_an_operator_names_the_bytes() {
-    let mut cluster = Cluster::start(in_memory()).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    // The tail that the test looks at is to be the last one.
+    let mut cluster = Cluster::start(in_memory().steady()).await.unwrap();
+    let client = cluster.patient_client().await.unwrap();
     let pump = pumping(&client).await;
     // Kept: a writer that goes has its tail closed.
     let (_writer, ledger) = pump.stop().await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cairn_proto::v1::mutate_request::Operation;
-use cairn_proto::v1::{self, AppendReply, AppendRequest, OpenTail, SealChunkRequest, append_reply};
+use cairn_proto::v1::{self, AppendReply, AppendRequest, OpenTail, append_reply};
 use cairn_sdk::Client;
 use cairn_sdk::types::{SessionId, WriterId};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually, record, records};
@@ -35,7 +35,8 @@ struct Stream {
 
 impl Setup {
     async fn start() -> Self {
-        let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+        // Nobody but the test is to have the chunk sealed.
+        let cluster = Cluster::start(ClusterOptions::default().steady()).await.unwrap();
         let client = cluster.client().await.unwrap();
         client.put(LOG, 0o644, b"").await.unwrap();
         let wire = Wire::new(&cluster, &client);
@@ -65,7 +66,7 @@ impl Setup {
             expected_offset: None,
             crc32c: crc32c::crc32c(&data),
             data: data.into(),
-            capability: Default::default(),
+            ..AppendRequest::default()
         }
     }
 
@@ -94,7 +95,7 @@ impl Setup {
 
 impl Stream {
     async fn reply(&mut self) -> AppendReply {
-        let reply = tokio::time::timeout(Duration::from_secs(10), self.replies.message()).await;
+        let reply = tokio::time::timeout(Duration::from_secs(60), self.replies.message()).await;
         reply.unwrap().unwrap().unwrap()
     }
 
@@ -158,12 +159,9 @@ async fn a_retry_over_a_seal_is_resolved_by_the_marks() {
         first.requests.send(setup.append(sequence)).await.unwrap();
     }
     let arrived = || async { (setup.committed().await == 3 * LENGTH as u64).then_some(()) };
-    eventually("three records", Duration::from_secs(10), arrived).await.unwrap();
+    eventually("three records", Duration::from_secs(60), arrived).await.unwrap();
     drop(first);
-    let request =
-        SealChunkRequest { chunk: setup.chunk.chunk, epoch: 0, reason: "test".into(), blame_node: 0 };
-    let mut leader = setup.wire.leader().await.unwrap();
-    let sealed = leader.seal_chunk(setup.wire.request(request)).await.unwrap().into_inner();
+    let sealed = setup.wire.seal(setup.chunk.chunk).await.unwrap();
     assert_eq!(sealed.length, 3 * LENGTH as u64);
     let mark = sealed.marks.iter().find(|m| m.writer == setup.writer).unwrap();
     assert_eq!((mark.sequence, mark.offset), (3, 2 * LENGTH as u64));

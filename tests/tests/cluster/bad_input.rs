@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 async fn cairn(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(cairn_binary().unwrap());
     command.args(arguments);
-    run(command, b"", Duration::from_secs(20)).await.unwrap()
+    run(command, b"", Duration::from_secs(60)).await.unwrap()
 }
 
 /// A server that must refuse to start: exit code 2, each of `words` said, no panic.
@@ -255,12 +255,12 @@ async fn name_too_long_and_path_through_a_file() {
     }
     let mut command = cluster.cli();
     command.args(["fs", "mkdir", &format!("/{long}")]);
-    let outcome = run(command, b"", Duration::from_secs(20)).await.unwrap();
+    let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("255"), "{}", outcome.stderr);
     let mut command = cluster.cli();
     command.args(["fs", "mkdir", "/file/below"]);
-    let outcome = run(command, b"", Duration::from_secs(20)).await.unwrap();
+    let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("not a directory"), "{}", outcome.stderr);
     // Nothing was made.

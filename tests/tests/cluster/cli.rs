@@ -293,7 +293,7 @@ async fn exit_codes_say_what_happened() {
     setup.cluster.kill_all();
     let mut command = setup.cluster.cli();
     command.args(["--retry-seconds", "2", "fs", "ls", "/"]);
-    let unreachable = run(command, b"", Duration::from_secs(30)).await.unwrap();
+    let unreachable = run(command, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(unreachable.code, 3, "{}", unreachable.stderr);
     assert!(unreachable.stderr.contains(setup.cluster.metas[0].address()), "{}", unreachable.stderr);
 }

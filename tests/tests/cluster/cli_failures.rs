@@ -14,7 +14,7 @@ use tonic::transport::Endpoint;
 async fn cairn(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(cairn_binary().unwrap());
     command.args(arguments);
-    run(command, b"", Duration::from_secs(30)).await.unwrap()
+    run(command, b"", Duration::from_secs(60)).await.unwrap()
 }
 
 async fn on(cluster: &Cluster, arguments: &[&str], input: &[u8]) -> Outcome {

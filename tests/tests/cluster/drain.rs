@@ -122,8 +122,13 @@ async fn a_node_is_drained_under_appends_killed_and_removed() {
 
     // Two of the three that are left hold min_replicas: no further one can go.
     let other = client.status().await.unwrap().nodes.iter().map(|n| n.node).find(|n| *n != leaves).unwrap();
-    let three_left = cairn(&cluster, &format!("admin node drain {other}")).await;
-    assert_eq!(three_left.code, 0, "two are left: {}", three_left.stderr);
+    // One that was silent for a moment does not count: it is asked again.
+    let two_left = || async {
+        let drained = cairn(&cluster, &format!("admin node drain {other}")).await;
+        assert!(drained.code == 0 || drained.stderr.contains("cannot be drained"), "{}", drained.stderr);
+        (drained.code == 0).then_some(())
+    };
+    eventually("a drain that leaves two", SOON, two_left).await.unwrap();
     let third =
         client.status().await.unwrap().nodes.iter().map(|n| n.node).find(|n| *n != leaves && *n != other);
     let refused = cairn(&cluster, &format!("admin node drain {}", third.unwrap())).await;
@@ -191,7 +196,8 @@ async fn a_drain_goes_on_under_another_leader() {
 async fn copies_are_in_as_many_zones_as_there_are_at_first_and_again() {
     let policy = Policy { persist: Persist::Never, ..Policy::cluster() };
     let zones = vec!["a", "a", "a", "b", "c"];
-    let options = ClusterOptions { datas: 5, policy, zones, ..ClusterOptions::default() };
+    // A node that is slow for a moment is not left out.
+    let options = ClusterOptions { datas: 5, policy, zones, ..ClusterOptions::default() }.steady();
     let mut cluster = Cluster::start(options).await.unwrap();
     let client = cluster.client().await.unwrap();
     for n in 0..FILES {

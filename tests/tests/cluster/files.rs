@@ -168,7 +168,7 @@ async fn another_cluster_than_asked_for_is_refused() {
     assert!(matches!(refused.cause(), Cause::OtherCluster { .. }), "{refused}");
     let mut command = std::process::Command::new(cairn_binary().unwrap());
     command.args(["--connect", cluster.metas[0].address(), "--cluster-id", &"07".repeat(16), "fs", "ls"]);
-    let outcome = run(command, b"", Duration::from_secs(20)).await.unwrap();
+    let outcome = run(command, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("0707"), "{}", outcome.stderr);
 }

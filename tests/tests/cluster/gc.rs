@@ -104,7 +104,7 @@ async fn on_disks(cluster: &Cluster, client: &Client) -> BTreeSet<u64> {
 }
 
 /// Collects until nothing is left, then looks whether that is so.
-async fn exactly_what_lives(cluster: &Cluster, client: &Client) {
+pub async fn exactly_what_lives(cluster: &Cluster, client: &Client) {
     // Sessions that ended without a word may hold what was unlinked, until their leases are over.
     let decided = || async { (client.status().await.ok()?.unlinked_kept == 0).then_some(()) };
     eventually("nobody to hold an unlinked file", Duration::from_secs(90), decided).await.unwrap();
@@ -217,7 +217,7 @@ async fn killed_at_every_step_and_in_the_end_exactly_what_lives_is_there() {
             client.close().await.unwrap();
             let _left = cairn(&cluster, "admin gc --timeout 1").await;
         }
-        if step(&root, &before, Duration::from_secs(20)).await {
+        if step(&root, &before, Duration::from_secs(90)).await {
             steps += 1;
         }
         strike(&mut cluster, victim, round).await;

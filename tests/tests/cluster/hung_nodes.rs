@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_sdk::types::{NodeId, Policy};
-use cairn_sdk::{Client, ConnectOptions, ErrorKind};
+use cairn_sdk::{Appender, Client, ConnectOptions, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, UnderStore, Wire};
 
 async fn start(options: ClusterOptions) -> (Cluster, Client) {
@@ -20,6 +20,14 @@ fn to_a_directory() -> ClusterOptions {
         policy: Policy { max_lag_ms: 600_000, ..Policy::cluster() },
         ..ClusterOptions::default()
     }
+    .steady()
+}
+
+/// An appender whose tail stays open until the test does something to it.
+async fn appender(cluster: &Cluster) -> Appender {
+    let log = cluster.patient_client().await.unwrap().open_append("/log").await.unwrap();
+    log.append(&b"acknowledged"[..]).await.unwrap();
+    log
 }
 
 async fn impatient(cluster: &Cluster) -> Client {
@@ -37,8 +45,7 @@ async fn primary(cluster: &Cluster, client: &Client, path: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn sync_is_not_done_while_the_end_of_a_tail_is_unknown() {
     let (mut cluster, client) = start(to_a_directory()).await;
-    let log = client.open_append("/log").await.unwrap();
-    log.append(&b"acknowledged"[..]).await.unwrap();
+    let _log = appender(&cluster).await;
     // Nobody closes the tail, and nobody answers a fence.
     for data in &cluster.datas {
         data.pause();
@@ -49,7 +56,7 @@ async fn sync_is_not_done_while_the_end_of_a_tail_is_unknown() {
     for data in &cluster.datas {
         data.resume();
     }
-    cluster.wait_ready(Duration::from_secs(30)).await.unwrap();
+    cluster.wait_ready(Duration::from_secs(60)).await.unwrap();
     client.sync("/log").await.unwrap();
     assert!(client.status().await.unwrap().packs > 0);
     let file = client.open("/log").await.unwrap();
@@ -59,14 +66,13 @@ async fn sync_is_not_done_while_the_end_of_a_tail_is_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sync_goes_on_without_a_primary_that_hangs() {
     let (mut cluster, client) = start(to_a_directory()).await;
-    let log = client.open_append("/log").await.unwrap();
-    log.append(&b"acknowledged"[..]).await.unwrap();
+    let _log = appender(&cluster).await;
     let primary = primary(&cluster, &client, "/log").await;
     cluster.datas[primary].pause();
     client.sync("/log").await.unwrap();
     assert!(client.status().await.unwrap().packs > 0);
     cluster.datas[primary].resume();
-    cluster.wait_ready(Duration::from_secs(30)).await.unwrap();
+    cluster.wait_ready(Duration::from_secs(60)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,15 +90,14 @@ async fn reads_go_on_while_one_data_node_hangs() {
         }
         println!("node {n} hung: five reads in {} ms", started.elapsed().as_millis());
         cluster.datas[n].resume();
-        cluster.wait_ready(Duration::from_secs(30)).await.unwrap();
+        cluster.wait_ready(Duration::from_secs(60)).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_leaves_a_tail_to_a_primary_that_is_only_slow() {
-    let (cluster, client) = start(ClusterOptions::default()).await;
-    let log = client.open_append("/log").await.unwrap();
-    log.append(&b"acknowledged"[..]).await.unwrap();
+    let (cluster, client) = start(ClusterOptions::default().steady()).await;
+    let log = appender(&cluster).await;
     let wire = Wire::new(&cluster, &client);
     let before = wire.tail("/log").await.unwrap().chunk;
     let primary = primary(&cluster, &client, "/log").await;
@@ -118,7 +123,7 @@ async fn closing_says_when_the_end_could_not_be_recorded() {
     log.close().await.unwrap_err();
     client.close().await.unwrap_err();
     cluster.datas[0].resume();
-    cluster.wait_ready(Duration::from_secs(30)).await.unwrap();
+    cluster.wait_ready(Duration::from_secs(60)).await.unwrap();
     let client = cluster.client().await.unwrap();
     assert_eq!(client.stat("/log").await.unwrap().size, 12);
 }

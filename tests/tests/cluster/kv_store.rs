@@ -365,7 +365,7 @@ async fn the_store_goes_on_over_the_death_of_data_nodes_and_leaders() {
     let leader = cluster.leader(&cluster.client().await.unwrap()).await.unwrap();
     cluster.datas[0].kill();
     cluster.metas[leader].kill();
-    tokio::time::timeout(LONG, writing).await.expect("it stands still").unwrap();
+    tokio::time::timeout(3 * LONG, writing).await.expect("it stands still").unwrap();
     store.close().await.unwrap();
     cluster.start_all().await.unwrap();
     let (_client, store) = open(&cluster).await;

@@ -32,11 +32,15 @@ impl Setup {
         Self { cluster, client, proxy, bucket }
     }
 
-    /// A client that gives up after three seconds.
+    /// A client that gives up after some seconds, and waits longer than that for an acknowledgement.
     async fn impatient(&self) -> Client {
         let mut options = ConnectOptions::new(self.cluster.meta_addresses());
-        options.retry_budget = Duration::from_secs(3);
+        (options.retry_budget, options.append_deadline) = (Duration::from_secs(5), Duration::from_secs(20));
         Client::connect(options).await.unwrap()
+    }
+
+    async fn term(&self) -> u64 {
+        self.client.status().await.unwrap().term
     }
 
     async fn lag_gone(&self) {
@@ -80,11 +84,12 @@ async fn content(client: &Client, path: &str) -> Vec<u8> {
 async fn near_the_lag_bound_writers_are_slowed_then_refused_and_go_on_when_s3_is_back() {
     // Nothing is sealed for its age before the test is over.
     let policy = Policy { max_lag_bytes: 32 * MIB, max_lag_ms: 600_000, ..Policy::cluster() };
-    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::default() }).await;
+    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::default() }.steady()).await;
     setup.proxy.set_link(Link::Refused);
     let writer = setup.impatient().await;
     let log = writer.open_append("/log").await.unwrap();
     let (mut acknowledged, mut refused) = (BTreeMap::new(), None);
+    let term = setup.term().await;
     let begun = Instant::now();
     let mut slowed_after = Duration::ZERO;
     for number in 1..=200_u64 {
@@ -108,15 +113,18 @@ async fn near_the_lag_bound_writers_are_slowed_then_refused_and_go_on_when_s3_is
     let taken = acknowledged.len() as u64 * (512 << 10);
     assert!((30 * MIB..=34 * MIB).contains(&taken), "{taken} bytes were taken");
     let told: ClusterLag = setup.client.cluster_lag().await.unwrap();
-    assert!(told.slowed >= 5, "slowed {} times", told.slowed);
-    assert!(told.refused >= 1, "{told:?}");
+    // Each leader counts for itself; the metrics below have what all of them counted.
+    if setup.term().await == term {
+        assert!(told.slowed >= 5, "slowed {} times", told.slowed);
+        assert!(told.refused >= 1, "{told:?}");
+    }
     // Pauses of 62, 109, 140, … and 250 ms came before the last room was used.
     assert!(slowed_after >= Duration::from_millis(600), "{slowed_after:?} for {taken} bytes");
     assert!(setup.metric("cairn_data_grant_pauses_total").await >= 5.0);
     assert!(setup.metric("cairn_meta_lag_slowed_total").await >= 5.0);
     assert!(setup.metric("cairn_meta_lag_refusals_total").await >= 1.0);
     let oldest = || async { (setup.metric("cairn_meta_lag_age_seconds").await > 0.0).then_some(()) };
-    eventually("the age of the lag in the metrics", Duration::from_secs(10), oldest).await.unwrap();
+    eventually("the age of the lag in the metrics", Duration::from_secs(60), oldest).await.unwrap();
     // Files of others are written meanwhile.
     setup.client.put("/other", 0o644, vec![7; 100_000]).await.unwrap();
 
@@ -159,7 +167,12 @@ async fn the_lag_of_the_cluster_of_a_tree_and_of_a_file_is_shown() {
     assert!(shown.contains("19.5 KiB of 1GiB") && shown.contains("open tail"), "{shown}");
     let cluster = setup.json("lag --json").await;
     assert_eq!(cluster["bound_bytes"], 8_u64 << 30);
-    assert!(cluster["nodes"][0]["pinned_bytes"].as_u64().unwrap() >= 524_000, "{cluster}");
+    // A node tells with its heartbeats.
+    let pinned = || async {
+        let cluster = setup.json("lag --json").await;
+        cluster["nodes"][0]["pinned_bytes"].as_u64().filter(|pinned| *pinned >= 524_000)
+    };
+    eventually("the node to tell what it holds", Duration::from_secs(60), pinned).await.unwrap();
     let shown = setup.text("lag").await;
     for says in ["not in S3", "slowed 0 times", "PUT", "list prices"] {
         assert!(shown.contains(says), "no '{says}' in:\n{shown}");
@@ -180,8 +193,9 @@ async fn the_lag_of_the_cluster_of_a_tree_and_of_a_file_is_shown() {
 async fn a_file_is_explained_with_its_object_in_s3_and_its_open_tail() {
     // Its tail is not closed for its age.
     let policy = Policy { max_lag_ms: 600_000, ..Policy::cluster() };
-    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::default() }).await;
-    let client = &setup.client;
+    let setup = Setup::start(ClusterOptions { policy, ..ClusterOptions::default() }.steady()).await;
+    // Its chunks are those that the test makes, on all three nodes.
+    let client = &setup.cluster.patient_client().await.unwrap();
     client.mkdir("/d", 0o755).await.unwrap();
     let log = client.open_append("/d/log").await.unwrap();
     log.append(vec![1; 5000]).await.unwrap();
@@ -257,7 +271,7 @@ async fn data_nodes_count_what_s3_was_asked() {
         let sent = count("bytes_up") >= (20 << 20) + 304_096;
         (told == wanted && count("puts") >= 3 && parts >= 2 && sent).then_some(())
     };
-    eventually("the nodes' counts to be the proxy's", Duration::from_secs(30), same).await.unwrap();
+    eventually("the nodes' counts to be the proxy's", Duration::from_secs(60), same).await.unwrap();
     let cluster = setup.json("lag --json").await;
     assert!(cluster["list_price_dollars"].as_f64().unwrap() > 0.0);
     let store = cluster["nodes"][0]["under_store"].as_str().unwrap();

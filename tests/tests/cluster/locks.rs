@@ -12,7 +12,7 @@ use cairn_sdk::{Client, ErrorKind};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Wire, eventually, run};
 
 /// A short lease, so that a dead holder is soon no holder.
-const LEASE: Duration = Duration::from_secs(4);
+const LEASE: Duration = Duration::from_secs(6);
 const LONG: Duration = Duration::from_secs(60);
 
 fn metas_only() -> ClusterOptions {

@@ -237,9 +237,9 @@ async fn changes_behind_our_back_are_seen_and_never_mixed() {
         let names = list(client, "/m").await;
         (names.contains_key("comes") && !names.contains_key("goes")).then_some(())
     };
-    eventually("the changes to be listed", Duration::from_secs(20), seen).await.unwrap();
+    eventually("the changes to be listed", Duration::from_secs(60), seen).await.unwrap();
     let whole = || async { (content(client, "/m/file").await.ok()? == new).then_some(()) };
-    eventually("the new content", Duration::from_secs(20), whole).await.unwrap();
+    eventually("the new content", Duration::from_secs(60), whole).await.unwrap();
     assert_eq!(client.stat("/m/goes").await.unwrap_err().fs(), Some(&FsError::NotFound));
 }
 

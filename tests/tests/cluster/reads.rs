@@ -1,12 +1,14 @@
 //! Reads that every metadata server answers, and reads of many at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_sdk::types::FsError;
 use cairn_sdk::{Client, ConnectOptions, ErrorKind, ListingOptions};
 use cairn_tests::cluster::{Cluster, ClusterOptions, eventually};
 
 use crate::servers::get;
+
+const SOON: Duration = Duration::from_secs(60);
 
 fn metas_only() -> ClusterOptions {
     ClusterOptions { datas: 0, ..ClusterOptions::default() }
@@ -37,8 +39,12 @@ async fn reads_spread_over_all_servers_see_what_was_acknowledged() {
         let made = client.mkdir(&path, 0o755).await.unwrap();
         assert_eq!(client.stat(&path).await.unwrap().ino, made.ino, "{path} is seen at once");
     }
-    let counts = answered(&cluster).await;
-    assert!(counts.iter().all(|count| *count >= 10), "each server answers: {counts:?}");
+    // One that was silent for a moment is left out for a while.
+    let each = || async {
+        client.stat("/d0").await.unwrap();
+        answered(&cluster).await.iter().all(|count| *count >= 10).then_some(())
+    };
+    eventually("each server to answer", SOON, each).await.unwrap();
     let mut listing = client.list("/", ListingOptions::default());
     let mut listed = 0;
     while listing.next().await.unwrap().is_some() {
@@ -65,11 +71,13 @@ async fn a_stale_read_tells_its_age_and_is_refused_when_it_cannot() {
     let made = client.mkdir("/d", 0o755).await.unwrap();
     let bound = Duration::from_millis(200);
     let seen = || async {
+        let asked = Instant::now();
         let answer = client.stat_within("/d", bound).await.ok()?;
-        assert!(answer.age_ms <= 400, "told {} ms of at most {bound:?} and the way", answer.age_ms);
+        let most = bound + asked.elapsed();
+        assert!(u128::from(answer.age_ms) <= most.as_millis() + 1, "told {} ms of {most:?}", answer.age_ms);
         Some(answer.value)
     };
-    let seen = eventually("a server shows the directory", Duration::from_secs(10), seen).await.unwrap();
+    let seen = eventually("a server shows the directory", SOON, seen).await.unwrap();
     assert_eq!(seen.ino, made.ino);
     let options = ListingOptions { max_age: Some(Duration::from_secs(60)), ..ListingOptions::default() };
     let mut listing = client.list("/", options.clone());
@@ -79,7 +87,8 @@ async fn a_stale_read_tells_its_age_and_is_refused_when_it_cannot() {
     for at in [0, 1] {
         cluster.metas[at].kill();
     }
-    let refused = client.stat_within("/d", Duration::from_millis(1)).await.unwrap_err();
+    let refused = || async { client.stat_within("/d", Duration::from_millis(1)).await.err() };
+    let refused = eventually("the lone server to refuse", SOON, refused).await.unwrap();
     let nobody = [ErrorKind::Unavailable, ErrorKind::Unknown].contains(&refused.kind());
     assert!(nobody && refused.fs().is_none(), "{refused}");
 }

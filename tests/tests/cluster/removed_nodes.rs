@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cairn_proto::v1::{self, ExtentsRequest};
+use cairn_proto::v1;
 use cairn_sdk::types::{NodeId, Persist, Policy};
 use cairn_sdk::{Client, StatusReply};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Outcome, Wire, eventually, target};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const FILES: usize = 12;
 const BYTES: usize = 100_000;
 /// Silent nodes are found after 3 s, and copies are made within seconds.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 async fn cairn(cluster: &Cluster, line: &str) -> Outcome {
     cluster.cairn(line, Duration::from_secs(60)).await.unwrap()
@@ -34,15 +34,14 @@ pub async fn read_all(client: &Client, path: &str) -> Vec<u8> {
 
 /// Writes a file into a chunk of its own: that of a client which leaves then.
 pub async fn write(cluster: &Cluster, n: usize) {
-    let client = cluster.client().await.unwrap();
+    let client = cluster.patient_client().await.unwrap();
     client.put(path(n), 0o644, content(n)).await.unwrap();
     client.close().await.unwrap();
 }
 
 /// The nodes that hold a file's bytes, by chunk.
 pub async fn holders(wire: &Wire, path: &str) -> Vec<Vec<u64>> {
-    let request = ExtentsRequest { target: Some(target(path)), length: u64::MAX, ..Default::default() };
-    let reply = wire.leader().await.unwrap().extents(wire.request(request)).await.unwrap().into_inner();
+    let reply = wire.extents(target(path)).await.unwrap();
     let nodes = |chunk: &v1::Chunk| chunk.replicas.iter().map(|r| r.node).collect::<Vec<u64>>();
     reply.chunks.iter().map(nodes).collect()
 }

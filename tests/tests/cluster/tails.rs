@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cairn_proto::v1::{ChunkState, GetChunkRequest, SealChunkRequest};
+use cairn_proto::v1::ChunkState;
 use cairn_sdk::types::{FsError, NodeId};
 use cairn_sdk::{AttrChange, Client, RenameMode, Tail, TailEvent};
 use cairn_tests::cluster::{Cluster, ClusterOptions, Pump, Wire, eventually, record, verify};
@@ -163,8 +163,7 @@ async fn a_reader_is_told_of_a_record_while_its_writer_is_idle_and_not_before_it
     cluster.datas[secondary].resume();
     assert_eq!(told, (100, record(1, 2, 100)));
     assert_eq!(acknowledged.unwrap(), 100);
-    let asked = wire.request(GetChunkRequest { chunk: open.chunk });
-    let sealed = wire.leader().await.unwrap().get_chunk(asked).await.unwrap().into_inner();
+    let sealed = wire.chunk(open.chunk).await.unwrap();
     assert_eq!(sealed.state, ChunkState::Sealed as i32, "it was told beside the slow one");
 }
 
@@ -214,8 +213,7 @@ async fn a_reader_is_told_what_becomes_of_the_file() {
     // Sealed under the writer and the reader.
     let wire = Wire::new(&cluster, &client);
     let open = wire.tail("/renamed").await.unwrap();
-    let seal = SealChunkRequest { chunk: open.chunk, epoch: 0, reason: "test".into(), blame_node: 0 };
-    wire.leader().await.unwrap().seal_chunk(wire.request(seal)).await.unwrap();
+    wire.seal(open.chunk).await.unwrap();
     log.append(&b"five"[..]).await.unwrap();
     assert_eq!(bytes(&mut tail).await, (8, b"five".to_vec()));
     // Removed, with a writer that has it open.

@@ -36,7 +36,7 @@ async fn framed_connections(cluster: &Cluster) -> u64 {
 async fn primary(cluster: &Cluster, client: &Client) -> usize {
     let wire = Wire::new(cluster, client);
     let look = || async { wire.tail(LOG).await.ok() };
-    let tail = eventually("an open tail", Duration::from_secs(10), look).await.unwrap();
+    let tail = eventually("an open tail", Duration::from_secs(60), look).await.unwrap();
     cluster.data_of(client, NodeId(tail.primary)).await.unwrap()
 }
 

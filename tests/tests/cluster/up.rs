@@ -109,7 +109,7 @@ async fn a_second_one_on_the_same_directory_is_refused() {
     let up = Up::start(directory.path(), port(), &[], &[]).await;
     let mut second = Command::new(cairn_binary().unwrap());
     second.args(["up", "--port", &(port() + 50).to_string(), "--dir"]).arg(directory.path().join("data"));
-    let outcome = run(second, b"", Duration::from_secs(20)).await.unwrap();
+    let outcome = run(second, b"", Duration::from_secs(60)).await.unwrap();
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("another process"), "{}", outcome.stderr);
     up.done(&["fs", "ls", "/"], b"").await;
@@ -132,7 +132,7 @@ async fn up_with_three_of_each_writes_through_to_s3() {
         (listed.contents().iter().filter_map(aws_sdk_s3::types::Object::size).sum::<i64>() > 100_000)
             .then_some(())
     };
-    eventually("a pack in the bucket", Duration::from_secs(5), listed).await.unwrap();
+    eventually("a pack in the bucket", Duration::from_secs(60), listed).await.unwrap();
     let status = up.done(&["status", "--json"], b"").await;
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(status["nodes"].as_array().unwrap().len(), 3);

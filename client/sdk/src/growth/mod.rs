@@ -18,6 +18,7 @@ use cairn_proto::v1;
 use cairn_proto::v1::StatRequest;
 use cairn_types::{ChunkId, Generation, InodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::connection::Connections;
 use crate::error::{Cause, Error, Result};
@@ -25,6 +26,8 @@ use crate::gather::Gather;
 use crate::meta::Leader;
 use crate::options::ConnectOptions;
 use crate::session::Session;
+use crate::slow::SlowWork;
+use crate::trace::{self, TraceId};
 
 pub(crate) use hold::{Hold, Holds};
 pub(crate) use resolve::seal;
@@ -42,6 +45,7 @@ pub(crate) struct Reach {
     pub(crate) session: Session,
     pub(crate) stats: Gather<StatRequest>,
     pub(crate) options: Arc<ConnectOptions>,
+    pub(crate) slow: Arc<SlowWork>,
 }
 
 /// Where the chunks come from.
@@ -88,6 +92,10 @@ struct Pending {
     expected: Option<u64>,
     /// In a shared chunk: the policy that it must be kept by.
     under: Option<PolicyAt>,
+    /// The operation that it is part of.
+    trace: TraceId,
+    /// When it was handed over.
+    since: Instant,
     reply: oneshot::Sender<Result<Placed>>,
     _room: OwnedSemaphorePermit,
 }
@@ -147,7 +155,8 @@ impl Growth {
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await.map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
         let crc32c = crc32c::crc32c(&data);
-        let pending = Pending { data, crc32c, expected, under, reply, _room: room };
+        let (trace, since) = (trace::current(), Instant::now());
+        let pending = Pending { data, crc32c, expected, under, trace, since, reply, _room: room };
         self.messages.send(Message::Append(pending)).await.map_err(|_| closed())?;
         Ok(Ticket(answer))
     }

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use cairn_proto::v1::{self, CloseRequest, ReadRecordsRequest, SealChunkRequest};
 use cairn_types::{ChunkId, WriterId};
+use tokio::time::Instant;
 
 use super::Reach;
 use crate::error::{Cause, Error, Result};
+
+/// The pauses between rounds of questions to a chunk's holders.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Seals `chunk` and answers it with its decided length and marks. Safe to repeat.
 pub(crate) async fn seal(
@@ -73,20 +78,41 @@ pub(super) async fn offsets(
     writer: WriterId,
     from: u64,
 ) -> Result<HashMap<u64, u64>> {
+    // They may have restarted just now: a connection from before breaks at the first call, and a node that
+    // is not back yet takes none.
+    let until = Instant::now() + reach.options.retry_budget;
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let last = match offsets_of_any(reach, sealed, writer, from).await {
+            Ok(offsets) => return Ok(offsets),
+            Err(cause) => cause,
+        };
+        if Instant::now() + pause >= until {
+            return Err(Error::new("resolve appends", ChunkId(sealed.chunk), last));
+        }
+        tracing::debug!(chunk = sealed.chunk, cause = %last, "no holder tells where the records lie");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Asks one holder after the other, once.
+async fn offsets_of_any(
+    reach: &Reach,
+    sealed: &v1::Chunk,
+    writer: WriterId,
+    from: u64,
+) -> std::result::Result<HashMap<u64, u64>, Cause> {
     let mut last = Cause::MalformedAnswer("chunk.replicas");
     for replica in sealed.replicas.iter().filter(|r| !r.address.is_empty()) {
-        match tokio::time::timeout(
-            reach.options.rpc_deadline,
-            offsets_at(reach, replica, sealed, writer, from),
-        )
-        .await
-        {
+        let asked = offsets_at(reach, replica, sealed, writer, from);
+        match tokio::time::timeout(reach.options.rpc_deadline, asked).await {
             Ok(Ok(offsets)) => return Ok(offsets),
             Ok(Err(cause)) => last = cause,
             Err(_) => last = cairn_proto::ServiceError::Deadline.into(),
         }
     }
-    Err(Error::new("resolve appends", ChunkId(sealed.chunk), last))
+    Err(last)
 }
 
 async fn offsets_at(

@@ -180,7 +180,7 @@ impl Task {
     fn take(&mut self, message: Message) {
         match message {
             Message::Append(pending) => match &self.failed {
-                Some(error) => answer(pending, Err(ending::told_again(error))),
+                Some(error) => self.answer(pending, Err(ending::told_again(error))),
                 None => self.waiting.push_back(pending),
             },
             Message::Roll(reply) => self.rolls.push(reply),
@@ -233,7 +233,7 @@ impl Task {
             waiting.into_iter().partition(|p| p.under.is_some_and(|under| under.ino == ino));
         self.waiting = kept;
         for pending in refused {
-            answer(pending, Err(error.clone()));
+            self.answer(pending, Err(error.clone()));
         }
     }
 
@@ -286,6 +286,7 @@ impl Task {
                 data: pending.data.clone(),
                 crc32c: pending.crc32c,
                 capability: Default::default(),
+                trace: pending.trace.0,
             };
             // A closed queue shows as a broken reply stream as soon as something is sent.
             if let Err(mpsc::error::TrySendError::Full(_)) = open.stream.requests.try_send(request) {
@@ -342,7 +343,7 @@ impl Task {
         self.acknowledged_end = chunk_offset + sent.pending.data.len() as u64;
         let (chunk, file_offset, hold) = (open.chunk, open.base + chunk_offset, open.hold.clone());
         let placed = Placed { chunk, chunk_offset, file_offset, hold };
-        answer(sent.pending, Ok(placed));
+        self.answer(sent.pending, Ok(placed));
         // The acknowledgement of one says that the path is alive: the next one's wait begins.
         let deadline = Instant::now() + self.reach.options.append_deadline;
         if let Some(front) = self.sent.front_mut() {
@@ -356,6 +357,13 @@ impl Task {
         self.sent.front().is_some_and(|front| expected.0 < front.sequence)
     }
 
+    fn answer(&self, pending: Pending, outcome: crate::error::Result<Placed>) {
+        let Pending { trace, since, data, reply, .. } = pending;
+        self.reach.slow.append(trace, since, data.len(), outcome.is_err());
+        // The one who asked may be gone.
+        let _ = reply.send(outcome);
+    }
+
     fn refused(&mut self, cause: Cause) -> Option<Trouble> {
         match cause {
             Cause::Fs(FsError::LengthMismatch { expected, actual }) => {
@@ -364,7 +372,7 @@ impl Task {
                 self.next = sent.sequence;
                 let expected = sent.pending.expected.unwrap_or_else(|| expected.saturating_add(base));
                 let refused = FsError::LengthMismatch { expected, actual: actual + base };
-                answer(sent.pending, Err(Error::new("append", "", refused)));
+                self.answer(sent.pending, Err(Error::new("append", "", refused)));
                 None
             }
             Cause::Fs(FsError::Fenced { .. }) => {
@@ -382,7 +390,7 @@ impl Task {
                 let blame = matches!(
                     cause,
                     Cause::Service(
-                        ServiceError::DiskRetired | ServiceError::DiskFull | ServiceError::Internal
+                        ServiceError::DiskRetired | ServiceError::DiskFull { .. } | ServiceError::Internal
                     )
                 );
                 tracing::debug!(%cause, "append refused, sealing");
@@ -390,11 +398,6 @@ impl Task {
             }
         }
     }
-}
-
-fn answer(pending: Pending, outcome: crate::error::Result<Placed>) {
-    // The one who asked may be gone.
-    let _ = pending.reply.send(outcome);
 }
 
 fn is_fence(cause: &Cause) -> bool {

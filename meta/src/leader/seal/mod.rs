@@ -23,7 +23,7 @@ use super::tenure::Tenure;
 const ROUNDS_MAX: usize = 128;
 /// Requests that wait for a round, at most; the sweep finds again what did not fit.
 const QUEUE_MAX: usize = 4096;
-/// How long an undecided chunk rests at first; doubled up to [`REST_MAX`].
+/// How long an undecided chunk rests at first, at most; doubled up to [`REST_MAX`].
 const REST: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(5);
 /// How often resting chunks are looked at.
@@ -153,7 +153,9 @@ impl Job {
             Outcome::Undecided => {
                 let now = self.tenure.clock.boottime();
                 let next = self.resting.get(&chunk).map_or(REST, |r| r.next);
-                self.resting.insert(chunk, Rest { until: now + next, next: (next * 2).min(REST_MAX) });
+                // Those of a node that went away do not ask the others together.
+                let until = now + self.tenure.random.spread(next);
+                self.resting.insert(chunk, Rest { until, next: (next * 2).min(REST_MAX) });
             }
         }
     }

@@ -32,10 +32,16 @@ impl Pass for Intents {
             }
             look.tally.add(Counter::Intents, 1);
             look.tally.id(Counter::Intents, intent.0);
-            if let Work::Upload { pack, .. } | Work::DeletePack { pack, .. } | Work::Compact { pack, .. } =
-                &record.work
+            if let Work::Upload { pack, .. }
+            | Work::DeletePack { pack, .. }
+            | Work::Compact { pack, .. }
+            | Work::Merge { pack, .. } = &record.work
             {
                 look.tally.id(Counter::Packs, pack.0);
+            }
+            // Those of runs have no rows yet, and are nobody else's.
+            if let Work::Merge { runs, .. } = &record.work {
+                runs.iter().for_each(|run| look.tally.id(Counter::Chunks, run.chunk.0));
             }
             if !is_named(look, &record)? {
                 look.found(Finding::StrayIntent { intent });
@@ -63,8 +69,8 @@ fn is_named(look: &Look<'_>, record: &IntentRecord) -> Result<bool, StoreFault> 
             let import = look.at::<ImportRecord>(&imports::key(*directory))?;
             Ok(import.holds_readable(|import| import.intent == intent))
         }
-        // It holds nothing: its chunks may die or move meanwhile.
-        Work::Compact { .. } => Ok(true),
+        // They hold nothing: chunks may die or move meanwhile, files may change.
+        Work::Compact { .. } | Work::Merge { .. } => Ok(true),
         Work::DeletePack { pack, .. } => {
             let pack = look.at::<PackRecord>(&packs::key(*pack))?;
             Ok(pack.record().is_none_or(|pack| pack.deletion == intent))

@@ -224,12 +224,12 @@ fn pack(record: PackRecord) -> Fact {
     Fact::Pack { pack, key, etag, bytes, created_ns: created, deletion }
 }
 
-/// Uploads, compactions and imports begin anew: what waits for them says so.
+/// Uploads, compactions, merges and imports begin anew: what waits for them says so.
 fn deletion(record: IntentRecord) -> Option<Fact> {
     let IntentRecord { intent, work, created, .. } = record;
     match work {
         Work::DeletePack { pack, key } => Some(Fact::PackDeletion { intent, pack, key, created_ns: created }),
-        Work::Upload { .. } | Work::Import { .. } | Work::Compact { .. } => None,
+        Work::Upload { .. } | Work::Import { .. } | Work::Compact { .. } | Work::Merge { .. } => None,
     }
 }
 

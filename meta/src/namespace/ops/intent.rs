@@ -54,8 +54,8 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
             // report of the upload must not find one.
             state.new_intent(record.assignee, Work::DeletePack { pack: *pack, key: key.clone() });
         }
-        // As of an upload: the chunks stay where they are.
-        Work::Compact { pack, key, .. } => {
+        // As of an upload: chunks stay where they are, and files what they are.
+        Work::Compact { pack, key, .. } | Work::Merge { pack, key, .. } => {
             state.end_intent(intent);
             state.new_intent(record.assignee, Work::DeletePack { pack: *pack, key: key.clone() });
         }
@@ -74,7 +74,7 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
     Ok(())
 }
 
-/// Ends an upload, or a compaction, that is not worth its while any more. Nothing is made that deletes
+/// Ends an upload, a compaction or a merge that is not worth its while any more. Nothing is made that deletes
 /// its object: on a cluster without an under-store that could never be done, and where the object was
 /// made, or is made yet, a survey finds it.
 pub fn cancel_upload(state: &mut State<'_, '_>, intent: IntentId) -> Outcome<Answer> {

@@ -15,6 +15,7 @@ pub(super) mod level;
 pub(super) mod link;
 pub(super) mod load;
 pub(super) mod lock;
+pub(super) mod merge;
 pub(super) mod mkdir;
 pub(super) mod mknod;
 pub(super) mod mount;

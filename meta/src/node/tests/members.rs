@@ -41,7 +41,10 @@ impl Group {
         let address = self.joiner(id).await.to_string();
         let leader = self.leader().await;
         assert_eq!(leader.add_member(NodeId(id), address).await, Ok(Changed::Now));
+        // At once: the next change is judged by this.
+        assert!(leader.status().members.iter().any(|member| member.node == NodeId(id)), "{id} is no member");
         promoted(&leader, id).await;
+        assert!(voters(&leader).contains(&id));
     }
 
     pub fn member(&mut self, id: u64) -> &mut Member {

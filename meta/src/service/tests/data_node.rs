@@ -35,6 +35,8 @@ pub struct Desk {
     pub fenced: Vec<(u64, u32, u64)>,
     /// The objects under the cluster's packs and their sizes; `None`: it has no under-store.
     pub bucket: Option<BTreeMap<String, u64>>,
+    /// What it says that it has room for.
+    pub room_bytes: u64,
 }
 
 /// The chain that every replica has at a length.
@@ -137,6 +139,7 @@ impl<'c> FakeNode<'c> {
             node: self.id,
             incarnation: self.incarnation,
             capacity_bytes: 100 << 30,
+            room_bytes: self.see(|desk| desk.room_bytes),
             ..Default::default()
         };
         let reply = self.cluster.nodes.clone().heartbeat(self.cluster.request(message)).await;

@@ -8,7 +8,7 @@ use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::report_work_request::Outcome;
 use cairn_proto::v1::work::Work;
 use cairn_proto::{WireError, v1};
-use cairn_types::{ChunkId, FeatureLevel, FsError, IntentId, NodeId, Policy};
+use cairn_types::{ChunkId, FEATURE_LEVEL, FsError, IntentId, NodeId, Policy};
 
 use super::data_node::FakeNode;
 use super::persist::{next, sealed_file, upload, uploaded};
@@ -19,7 +19,7 @@ fn quick() -> Policy {
     Policy { max_lag_ms: 100, ..Policy::single() }
 }
 
-async fn look(cluster: &Cluster, only_look: bool) -> Result<v1::GcReport, WireError> {
+pub(super) async fn look(cluster: &Cluster, only_look: bool) -> Result<v1::GcReport, WireError> {
     let request = cluster.request(v1::GcRequest { only_look });
     let mut stream = cluster.meta.clone().gc(request).await?.into_inner();
     loop {
@@ -67,11 +67,11 @@ fn deletion(work: Work) -> Option<v1::DeletePack> {
     if let Work::DeletePack(deletion) = work { Some(deletion) } else { None }
 }
 
-/// The cluster is at the level that collection needs, as it is a moment after it began.
-async fn level_raised(cluster: &Cluster) {
+/// The cluster is at the level of this build, as it is a moment after it began.
+pub(super) async fn level_raised(cluster: &Cluster) {
     eventually("the feature level is raised", async || {
         let view = cluster.node.read_local().ok()?;
-        (jobs::level(&*view.store).ok()? >= FeatureLevel::FOURTH).then_some(())
+        (jobs::level(&*view.store).ok()? >= FEATURE_LEVEL).then_some(())
     })
     .await;
 }
@@ -81,7 +81,7 @@ async fn propose(cluster: &Cluster, command: Command) {
 }
 
 /// Nodes live however much time is skipped.
-const ALWAYS: Duration = Duration::from_secs(1_000_000);
+pub(super) const ALWAYS: Duration = Duration::from_secs(1_000_000);
 
 /// The cluster's key of a pack.
 fn key(cluster: &Cluster, pack: u64) -> String {

@@ -15,6 +15,7 @@ mod lag;
 mod locks;
 mod loss;
 mod members;
+mod merges;
 mod names;
 mod persist;
 mod policy;
@@ -184,6 +185,7 @@ impl Cluster {
             tree_purge_per_second: None,
             repair_bytes_per_second: manner.repair_bytes_per_second,
             compacting: crate::leader::compact::Compacting::default(),
+            merging: crate::leader::merge::Merging { after: Duration::ZERO, ..Default::default() },
             pack_delay: Duration::from_secs(60),
             slow_operation: manner.slow_operation,
         };

@@ -8,7 +8,7 @@ use cairn_proto::{ServiceError, v1};
 use cairn_types::{ChunkId, FsError};
 use tokio::time::Instant;
 
-use super::{Barren, Task, Trouble, answer, is_fence};
+use super::{Barren, Task, Trouble, is_fence};
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::growth::{Hold, Placed, resolve};
 
@@ -93,7 +93,7 @@ impl Task {
                 Error::new("resolve an append", "", Cause::MalformedAnswer("records"))
                     .with_kind(ErrorKind::Unknown)
             };
-            answer(sent.pending, placed.ok_or_else(missing));
+            self.answer(sent.pending, placed.ok_or_else(missing));
         }
         if let Some(first) = self.sent.front() {
             self.next = first.sequence;
@@ -117,7 +117,7 @@ impl Task {
             } else {
                 error.clone()
             };
-            answer(pending, Err(told));
+            self.answer(pending, Err(told));
         }
         // What the cluster could not take for now leaves the writer usable; the rest ends it.
         let transient = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Retry);
@@ -148,10 +148,11 @@ impl Task {
 /// The error of a writer that found no chunk to take its appends within its budget.
 pub(super) fn given_up(cause: Cause, budget: Duration) -> Error {
     let cause = match cause {
-        Cause::Service(ServiceError::DiskFull) => FsError::NoSpace.into(),
+        // Its errno says that there is no space, its words where.
+        full @ Cause::Service(ServiceError::DiskFull { .. }) => full,
         cause => Cause::RetriesUsedUp { seconds: budget.as_secs(), last: cause.to_string() },
     };
-    Error::new("append", "", cause)
+    Error::new("append", "", cause).with_kind(ErrorKind::Unavailable)
 }
 
 /// What a failed writer answers to appends that come later: why it failed.
@@ -160,5 +161,22 @@ pub(super) fn told_again(error: &Error) -> Error {
         ErrorKind::Fenced | ErrorKind::Invalid => error.clone(),
         _ if matches!(error.cause(), Cause::Lost { .. }) => error.clone(),
         _ => Error::new("append", "", Cause::Poisoned(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_types::NodeId;
+
+    #[test]
+    fn a_full_disk_that_ends_a_writer_is_named_with_its_figures() {
+        let full = ServiceError::DiskFull { node: NodeId(101), free_bytes: 4_096, capacity_bytes: 1 << 30 };
+        let error = given_up(full.into(), Duration::from_secs(30));
+        let said = error.to_string();
+        for part in ["node-101", "4096 of 1073741824 bytes"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Unavailable, FsError::NoSpace.errno()));
     }
 }

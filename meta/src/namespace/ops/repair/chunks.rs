@@ -99,7 +99,7 @@ fn pack_counts(state: &mut State<'_, '_>, pack: PackId, listed: &[ChunkId]) -> O
 fn end(state: &mut State<'_, '_>, id: IntentId) -> Outcome<()> {
     let known: IntentRecord = record(at(&*state.txn, &intents::key(id))?)?;
     match known.work {
-        Work::Upload { .. } | Work::Compact { .. } => intent::give_up(state, known),
+        Work::Upload { .. } | Work::Compact { .. } | Work::Merge { .. } => intent::give_up(state, known),
         Work::Import { .. } | Work::DeletePack { .. } => {
             state.end_intent(id);
             Ok(())
