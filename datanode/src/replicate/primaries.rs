@@ -167,18 +167,18 @@ impl Primaries {
         self.find(chunk).map(|handle| handle.committed.get())
     }
 
-    /// What the disks of this process share, with the first of them.
-    #[must_use]
-    pub fn context(&self) -> &Context {
-        self.contexts.first()
-    }
-
     /// How long an append of `chunk` is held back since its disk fills up.
     #[must_use]
     pub fn pause(&self, chunk: ChunkId) -> Duration {
         let handle = self.find(chunk);
         let home = handle.as_ref().and_then(|handle| handle.home.get()).or(self.contexts.only());
         home.map_or(Duration::ZERO, |home| home.store.pause())
+    }
+
+    /// What the primaries need of their process: the same on each disk, but for the disk.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        self.contexts.first()
     }
 
     /// How many chunks are ordered here.

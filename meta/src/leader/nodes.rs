@@ -255,6 +255,13 @@ impl Registry {
         }
     }
 
+    /// Notes that the disk of `node` takes no more writes.
+    pub fn note_retired(&self, node: NodeId) {
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.registered.retired = true;
+        }
+    }
+
     /// Notes whether `node` is to leave.
     pub fn note_leaving(&self, node: NodeId, leaving: Leaving) {
         if let Some(entry) = self.entries().get_mut(&node) {
@@ -518,6 +525,17 @@ mod tests {
         assert!(registry.candidates(&[]).iter().all(|c| c.shunned), "both are");
         clock.advance(BLAME);
         assert_eq!(slow(), [false, false]);
+    }
+
+    #[test]
+    fn what_a_failed_disk_said_of_itself_is_kept() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        let said = Heartbeat { dir: "/d".into(), failure: "errno 5".into(), retired: true, ..beat(1, 1) };
+        registry.heartbeat(said).expect("registered");
+        registry.note_retired(NodeId(1));
+        let view = registry.get(NodeId(1)).expect("known");
+        assert!(view.registered.retired && view.is_live());
+        assert_eq!(view.heartbeat.map(|h| (h.dir, h.failure)), Some(("/d".to_owned(), "errno 5".to_owned())));
     }
 
     #[test]

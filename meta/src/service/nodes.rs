@@ -126,7 +126,7 @@ pub async fn heartbeat(
         let command = Command::RetireDisk { disk: view.registered.disk };
         let (_, reply) = ctx.node.propose_internal(command, deadline).await?;
         reply?;
-        tenure.registry.register(Registered { retired: true, ..view.registered });
+        tenure.registry.note_retired(node);
         tracing::warn!(%node, "its disk is retired");
     }
     let candidates = tenure.registry.candidates(&[]);

@@ -149,10 +149,10 @@ async fn a_disk_that_fails_takes_its_chunks_out_and_the_node_lives() {
     pump.advance(200).await;
     drop(fault);
     assert!(cluster.datas[secondary].is_running() && cluster.datas[secondary].pid() == Some(pid));
-    let shown = cairn(&cluster, "status").await.text();
     let says =
         format!("disk failed: node-{bad} ({dir} at {address}): the disk is retired for writing: fdatasync");
-    assert!(shown.contains(&says), "{shown}");
+    let shown = || async { cairn(&cluster, "status").await.text().contains(&says).then_some(()) };
+    eventually(&says, SOON, shown).await.unwrap();
     let (alive, body) = get(cluster.datas[secondary].http(), "/healthz").await.unwrap();
     assert!(alive == 200 && body.contains(&dir) && body.contains("retired"), "{body}");
     // What was on it is on three disks that work, two of them never in one process.
