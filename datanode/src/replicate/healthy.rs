@@ -24,11 +24,11 @@ impl Healthy {
         *self.nodes.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes);
     }
 
-    /// True when a chunk could be placed on `needed` of them without `node`, no two in one process. Not while
-    /// nothing is known: rule R3 asks for a seal only where there is a healthier placement, and in a cluster that has no more nodes than a chunk
-    /// needs the next one would lie on the slow node again. That lasts until the first heartbeat is answered, a
-    /// second after the node's start; a replica that stays silent is sealed without then, or when the primary's
-    /// patience is over, and the client that waits may ask for the seal before.
+    /// True when a chunk could be placed on `needed` of them without `node`, no two in one process. Not while nothing is
+    /// known: rule R3 asks for a seal only where there is a healthier placement, and in a cluster that has no more nodes
+    /// than a chunk needs the next one would lie on the slow node again. That lasts until the first heartbeat is
+    /// answered, a second after the node's start; a replica that stays silent is sealed without then, or when the
+    /// primary's patience is over, and the client that waits may ask for the seal before.
     #[must_use]
     pub fn suffice_without(&self, node: NodeId, needed: usize) -> bool {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
