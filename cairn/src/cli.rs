@@ -212,9 +212,9 @@ pub struct DataArgs {
     /// TOML file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the segments are kept
+    /// Where the segments are kept; again for each further disk. One is made when it is missing, several must be there
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub dir: Vec<PathBuf>,
     /// Address to listen on, host:port
     #[arg(long)]
     pub listen: Option<String>,

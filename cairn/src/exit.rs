@@ -225,6 +225,7 @@ fn data_code(error: &cairn_datanode::ServeError) -> u8 {
     match error {
         E::Config(_)
         | E::Format(_)
+        | E::NoDisk { .. }
         | E::Listen { .. }
         | E::ForeignCluster { .. }
         | E::UnderStore(LocationError::BadUrl { .. })
@@ -292,6 +293,7 @@ mod tests {
         assert_eq!(meta(Meta::Failed), 4);
         assert_eq!(data(Data::Config(cairn_datanode::ConfigError::NoMeta)), 2);
         assert_eq!(data(Data::Listen { address, source: taken() }), 2);
+        assert_eq!(data(Data::NoDisk { troubles: String::new() }), 2);
         let away = cairn_proto::WireError::Service(cairn_proto::ServiceError::Overloaded);
         assert_eq!(data(Data::Register(away)), 1);
         let removed = FsError::NodeRemoved { node: cairn_sdk::types::NodeId(101) };

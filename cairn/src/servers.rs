@@ -107,10 +107,20 @@ const UNDERSTORE_KEYS: [(&str, Value); 5] = [
     ("understore.timeout_ms", Value::Integer(0)),
 ];
 
+/// The keys `dir` and `dirs` by flags, which win over both in the file: one disk, or several.
+fn disks(named: &[std::path::PathBuf]) -> (Option<Value>, Option<Value>) {
+    let text = |dir: &std::path::PathBuf| Value::String(dir.to_string_lossy().into_owned());
+    let all = if named.len() > 1 { named } else { &[] };
+    let dirs = (!named.is_empty()).then(|| Value::Array(all.iter().map(text).collect()));
+    (named.first().map(text), dirs)
+}
+
 /// Runs a data node until it is told to stop.
 pub async fn data(args: DataArgs) -> Result<(), CliError> {
+    let (dir, dirs) = disks(&args.dir);
     let flags: Vec<Flag> = vec![
-        ("dir", path(args.dir)),
+        ("dir", dir),
+        ("dirs", dirs),
         ("listen", text(args.listen)),
         ("advertise", text(args.advertise)),
         ("meta", list(args.meta)),
@@ -136,4 +146,32 @@ pub async fn data(args: DataArgs) -> Result<(), CliError> {
         }
     });
     Ok(cairn_datanode::serve(config, stop, ready).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn directories_named_by_flags_win_over_those_in_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("data.toml");
+        let read = |text: &str, named: &[&str]| -> cairn_datanode::Config {
+            std::fs::write(&file, text).unwrap();
+            let named: Vec<PathBuf> = named.iter().map(PathBuf::from).collect();
+            let (dir, dirs) = disks(&named);
+            let config: cairn_datanode::Config =
+                layered(Some(&file), "CAIRN_TEST_NONE", &[], vec![("dir", dir), ("dirs", dirs)]).unwrap();
+            config.check().unwrap();
+            config
+        };
+        let several = "dirs = ['/x', '/y']";
+        for text in ["dir = '/x'", several] {
+            assert_eq!(read(text, &["/a"]).disks(), [PathBuf::from("/a")]);
+            assert_eq!(read(text, &["/a", "/b"]).disks(), ["/a", "/b"].map(PathBuf::from));
+        }
+        assert_eq!(read(several, &[]).disks(), ["/x", "/y"].map(PathBuf::from));
+    }
 }

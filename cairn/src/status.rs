@@ -1,5 +1,6 @@
 //! `cairn status`.
 
+pub mod disks;
 mod without_leader;
 
 use cairn_sdk::StatusReply;
@@ -72,18 +73,20 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         "zone/host",
         "state",
         "disk",
+        "directory",
         "used",
         "unpersisted",
         "capacity",
         "chunks",
     ]);
-    for n in &s.nodes {
+    for n in disks::by_process(&s.nodes) {
         nodes.add_row([
             n.node.to_string(),
             n.address.clone(),
             place_text(n),
             node_state(n).into(),
             hex(n.disk.get(..4).unwrap_or_default()),
+            n.dir.clone(),
             human_bytes(n.used_bytes),
             human_bytes(n.pinned_bytes),
             human_bytes(n.capacity_bytes),
@@ -109,6 +112,7 @@ fn show(s: &StatusReply) -> Result<(), CliError> {
         let (node, chunks, bytes) = (n.node, n.drain_chunks, human_bytes(n.drain_bytes));
         line(format!("drain   node-{node}: {chunks} chunks are left, {bytes} of them to be copied first"))?;
     }
+    disks::show_troubles(&s.nodes)?;
     show_damaged(s)?;
     show_undecided(s)?;
     show_lost(s)?;
@@ -241,7 +245,8 @@ pub fn as_json(s: &StatusReply) -> Value {
                "zone": n.zone, "host": n.host, "draining": n.draining, "drained": n.drained,
                "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes,
                "damaged_replicas": n.damaged_replicas, "damaged_chunks": n.damaged_chunks,
-               "repaired_records": n.repaired_records, "room_bytes": n.room_bytes})
+               "repaired_records": n.repaired_records, "room_bytes": n.room_bytes,
+               "dir": n.dir, "failure": n.failure, "refused": disks::refused_json(n)})
     };
     let undecided = |u: &cairn_sdk::UndecidedChunk| {
         json!({"chunk": u.chunk, "ino": u.ino, "path": String::from_utf8_lossy(&u.path), "length": u.length,

@@ -1,11 +1,13 @@
 //! [`Config`]: what a data node is told at its start, and its checks.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cairn_proto::frames::Transport;
 use cairn_types::{ClusterId, is_domain_name};
 use serde::{Deserialize, Serialize};
+
+use crate::dirs::{self, DirsError};
 
 /// The smallest segment that still holds a few of the largest appends.
 const SEGMENT_MIB_MIN: u64 = 4;
@@ -13,6 +15,8 @@ const SEGMENT_MIB_MIN: u64 = 4;
 const SEGMENT_MIB_MAX: u64 = 2048;
 /// Segments without which a node cannot clean one while it writes another.
 const SEGMENTS_MIN: u64 = 6;
+/// Where a node keeps its data when it is not told.
+const DIR: &str = "/var/lib/cairn/data";
 /// The least memory a node works in.
 const MEMORY_MIB_MIN: u64 = 64;
 
@@ -20,8 +24,11 @@ const MEMORY_MIB_MIN: u64 = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The node's directory: segments, its identity, its lock. One process at a time.
+    /// The node's directory: segments, its identity, its lock. One process at a time. Made when it is missing.
     pub dir: PathBuf,
+    /// In place of `dir`, the directories of several disks, each a disk of its own. They must be there: one that is
+    /// missing, or cannot be used, is left out while others can.
+    pub dirs: Vec<PathBuf>,
     /// The gRPC address, `ip:port`. Port 0: the kernel picks one, `Ready` tells it.
     pub listen: String,
     /// The address that peers and clients are told; empty: the one listened on.
@@ -30,11 +37,12 @@ pub struct Config {
     pub meta: Vec<String>,
     /// The address of /metrics, /healthz and /readyz; empty: off.
     pub http: String,
-    /// MiB that segments may take; 0: 80 % of what is free in the filesystem at the format.
+    /// MiB that segments may take on each disk; 0: 80 % of what is free in the filesystem at the format, shared by
+    /// the disks that are on it.
     pub capacity_mib: u64,
     /// MiB in a segment, fixed at the format.
     pub segment_mib: u64,
-    /// MiB of memory the node may use for buffers.
+    /// MiB of memory the process may use for buffers, whatever the number of its disks.
     pub memory_mib: u64,
     /// Milliseconds after which a replica that does not answer is sealed without.
     pub replica_deadline_ms: u64,
@@ -52,7 +60,7 @@ pub struct Config {
     pub space_high_percent: u8,
     /// Percent down to which it is.
     pub space_low_percent: u8,
-    /// MiB that the scrub reads in a second, at most about; 0: off.
+    /// MiB that the scrub reads in a second from each disk, at most about; 0: off.
     pub scrub_mib_per_second: u64,
     /// Seconds from the end of a scrub's pass to the next.
     pub scrub_rest_seconds: u64,
@@ -85,7 +93,8 @@ pub struct UnderStoreConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            dir: PathBuf::from("/var/lib/cairn/data"),
+            dir: PathBuf::from(DIR),
+            dirs: Vec::new(),
             listen: "127.0.0.1:7400".to_owned(),
             advertise: String::new(),
             meta: vec!["127.0.0.1:7100".to_owned()],
@@ -151,6 +160,15 @@ pub enum ConfigError {
         field: &'static str,
         /// What it holds.
         value: String,
+    },
+    /// The directories cannot be disks beside each other.
+    #[error("dirs: {0}")]
+    Dirs(#[from] DirsError),
+    /// Two settings say where the data is.
+    #[error("dir: '{}' is set, and dirs as well: name all disks in dirs, or one in dir", dir.display())]
+    DirAndDirs {
+        /// What `dir` holds.
+        dir: PathBuf,
     },
     /// No metadata server is named.
     #[error("meta: at least one metadata server must be named")]
@@ -219,6 +237,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming the first field that is wrong.
     pub fn check(&self) -> Result<Checked, ConfigError> {
+        self.check_dirs()?;
         let listen = self.bindable("listen", &self.listen)?;
         let http = if self.http.is_empty() { None } else { Some(self.bindable("http", &self.http)?) };
         if self.advertise.is_empty() {
@@ -252,6 +271,18 @@ impl Config {
         let transport =
             self.transport.parse().map_err(|()| ConfigError::Transport { value: self.transport.clone() })?;
         Ok(Checked { listen, http, cluster: self.cluster()?, transport })
+    }
+
+    /// Where the disks are; one at least.
+    #[must_use]
+    pub fn disks(&self) -> Vec<PathBuf> {
+        if self.dirs.is_empty() { vec![self.dir.clone()] } else { self.dirs.clone() }
+    }
+
+    fn check_dirs(&self) -> Result<(), ConfigError> {
+        dirs::check(&self.dirs)?;
+        let says_nothing = self.dirs.is_empty() || self.dir == Path::new(DIR) || self.dir == self.dirs[0];
+        if says_nothing { Ok(()) } else { Err(ConfigError::DirAndDirs { dir: self.dir.clone() }) }
     }
 
     fn cluster(&self) -> Result<Option<ClusterId>, ConfigError> {
@@ -333,6 +364,19 @@ mod tests {
         assert!(config.check().is_ok());
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn disks_are_named_one_or_all_of_them() {
+        let disks = |toml| toml::from_str::<Config>(toml).unwrap().disks();
+        assert_eq!(disks("dir = '/a'"), [PathBuf::from("/a")]);
+        assert_eq!(disks("dirs = ['/a', '/b']"), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert!(checked("dirs = ['/a', '/b']").is_ok());
+        assert!(checked("dir = '/a'\ndirs = ['/a', '/b']").is_ok(), "it was the first of them before");
+        let both = checked("dir = '/c'\ndirs = ['/a', '/b']").unwrap_err();
+        assert_eq!(both, ConfigError::DirAndDirs { dir: PathBuf::from("/c") });
+        let twice = checked("dirs = ['/a', '/a']").unwrap_err();
+        assert_eq!(twice.to_string(), "dirs: /a is named twice");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a node's disk says about itself, and how much of it a node takes; made at the first start
 //! (append protocol R7).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cairn_types::{Clock, ClusterId, DiskId, Random};
 
+use crate::dirs::DirsError;
 use crate::disk::{Disk, DiskError, Identity, IdentityError};
 
 /// Of the space that is there, what a node takes when it is not told (percent).
@@ -29,6 +31,30 @@ pub enum FormatError {
         /// What the smallest store takes.
         needed_bytes: u64,
     },
+    /// One of several disks has no directory.
+    #[error(
+        "{}: no such directory. If the disk failed or is not mounted, see to it and restart the node; for a new one make the directory",
+        dir.display()
+    )]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The same disk is in two directories.
+    #[error("disk {disk} is in {} directories ({}): none of them is used until the copies are gone", dirs.len(), shown(dirs))]
+    Copied {
+        /// Its identity.
+        disk: DiskId,
+        /// Where it is.
+        dirs: Vec<PathBuf>,
+    },
+    /// Another disk has the directory, by another name.
+    #[error(transparent)]
+    Dirs(#[from] DirsError),
+}
+
+fn shown(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<String>>().join(", ")
 }
 
 /// The identity of `disk`, which must be `cluster`'s; made now when the disk is new. Durable when it
@@ -52,13 +78,19 @@ pub fn claim(
 }
 
 /// Bytes that the segments may take: those `wanted`, or with 0 four fifths of what is free or theirs
-/// already, so that a restart does not shrink the store.
+/// already, so that a restart does not shrink the store. What is free is shared by `sharing` disks.
 ///
 /// # Errors
 /// [`FormatError::NoRoom`] when the smallest store does not fit.
-pub fn capacity(disk: &Arc<dyn Disk>, segment_bytes: u64, wanted: u64) -> Result<u64, FormatError> {
+pub fn capacity(
+    disk: &Arc<dyn Disk>,
+    segment_bytes: u64,
+    wanted: u64,
+    sharing: u64,
+) -> Result<u64, FormatError> {
     let made_bytes = disk.list("segments")?.len() as u64 * segment_bytes;
-    let free_bytes = disk.capacity()?.free_bytes.saturating_add(made_bytes);
+    let free_bytes = disk.capacity()?.free_bytes / sharing.max(1);
+    let free_bytes = free_bytes.saturating_add(made_bytes);
     let capacity = if wanted == 0 { free_bytes / 100 * CAPACITY_PERCENT } else { wanted };
     let needed_bytes = SEGMENTS_MIN * segment_bytes;
     if capacity < needed_bytes || free_bytes < needed_bytes {
@@ -89,9 +121,9 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).unwrap());
-        assert_eq!(capacity(&disk, 1 << 20, 10 << 20), Ok(10 << 20));
-        assert!(capacity(&disk, 1 << 20, 0).unwrap() > 6 << 20);
-        assert!(matches!(capacity(&disk, 1 << 50, 0), Err(FormatError::NoRoom { .. })));
-        assert!(matches!(capacity(&disk, 1 << 20, 5 << 20), Err(FormatError::NoRoom { .. })));
+        assert_eq!(capacity(&disk, 1 << 20, 10 << 20, 1), Ok(10 << 20));
+        assert!(capacity(&disk, 1 << 20, 0, 1).unwrap() > 6 << 20);
+        assert!(matches!(capacity(&disk, 1 << 50, 0, 1), Err(FormatError::NoRoom { .. })));
+        assert!(matches!(capacity(&disk, 1 << 20, 5 << 20, 1), Err(FormatError::NoRoom { .. })));
     }
 }

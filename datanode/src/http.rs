@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::standing::Standings;
 
 /// How often the recorder folds its samples, so that its memory stays bounded.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -21,33 +22,41 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).as_ref()
 }
 
-/// Serves until `stop`. `ready` is true while the metadata leader knows this node.
+/// Serves until `stop`. The process is ready while the metadata leader knows one of its disks; both answers name the
+/// disks that are not in use or take no more writes.
 ///
 /// # Errors
 /// The listener's failure.
 pub async fn serve(
     listener: TcpListener,
-    ready: watch::Receiver<bool>,
+    standings: Standings,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let of_health = standings.clone();
+    let healthz = move || {
+        let lives = format!("ok\n{}", of_health.troubles());
+        async move { lives }
+    };
     let readyz = move || {
-        let ready = *ready.borrow();
-        async move { readiness(ready) }
+        let ready = readiness(&standings);
+        async move { ready }
     };
     let router = Router::new()
         .route("/metrics", get(render))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz));
     let upkeep = fold_samples(stop.clone());
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     tokio::join!(async { server.await }, upkeep).0
 }
 
-fn readiness(ready: bool) -> (StatusCode, &'static str) {
-    if ready {
-        (StatusCode::OK, "ready\n")
+fn readiness(standings: &Standings) -> (StatusCode, String) {
+    let troubles = standings.troubles();
+    if standings.is_ready() {
+        (StatusCode::OK, format!("ready\n{troubles}"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the metadata leader does not know this node\n")
+        let said = format!("the metadata leader does not know this node\n{troubles}");
+        (StatusCode::SERVICE_UNAVAILABLE, said)
     }
 }
 

@@ -1,11 +1,13 @@
-//! A node's place in its cluster: whose it is, its registration, and the heartbeat that keeps it.
+//! A node's place in its cluster: whose it is, its registration, and the heartbeat that keeps it. Each disk of a
+//! process is a node with an id of its own; they have one address.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ClusterId, DiskId, FsError, NodeId};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::chunk::ChunkStore;
@@ -13,6 +15,7 @@ use crate::health::Health;
 use crate::metadata::Metadata;
 use crate::replicate::healthy::Healthy;
 use crate::scrub::Figures;
+use crate::standing::Standings;
 
 /// The pause between heartbeats when the leader names none.
 const INTERVAL: Duration = Duration::from_millis(1_000);
@@ -23,6 +26,8 @@ const INTERVAL_MOST: Duration = Duration::from_millis(5_000);
 const BEATS_PER_REFRESH: u32 = 5;
 /// Damaged chunks that a heartbeat names.
 const DAMAGED_TOLD_MAX: usize = 16;
+/// What is said of a disk that failed before this process began.
+const FAILED_BEFORE: &str = "the disk is retired: a write or an fsync failed there before";
 /// The pause before the metadata servers are asked again at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -61,6 +66,8 @@ pub struct Member {
     pub store: ChunkStore,
     /// The disk.
     pub disk: DiskId,
+    /// Where it is.
+    pub dir: PathBuf,
     /// Where others reach it.
     pub address: String,
     /// The machine's boot.
@@ -77,6 +84,10 @@ pub struct Member {
     pub healthy: Healthy,
     /// What scrubs and repairs found and did.
     pub scrub: Arc<Figures>,
+    /// How the disks of the process stand.
+    pub standings: Standings,
+    /// The leader said that the disk failed in an earlier life.
+    pub failed_before: AtomicBool,
 }
 
 impl Member {
@@ -113,21 +124,23 @@ impl Member {
             Ok(reply) => tracing::info!(node = reply.node, "registered"),
             Err(error) => tracing::warn!(%error, "register"),
         }
-        Ok(NodeId(reply?.node))
+        let reply = reply?;
+        self.failed_before.store(reply.retired, Ordering::Relaxed);
+        Ok(NodeId(reply.node))
     }
 
-    /// Beats until `stop`; `known` is true while the leader knows this node.
-    pub async fn beat(self, node: NodeId, known: watch::Sender<bool>, stop: CancellationToken) {
+    /// Beats until `stop`. The process's first node, which `speaks`, tells the leader of the disks that are left out.
+    pub async fn beat(self, node: NodeId, speaks: bool, stop: CancellationToken) {
         let mut pause = INTERVAL;
         let mut beats: u32 = 0;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            let Some(beat) = stop.run_until_cancelled(self.metadata.heartbeat(self.figures(node))).await
-            else {
+            let figures = self.figures(node, speaks);
+            let Some(beat) = stop.run_until_cancelled(self.metadata.heartbeat(figures)).await else {
                 return;
             };
             let reached = match beat {
                 Ok(reply) => {
-                    self.healthy.learn(&reply.healthy);
+                    self.healthy.learn(&reply.healthy, &reply.processes);
                     beats = beats.wrapping_add(1);
                     if beats % BEATS_PER_REFRESH == 1 {
                         self.refresh(&stop).await;
@@ -144,7 +157,7 @@ impl Member {
                     self.again(node).await
                 }
             };
-            known.send_if_modified(|was| std::mem::replace(was, reached) != reached);
+            self.stand(reached);
         }
     }
 
@@ -166,8 +179,27 @@ impl Member {
         }
     }
 
-    fn figures(&self, node: NodeId) -> v1::HeartbeatRequest {
+    /// Notes whether the leader knows this node, for those who look at this process.
+    pub fn stand(&self, known: bool) {
+        self.standings.note(&self.dir, known, self.failure());
+    }
+
+    /// Why the disk is retired, if it is.
+    fn failure(&self) -> Option<String> {
+        let before = self.failed_before.load(Ordering::Relaxed).then(|| FAILED_BEFORE.to_owned());
+        self.store.retired().map(|retired| retired.to_string()).or(before)
+    }
+
+    fn figures(&self, node: NodeId, speaks: bool) -> v1::HeartbeatRequest {
         let stats = self.store.stats();
+        for (name, bytes) in [
+            ("cairn_data_disk_used_bytes", stats.used_bytes),
+            ("cairn_data_disk_pinned_bytes", stats.pinned_bytes),
+            ("cairn_data_disk_capacity_bytes", self.capacity_bytes),
+        ] {
+            let (disk, dir) = (self.disk.to_string(), self.dir.display().to_string());
+            metrics::gauge!(name, "disk" => disk, "dir" => dir).set(bytes as f64);
+        }
         let (scrub, damaged) = (self.scrub.summary(), self.scrub.unrepaired());
         v1::HeartbeatRequest {
             node: node.0,
@@ -182,6 +214,9 @@ impl Member {
             damaged_chunks: damaged.iter().take(DAMAGED_TOLD_MAX).map(|chunk| chunk.0).collect(),
             repaired_records: scrub.repaired,
             room_bytes: stats.room_bytes,
+            dir: self.dir.display().to_string(),
+            failure: self.failure().unwrap_or_default(),
+            refused: if speaks { self.standings.refused() } else { Vec::new() },
         }
     }
 }

@@ -1,24 +1,23 @@
-//! [`WriteThrough`]: what a node needs of its under-store, put together from its configuration.
+//! [`WriteThrough`]: what a process needs of its under-store, put together from its configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_types::{Clock, ClusterId, DiskId, SystemRandom};
+use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
-use crate::cache::Cache;
+use crate::cache::{Cache, Fetches};
 use crate::chunk::ChunkStore;
 use crate::config::{Config, UnderStoreConfig};
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::import::Imports;
 use crate::understore::{self, Buckets, LocationError, MountStores, RequestCounts, S3Clients, UnderStore};
-use crate::upload::Uploader;
+use crate::upload::{Findings, Uploader};
 
-/// The parts that reach S3.
+/// The parts that reach S3, of a whole process.
 pub struct WriteThrough {
-    /// Writes packs; absent without an under-store.
-    pub uploader: Option<Uploader>,
     /// Finds out what the under-store does; absent without one. Uploads wait for it.
     pub endpoint: Option<Endpoint>,
     /// The packs' under-store itself.
@@ -27,14 +26,17 @@ pub struct WriteThrough {
     pub buckets: Arc<dyn Buckets>,
     /// Reads the directories of mounts.
     pub imports: Imports,
-    /// Reads objects through the cache.
-    pub cache: Cache,
     /// How the under-store does.
     pub health: Health,
     /// What went to S3.
     pub requests: Arc<RequestCounts>,
     /// Where packs go; empty without an under-store.
     pub packs_at: String,
+    cluster: ClusterId,
+    findings: Option<Findings>,
+    /// All disks take turns: their buffers are of one budget.
+    uploads: Arc<Semaphore>,
+    fetches: Fetches,
 }
 
 /// Puts the parts together. Nothing is asked of S3 yet.
@@ -44,8 +46,6 @@ pub struct WriteThrough {
 pub async fn open(
     config: &Config,
     cluster: ClusterId,
-    disk: DiskId,
-    store: &ChunkStore,
     clock: Arc<dyn Clock>,
 ) -> Result<WriteThrough, LocationError> {
     let timeout_ms = config
@@ -61,16 +61,38 @@ pub async fn open(
     let requests = clients.counts();
     let buckets: Arc<dyn Buckets> = Arc::new(MountStores::new(clients, Arc::clone(&clock)));
     let (health, budget) = (Health::default(), Budget::of(config.memory_mib));
-    let (endpoint, uploader) = match &packs {
-        Some(packs) => {
-            let (endpoint, findings) =
-                Endpoint::new(Arc::clone(packs), cluster, clock, Arc::new(SystemRandom), health.clone());
-            let uploader = Uploader::new(Arc::clone(packs), Arc::new(store.clone()), cluster);
-            (Some(endpoint), Some(uploader.with_findings(findings).with_turns(budget.uploads)))
-        }
-        None => (None, None),
-    };
-    let cache = Cache::new(Arc::new(store.clone()), packs.clone(), Arc::clone(&buckets), disk);
-    let (cache, imports) = (cache.with_fetches(budget.blocks), Imports::new(budget.names_bytes));
-    Ok(WriteThrough { uploader, endpoint, packs, buckets, imports, cache, health, requests, packs_at })
+    let probing = packs.as_ref().map(|packs| {
+        Endpoint::new(Arc::clone(packs), cluster, clock, Arc::new(SystemRandom), health.clone())
+    });
+    let (endpoint, findings) = probing.unzip();
+    Ok(WriteThrough {
+        endpoint,
+        packs,
+        buckets,
+        imports: Imports::new(budget.names_bytes),
+        health,
+        requests,
+        packs_at,
+        cluster,
+        findings,
+        uploads: Arc::new(Semaphore::new(budget.uploads.max(1))),
+        fetches: Fetches::new(budget.blocks),
+    })
+}
+
+impl WriteThrough {
+    /// Reads objects through the cache on this disk.
+    #[must_use]
+    pub fn cache(&self, disk: DiskId, store: &ChunkStore) -> Cache {
+        let (blocks, buckets) = (Arc::new(store.clone()), Arc::clone(&self.buckets));
+        Cache::new(blocks, self.packs.clone(), buckets, disk).with_fetches(&self.fetches)
+    }
+
+    /// Writes packs of the chunks on this disk; absent without an under-store.
+    #[must_use]
+    pub fn uploader(&self, store: &ChunkStore) -> Option<Uploader> {
+        let (packs, findings) = (self.packs.clone()?, self.findings.clone()?);
+        let uploader = Uploader::new(packs, Arc::new(store.clone()), self.cluster);
+        Some(uploader.with_findings(findings).with_turns(Arc::clone(&self.uploads)))
+    }
 }

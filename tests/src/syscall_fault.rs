@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "waits for real processes in real time")]
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl SyscallFault {
     /// # Errors
     /// [`FaultError`] where there is no strace, or it may not trace.
     pub fn kill_at(pid: u32, call: &str, nth: u32) -> Result<Self, FaultError> {
-        Self::attach(pid, call, &format!("signal=KILL:when={nth}"))
+        Self::attach(pid, call, &format!("signal=KILL:when={nth}"), &[])
     }
 
     /// From now on every call of `call` in the process `pid` fails with `error` (`EIO`), without being
@@ -43,14 +44,23 @@ impl SyscallFault {
     /// # Errors
     /// [`FaultError`] where there is no strace, or it may not trace.
     pub fn fail(pid: u32, call: &str, error: &str) -> Result<Self, FaultError> {
-        Self::attach(pid, call, &format!("error={error}:when=1+"))
+        Self::attach(pid, call, &format!("error={error}:when=1+"), &[])
     }
 
-    fn attach(pid: u32, call: &str, inject: &str) -> Result<Self, FaultError> {
+    /// The same, of calls on these files alone.
+    ///
+    /// # Errors
+    /// [`FaultError`] where there is no strace, or it may not trace.
+    pub fn fail_on(pid: u32, call: &str, error: &str, files: &[PathBuf]) -> Result<Self, FaultError> {
+        Self::attach(pid, call, &format!("error={error}:when=1+"), files)
+    }
+
+    fn attach(pid: u32, call: &str, inject: &str, files: &[PathBuf]) -> Result<Self, FaultError> {
         let unable = |reason: String| FaultError::Unable { reason };
         let mut command = Command::new("strace");
         command
             .args(["-f", "-e", &format!("trace={call}"), "-e", &format!("inject={call}:{inject}")])
+            .args(files.iter().flat_map(|file| ["-P".as_ref(), file.as_os_str()]))
             .args(["-o", "/dev/null", "-p", &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -65,8 +75,17 @@ impl SyscallFault {
                 let _ = line.send(said);
             }
         });
-        let said = lines.recv_timeout(ATTACH_WITHIN).unwrap_or_else(|_| "it said nothing".to_owned());
-        if said.contains("attached") { Ok(fault) } else { Err(unable(said)) }
+        let deadline = Instant::now() + ATTACH_WITHIN;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let said = lines.recv_timeout(left).unwrap_or_else(|_| "it said nothing".to_owned());
+            // It tells first where the files lie that are no plain paths.
+            match said.as_str() {
+                said if said.contains("attached") => return Ok(fault),
+                said if said.contains("Requested path") => {}
+                said => return Err(unable(said.to_owned())),
+            }
+        }
     }
 
     /// Waits until the process is gone; false when it is not within that time.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::{DrainNodeArgs, NodeCommand, RemoveNodeArgs};
 use crate::exit::CliError;
 use crate::output::{hex, human_bytes, line, object};
+use crate::status::disks::{by_process, refused_json, show_troubles};
 use crate::status::node_state;
 
 pub async fn run(client: &Client, command: NodeCommand, json: bool) -> Result<(), CliError> {
@@ -102,11 +103,14 @@ async fn list(client: &Client, json: bool) -> Result<(), CliError> {
         "address",
         "zone",
         "host",
+        "directory",
+        "used",
+        "capacity",
         "state",
         "chunks",
         "to leave",
     ]);
-    for n in &nodes {
+    for n in by_process(&nodes) {
         let left = if n.draining {
             format!("{} chunks, {} to copy", n.drain_chunks, human_bytes(n.drain_bytes))
         } else {
@@ -117,19 +121,24 @@ async fn list(client: &Client, json: bool) -> Result<(), CliError> {
             n.address.clone(),
             n.zone.clone(),
             n.host.clone(),
+            n.dir.clone(),
+            human_bytes(n.used_bytes),
+            human_bytes(n.capacity_bytes),
             node_state(n).to_owned(),
             n.chunks.to_string(),
             left,
         ]);
     }
-    line(table.to_string())
+    line(table.to_string())?;
+    show_troubles(&nodes)
 }
 
 fn node_json(n: &DataNode) -> Value {
     json!({
         "node": n.node, "address": n.address, "zone": n.zone, "host": n.host, "disk": hex(&n.disk),
         "state": node_state(n), "chunks": n.chunks, "draining": n.draining, "drained": n.drained,
-        "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes,
+        "drain_chunks": n.drain_chunks, "drain_bytes": n.drain_bytes, "dir": n.dir, "failure": n.failure,
+        "used_bytes": n.used_bytes, "capacity_bytes": n.capacity_bytes, "refused": refused_json(n),
     })
 }
 

@@ -1,5 +1,7 @@
 //! The lag of the whole cluster, and what its data nodes have asked of S3.
 
+use std::collections::BTreeSet;
+
 use cairn_sdk::{Client, ClusterLag, DataNode, NodeStatusReply};
 use comfy_table::{Table, presets};
 use futures::future::join_all;
@@ -45,10 +47,12 @@ async fn ask_all(client: &Client, nodes: Vec<DataNode>) -> Vec<Asked> {
     join_all(nodes.into_iter().map(|node| ask(client, node))).await
 }
 
-/// All requests together, of the nodes that answered.
+/// All requests together, of the nodes that answered. Each disk of a process tells those of all.
 fn sum(asked: &[Asked]) -> NodeStatusReply {
     let mut all = NodeStatusReply::default();
-    for told in asked.iter().filter_map(|asked| asked.told.as_ref()) {
+    let mut seen = BTreeSet::new();
+    for Asked { node, told } in asked {
+        let Some(told) = told.as_ref().filter(|_| seen.insert(node.address.as_str())) else { continue };
         all.puts += told.puts;
         all.parts += told.parts;
         all.gets += told.gets;
@@ -172,8 +176,12 @@ mod tests {
             bytes_up: 5,
             ..Default::default()
         };
-        let node = |told| Asked { node: DataNode::default(), told };
-        let all = sum(&[node(Some(one.clone())), node(None), node(Some(one))]);
+        let node = |address: &str, told| Asked {
+            node: DataNode { address: address.into(), ..DataNode::default() },
+            told,
+        };
+        let (same, again) = (node("a", Some(one.clone())), node("a", Some(one.clone())));
+        let all = sum(&[same, node("b", None), node("c", Some(one)), again]);
         assert_eq!((all.puts, all.deletes, all.bytes_up), (1_800, 14, 10));
         assert!((dollars(&all) - (2.0 * 0.005 + 2.0 * 0.0004)).abs() < 1e-9, "{}", dollars(&all));
     }

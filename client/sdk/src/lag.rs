@@ -117,7 +117,7 @@ impl Client {
     pub async fn node_status(&self, node: &v1::DataNode) -> Result<v1::NodeStatusReply> {
         let connections = &self.reach().connections;
         let asked = async {
-            let request = connections.request(v1::NodeStatusRequest {}, ASK);
+            let request = connections.request(v1::NodeStatusRequest { node: node.node }, ASK);
             Ok::<_, Cause>(connections.data(&node.address)?.node_status(request).await?.into_inner())
         };
         let answer = tokio::time::timeout(ASK, asked).await;

@@ -102,7 +102,7 @@ pub use xattrs::XattrMode;
 pub use cairn_proto::v1::{
     ChunkState, ClusterLag, DataNode, DumpBatch, ExplainedChunk, ExplainedFile, ExplainedIntent,
     ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
-    GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, ServerStatusReply, StatFsReply,
-    StatusReply, TakeSnapshotReply, UndecidedChunk,
+    GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, RefusedDisk, ServerStatusReply,
+    StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

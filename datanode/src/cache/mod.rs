@@ -22,7 +22,7 @@ mod reader;
 
 pub use blocks::{BlockKey, Blocks};
 pub use error::ReadError;
-pub use reader::Cache;
+pub use reader::{Cache, Fetches};
 
 /// Bytes of a block; the last of an object may be shorter.
 pub const BLOCK_BYTES: u64 = 1 << 20;

@@ -30,6 +30,23 @@ const READ_BYTES_MAX: usize = 8 << 20;
 /// How long a read waits for S3.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Turns to fetch blocks, of all caches of a process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fetches {
+    turns: Arc<Semaphore>,
+    turns_ahead: Arc<Semaphore>,
+}
+
+impl Fetches {
+    /// So many blocks at once, two at least.
+    #[must_use]
+    pub fn new(blocks: usize) -> Self {
+        let blocks = blocks.max(AHEAD_PART);
+        let (turns, turns_ahead) = (Semaphore::new(blocks), Semaphore::new(blocks / AHEAD_PART));
+        Self { turns: Arc::new(turns), turns_ahead: Arc::new(turns_ahead) }
+    }
+}
+
 /// Reads bytes that lie in S3, keeping blocks of 1 MiB. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache {
@@ -53,23 +70,23 @@ impl Cache {
         buckets: Arc<dyn Buckets>,
         disk: DiskId,
     ) -> Self {
+        let Fetches { turns, turns_ahead } = Fetches::new(FETCHES_MAX);
         Self {
             packs,
             buckets,
             identities: Identities::new(disk),
             flights: Flights::new(blocks),
-            turns: Arc::new(Semaphore::new(FETCHES_MAX)),
-            turns_ahead: Arc::new(Semaphore::new(FETCHES_MAX / AHEAD_PART)),
+            turns,
+            turns_ahead,
             ahead: Arc::default(),
         }
     }
 
-    /// The same, fetching so many blocks at once, two at least.
+    /// The same, fetching as many blocks at once as `fetches` has turns for.
     #[must_use]
-    pub fn with_fetches(self, blocks: usize) -> Self {
-        let blocks = blocks.max(AHEAD_PART);
-        let (turns, turns_ahead) = (Semaphore::new(blocks), Semaphore::new(blocks / AHEAD_PART));
-        Self { turns: Arc::new(turns), turns_ahead: Arc::new(turns_ahead), ..self }
+    pub fn with_fetches(self, fetches: &Fetches) -> Self {
+        let Fetches { turns, turns_ahead } = fetches.clone();
+        Self { turns, turns_ahead, ..self }
     }
 
     /// Exactly `length` bytes (at most 8 MiB) at `offset` of the chunk that is persisted at `place`,

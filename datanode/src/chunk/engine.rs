@@ -300,7 +300,8 @@ impl Engine {
     fn note_fsync(&self, took: Duration) {
         let us = took.as_micros() as u64;
         self.table.counters.note_fsync(us);
-        metrics::histogram!("cairn_data_fsync_us").record(us as f64);
+        metrics::histogram!("cairn_data_fsync_us", "disk" => self.log.options.disk.to_string())
+            .record(us as f64);
         if took > SLOW {
             tracing::warn!(took_ms = took.as_millis() as u64, "a slow fdatasync");
         }

@@ -52,6 +52,7 @@ pub use chain::{ChainedHeader, chain_next};
 pub use completion::{Callback, Completion};
 pub use error::{ReadError, Retired, StoreError};
 pub use inspect::{Examined, Faults, SegmentWalk};
+pub use queue::QueuedBytes;
 pub use recover::OpenReport;
 pub use request::CacheKey;
 pub use space::Fill;

@@ -12,7 +12,7 @@ use super::alarms::Alarms;
 use super::completion::{Callback, Completion};
 use super::engine::Engine;
 use super::error::{ReadError, Retired};
-use super::queue::Queue;
+use super::queue::{Queue, QueuedBytes};
 use super::recover::OpenReport;
 use super::request::{CacheKey, Request};
 use super::space::{self, Fill};
@@ -37,8 +37,8 @@ pub struct StoreOptions {
     pub boot_id: [u8; 16],
     /// Prepare the next segment, and wait for long fdatasyncs, on threads of their own (false: the writer does).
     pub threads: bool,
-    /// Bytes of changes that may wait for the writer: above, they are refused as `Busy`; above a quarter,
-    /// [`ChunkStore::ready`] waits.
+    /// Bytes of changes that may wait for the writer, and those of the process's other stores: above, they are
+    /// refused as `Busy`; above a quarter of this store's share, [`ChunkStore::ready`] waits.
     pub queue_bytes: usize,
     /// How full the disk may be before what is in S3 too goes.
     pub fill: Fill,
@@ -92,9 +92,23 @@ impl ChunkStore {
         clock: Arc<dyn Clock>,
         options: StoreOptions,
     ) -> Result<(Self, OpenReport), LogError> {
+        Self::open_among(disk, clock, options, 1, QueuedBytes::default())
+    }
+
+    /// The same, as one of `stores` of a process, which count the bytes that wait together in `queued`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_among(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: StoreOptions,
+        stores: usize,
+        queued: QueuedBytes,
+    ) -> Result<(Self, OpenReport), LogError> {
         let (mut engine, report) = Engine::open(disk, clock, options.log(), options.boot_id)?;
         engine.fill_to(options.fill);
-        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let queue = Arc::new(Queue::new(options.queue_bytes, stores, queued));
         let table = engine.table();
         let incarnation = engine.incarnation();
         let writer = super::writer::start(engine, Arc::clone(&queue))?;
@@ -242,6 +256,12 @@ impl ChunkStore {
     #[must_use]
     pub fn chunk(&self, chunk: ChunkId) -> Option<ChunkView> {
         self.shared.table.view(chunk)
+    }
+
+    /// True when a replica of the chunk is here.
+    #[must_use]
+    pub fn has(&self, chunk: ChunkId) -> bool {
+        self.shared.table.cell(chunk).is_some()
     }
 
     /// Every replica here, in no order.

@@ -1,5 +1,6 @@
-//! [`Context`]: what every task of the append protocol needs of its node.
+//! [`Context`]: what every task of the append protocol needs of its node, which is a disk of this process.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use crate::connection::Peers;
 use crate::metadata::Metadata;
 use crate::slow::SlowWork;
 
-/// A node as its tasks see it.
+/// A node as its tasks see it. Other disks of the process are nodes besides: all but `node` and `store` is the
+/// same in each of them.
+#[derive(Clone)]
 pub struct Context {
     /// This node.
     pub node: NodeId,
@@ -29,13 +32,13 @@ pub struct Context {
     /// The way to renew grants.
     pub grants: Grants,
     /// Which tails were given up for slowness.
-    pub seals: Seals,
+    pub seals: Arc<Seals>,
     /// Where chunks would be placed.
     pub healthy: Healthy,
     /// Chunks made ahead.
-    pub spares: Spares,
+    pub spares: Arc<Spares>,
     /// Tells of what was slow.
-    pub slow: SlowWork,
+    pub slow: Arc<SlowWork>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// After this a replica that has not answered is sealed without.
@@ -44,4 +47,10 @@ pub struct Context {
     pub leaving: CancellationToken,
     /// The tasks that must end before the store is closed.
     pub tasks: TaskTracker,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("node", &self.node).finish_non_exhaustive()
+    }
 }

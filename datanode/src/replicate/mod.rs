@@ -1,8 +1,9 @@
-//! The append protocol between data nodes: one task orders the appends of each open chunk this node
+//! The append protocol between data nodes: one task orders the appends of each open chunk a disk here
 //! is the primary of; a stream from each primary brings its records to the secondaries.
 
 pub mod committed;
 pub mod context;
+pub mod contexts;
 pub mod extend;
 pub mod grant;
 pub mod healthy;
@@ -26,4 +27,5 @@ mod slow;
 mod take;
 
 pub use context::Context;
+pub use contexts::Contexts;
 pub use primaries::Primaries;

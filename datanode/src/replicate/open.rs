@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::committed::Committed;
 use super::context::Context;
+use super::contexts::Contexts;
 use super::link::{Link, Progress, Said};
 use super::primary::{Closing, Member, Primary};
 use super::seal::Reason;
@@ -42,28 +43,30 @@ pub enum NotOpened {
     },
 }
 
-/// Opens `chunk`, whose committed length others see in `committed`.
+/// Opens `chunk` on the disk that is its primary. Others see its committed length in `committed`.
 pub async fn open(
-    context: &Arc<Context>,
+    contexts: &Contexts,
     chunk: ChunkId,
     committed: Arc<Committed>,
 ) -> Result<Primary, NotOpened> {
     let fenced = || NotOpened::Refused(ServiceError::ChunkFenced { chunk }.into());
-    let is_spare = context.spares.has(chunk);
+    let shared = contexts.first();
+    let is_spare = shared.spares.has(chunk);
     // A replica that is here without its primary was left by one that gave up, or by a process
     // before this one: nobody goes on with it (R6). A spare of this process waits for its activation.
-    if !is_spare && let Some(view) = context.store.chunk(chunk) {
-        let primary = v1::Chunk::decode(view.record).map(|record| record.primary);
-        let elsewhere = primary.is_ok_and(|primary| primary != context.node.0);
+    let left = contexts.with(chunk).filter(|_| !is_spare).and_then(|context| context.store.chunk(chunk));
+    if let Some(view) = left {
+        let primary = v1::Chunk::decode(view.record).map(|record| NodeId(record.primary));
+        let elsewhere = primary.is_ok_and(|primary| contexts.node(primary).is_none());
         let refused =
             if elsewhere { NotOpened::Refused(ServiceError::NotPrimary { chunk }.into()) } else { fenced() };
         return Err(refused);
     }
-    let found = match context.spares.activation(chunk) {
+    let found = match shared.spares.activation(chunk) {
         Some(activated) => activated,
-        None => context.metadata.get_chunk(chunk).await.map_err(|e| NotOpened::Refused(absent(chunk, e)))?,
+        None => shared.metadata.get_chunk(chunk).await.map_err(|e| NotOpened::Refused(absent(chunk, e)))?,
     };
-    check(context, &found).map_err(|error| NotOpened::Refused(error.into()))?;
+    let context = check(contexts, &found).map_err(|error| NotOpened::Refused(error.into()))?;
     let prepared = if is_spare {
         context.spares.take(chunk).ok_or_else(fenced)?
     } else {
@@ -113,15 +116,16 @@ pub fn absent(chunk: ChunkId, error: WireError) -> WireError {
     }
 }
 
-/// Checks that the activation is committed and names this process as the primary.
-pub fn check(context: &Context, found: &v1::Chunk) -> Result<(), ServiceError> {
+/// Checks that the activation is committed and names a disk of this process as the primary; answers that disk.
+///
+/// # Errors
+/// [`ServiceError::NotPrimary`]; [`ServiceError::ChunkFenced`] when it is not open, or to another process.
+pub fn check<'c>(contexts: &'c Contexts, found: &v1::Chunk) -> Result<&'c Arc<Context>, ServiceError> {
     let chunk = ChunkId(found.chunk);
-    if found.primary != context.node.0 {
-        return Err(ServiceError::NotPrimary { chunk });
-    }
+    let context = contexts.node(NodeId(found.primary)).ok_or(ServiceError::NotPrimary { chunk })?;
     let open = found.state() == v1::ChunkState::Open && found.activation.is_some();
     let open = open && Epoch(found.epoch) == record::OPENED;
-    if open && is_primary(context, found) { Ok(()) } else { Err(ServiceError::ChunkFenced { chunk }) }
+    if open && is_primary(context, found) { Ok(context) } else { Err(ServiceError::ChunkFenced { chunk }) }
 }
 
 /// True when the record names this process as the chunk's primary.

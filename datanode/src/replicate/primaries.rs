@@ -1,8 +1,9 @@
-//! [`Primaries`]: the open chunks that this node orders, and the way to each.
+//! [`Primaries`]: the open chunks that this process orders, on whichever of its disks, and the way to each.
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::{ChunkId, Epoch};
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::committed::Committed;
 use super::context::Context;
+use super::contexts::Contexts;
 use super::open::{self, NotOpened};
 use super::primary::{End, Mailbox, Order, Primary};
 use super::ticket::{Append, Room};
@@ -20,9 +22,9 @@ use super::{record, seal};
 const APPENDS_MAX: usize = 1024;
 /// Other orders that wait there.
 const ORDERS_MAX: usize = 64;
-/// Chunks that a node orders at once.
+/// Chunks that a process orders at once.
 const PRIMARIES_MAX: usize = 1 << 14;
-/// Calls that wait for a chunk of this node to grow.
+/// Calls that wait for a chunk of this process to grow.
 pub const WAITS_MAX: usize = 1 << 12;
 
 /// The way to one chunk's primary.
@@ -33,14 +35,16 @@ pub struct Handle {
     orders: mpsc::Sender<Order>,
     bytes: Arc<Semaphore>,
     committed: Arc<Committed>,
+    /// The disk that it is on, once it is opened.
+    home: OnceLock<Arc<Context>>,
     fenced: CancellationToken,
     ended: CancellationToken,
 }
 
-/// The primaries of a node. Cheap to clone.
+/// The primaries of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Primaries {
-    context: Arc<Context>,
+    contexts: Contexts,
     // Invariant: at most one primary a chunk. Held for a map operation only.
     handles: Arc<Mutex<HashMap<ChunkId, Arc<Handle>>>>,
     bytes: Arc<Semaphore>,
@@ -52,16 +56,16 @@ pub struct Primaries {
 impl Primaries {
     /// No primaries yet. They have at most `bytes` of appends in flight together.
     #[must_use]
-    pub fn new(context: Arc<Context>, bytes: usize) -> Self {
+    pub fn new(contexts: Contexts, bytes: usize) -> Self {
         let bytes = Arc::new(Semaphore::new(bytes.max(Room::CHUNK_BYTES)));
         let waits = Arc::new(Semaphore::new(WAITS_MAX));
-        Self { context, handles: Arc::default(), bytes, news: Arc::default(), waits }
+        Self { contexts, handles: Arc::default(), bytes, news: Arc::default(), waits }
     }
 
     /// Room for `bytes` of an append of `chunk`, whose primary is started when there is none.
     ///
     /// # Errors
-    /// [`ServiceError::Overloaded`] when the node orders as many chunks as it may;
+    /// [`ServiceError::Overloaded`] when the process orders as many chunks as it may;
     /// [`ServiceError::Stopping`].
     pub async fn room(&self, chunk: ChunkId, bytes: usize) -> Result<(Arc<Handle>, Room), ServiceError> {
         let handle = self.find_or_start(chunk)?;
@@ -114,17 +118,18 @@ impl Primaries {
                 return Ok(handle);
             }
             // A spare that was activated is here before its primary is.
-            if self.context.store.chunk(chunk).is_some() && !self.context.spares.has(chunk) {
+            let shared = self.contexts.first();
+            if self.contexts.with(chunk).is_some() && !shared.spares.has(chunk) {
                 return Err(ServiceError::ChunkFenced { chunk }.into());
             }
             if !is_ours {
-                let found = self.context.metadata.get_chunk(chunk).await;
-                open::check(&self.context, &found.map_err(|error| open::absent(chunk, error))?)?;
+                let found = shared.metadata.get_chunk(chunk).await;
+                open::check(&self.contexts, &found.map_err(|error| open::absent(chunk, error))?)?;
                 is_ours = true;
             }
             tokio::select! {
                 () = news => {}
-                () = self.context.leaving.cancelled() => return Err(ServiceError::Stopping.into()),
+                () = shared.leaving.cancelled() => return Err(ServiceError::Stopping.into()),
             }
         }
     }
@@ -162,10 +167,18 @@ impl Primaries {
         self.find(chunk).map(|handle| handle.committed.get())
     }
 
-    /// What the primaries need of their node.
+    /// How long an append of `chunk` is held back since its disk fills up.
+    #[must_use]
+    pub fn pause(&self, chunk: ChunkId) -> Duration {
+        let handle = self.find(chunk);
+        let home = handle.as_ref().and_then(|handle| handle.home.get()).or(self.contexts.only());
+        home.map_or(Duration::ZERO, |home| home.store.pause())
+    }
+
+    /// What the primaries need of their process: the same on each disk, but for the disk.
     #[must_use]
     pub fn context(&self) -> &Context {
-        &self.context
+        self.contexts.first()
     }
 
     /// How many chunks are ordered here.
@@ -183,7 +196,7 @@ impl Primaries {
         if let Some(handle) = handles.get(&chunk) {
             return Ok(Arc::clone(handle));
         }
-        if self.context.leaving.is_cancelled() {
+        if self.contexts.first().leaving.is_cancelled() {
             return Err(ServiceError::Stopping);
         }
         if handles.len() >= PRIMARIES_MAX {
@@ -194,13 +207,13 @@ impl Primaries {
         self.tell();
         metrics::gauge!("cairn_data_primaries_chunks").set(handles.len() as f64);
         let task = self.clone().lead(Arc::clone(&handle), mailbox);
-        self.context.tasks.spawn(task);
+        self.contexts.first().tasks.spawn(task);
         Ok(handle)
     }
 
     /// Opens the tail that a roll has activated, before anybody appends to it.
     fn go_on(&self, before: ChunkId, next: &v1::Chunk) {
-        self.context.spares.activate(before, next.clone());
+        self.contexts.first().spares.activate(before, next.clone());
         if let Err(error) = self.find_or_start(ChunkId(next.chunk)) {
             tracing::debug!(chunk = next.chunk, %error, "the next tail is not opened yet");
         }
@@ -221,10 +234,12 @@ impl Primaries {
         let opened = tokio::select! {
             biased;
             () = handle.fenced.cancelled() => Err(fenced(handle.chunk)),
-            opened = open::open(&self.context, handle.chunk, committed) => opened,
+            opened = open::open(&self.contexts, handle.chunk, committed) => opened,
         };
         match opened {
             Ok(mut primary) => {
+                // It is opened once.
+                let _first = handle.home.set(Arc::clone(&primary.context));
                 let end = primary.run(&mut mailbox).await;
                 tracing::debug!(?end, length = primary.length, "a primary ended");
                 self.end(&handle, primary, mailbox, end).await;
@@ -239,7 +254,8 @@ impl Primaries {
                 turn_away(&mut mailbox, &reason.refusal(handle.chunk).into());
                 handle.ended.cancel();
                 // Its outcome is logged there; the clients ask as well.
-                let _ = seal::ask(&self.context.metadata, handle.chunk, epoch, reason, blame).await;
+                let metadata = &self.contexts.first().metadata;
+                let _ = seal::ask(metadata, handle.chunk, epoch, reason, blame).await;
             }
         }
     }
@@ -272,11 +288,12 @@ impl Primaries {
                 self.remove(handle);
                 turn_away(&mut mailbox, &refusal);
                 handle.ended.cancel();
-                let sealed = seal::ask(&self.context.metadata, chunk, primary.epoch, reason, blame).await;
+                let metadata = &self.contexts.first().metadata;
+                let sealed = seal::ask(metadata, chunk, primary.epoch, reason, blame).await;
                 sealed.map(|sealed| v1::CloseReply { chunk: Some(sealed), next: None })
             }
         };
-        self.context.spares.forget(chunk);
+        self.contexts.first().spares.forget(chunk);
         for closer in std::mem::take(&mut primary.closers) {
             // An asker that is gone needs no answer.
             let _ = closer.send(sealed.clone());
@@ -322,6 +339,7 @@ impl Handle {
             orders,
             bytes: Arc::new(Semaphore::new(Room::CHUNK_BYTES)),
             committed: Arc::default(),
+            home: OnceLock::new(),
             fenced,
             ended: CancellationToken::new(),
         };

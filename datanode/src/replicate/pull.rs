@@ -36,7 +36,7 @@ impl Pull {
         (from, until): (u64, u64),
     ) -> Result<Self, WireError> {
         let mut client = context.peers.client(&source.address)?;
-        let message = v1::ReadRecordsRequest { chunk: chunk.0, from, until };
+        let message = v1::ReadRecordsRequest { chunk: chunk.0, from, until, node: source.node };
         let request = context.peers.request(message, PULL);
         let frames = timeout(STALL, client.read_records(request)).await.map_err(late)??.into_inner();
         Ok(Self { chunk, frames, frame: Vec::new().into_iter(), at: from, until })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{ChunkId, Epoch, Incarnation};
+use cairn_types::{ChunkId, Epoch, Incarnation, NodeId};
 use futures::stream::{BoxStream, FuturesOrdered};
 use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
@@ -15,6 +15,7 @@ use v1::replicate_reply::Outcome;
 use v1::replicate_request::Message;
 
 use super::context::Context;
+use super::contexts::Contexts;
 use super::ticket::{Room, detail};
 use super::{record, refusal};
 use crate::chunk::{Completion, Durable, StoreError};
@@ -22,12 +23,12 @@ use crate::slow::Begun;
 
 /// Answers a primary's stream until it ends or something is refused.
 pub fn replies(
-    context: Arc<Context>,
+    contexts: Contexts,
     inbound: impl Stream<Item = Result<v1::ReplicateRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::ReplicateReply, Status>> + Send {
-    let inbound = inbound.boxed();
-    let secondary =
-        Secondary { context, inbound, open: true, chunk: None, steps: FuturesOrdered::new(), next: None };
+    let (context, inbound) = (Arc::clone(contexts.first()), inbound.boxed());
+    let (steps, next) = (FuturesOrdered::new(), None);
+    let secondary = Secondary { contexts, context, inbound, open: true, chunk: None, steps, next };
     futures::stream::unfold(secondary, Secondary::next_reply)
 }
 
@@ -35,6 +36,8 @@ pub fn replies(
 type Inbound = BoxStream<'static, Result<v1::ReplicateRequest, Status>>;
 
 struct Secondary {
+    contexts: Contexts,
+    /// The disk that the chunk is on, once it is created.
     context: Arc<Context>,
     inbound: Inbound,
     /// False once nothing more is read.
@@ -147,12 +150,16 @@ impl Secondary {
         let malformed = |field: &str| ServiceError::Malformed { field: field.to_owned() };
         let found = create.chunk.ok_or_else(|| malformed("create.chunk"))?;
         let (chunk, epoch) = (ChunkId(found.chunk), Epoch(found.epoch));
-        let own = found.replicas.iter().find(|replica| replica.node == self.context.node.0);
-        let named = own.is_some_and(|own| own.incarnation == create.replica_incarnation);
-        let own_primary = found.primary == self.context.node.0;
-        if self.chunk.is_some() || own_primary || !named || epoch != record::OPENED {
+        let mut named = found.replicas.iter().filter(|replica| {
+            replica.node != found.primary && replica.incarnation == create.replica_incarnation
+        });
+        let own = named.find_map(|replica| self.contexts.node(NodeId(replica.node)));
+        let own_primary = self.contexts.node(NodeId(found.primary)).is_some();
+        let Some(own) = own.filter(|_| self.chunk.is_none() && !own_primary && epoch == record::OPENED)
+        else {
             return Err(malformed("create.chunk").into());
-        }
+        };
+        self.context = Arc::clone(own);
         self.chunk = Some((chunk, epoch));
         let spec =
             record::spec(&found, Incarnation(create.replica_incarnation)).map_err(ServiceError::from)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cairn_types::ChunkId;
+use cairn_types::{ChunkId, DiskId};
 
 use super::repair::{Outcome, Unrepaired};
 use crate::chunk::Examined;
@@ -37,6 +37,8 @@ pub struct Summary {
 /// Counts what is found and done.
 #[derive(Debug, Default)]
 pub struct Figures {
+    /// The disk, as the metrics name it.
+    disk: String,
     bytes: AtomicU64,
     records: AtomicU64,
     damaged: AtomicU64,
@@ -48,31 +50,37 @@ pub struct Figures {
     unrepaired: Mutex<BTreeSet<ChunkId>>,
 }
 
-fn add(counter: &AtomicU64, name: &'static str, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-    metrics::counter!(name).increment(count);
-}
-
 impl Figures {
+    /// Those of `disk`.
+    #[must_use]
+    pub fn of(disk: DiskId) -> Self {
+        Self { disk: disk.to_string(), ..Self::default() }
+    }
+
+    fn add(&self, counter: &AtomicU64, name: &'static str, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!(name, "disk" => self.disk.clone()).increment(count);
+    }
+
     pub(super) fn note_examined(&self, examined: &Examined) {
-        add(&self.bytes, "cairn_data_scrub_bytes_total", examined.bytes);
-        add(&self.records, "cairn_data_scrub_records_total", examined.records);
+        self.add(&self.bytes, "cairn_data_scrub_bytes_total", examined.bytes);
+        self.add(&self.records, "cairn_data_scrub_records_total", examined.records);
         // Blocks are dropped and states written again on the spot; chunks are counted as they are seen to.
         let put_right = examined.blocks + examined.states;
-        add(&self.damaged, "cairn_data_scrub_damaged_total", put_right);
-        add(&self.repaired, "cairn_data_scrub_repaired_total", put_right);
+        self.add(&self.damaged, "cairn_data_scrub_damaged_total", put_right);
+        self.add(&self.repaired, "cairn_data_scrub_repaired_total", put_right);
     }
 
     pub(super) fn note_frames(&self, bad: u64, mended: u64) {
-        add(&self.damaged, "cairn_data_scrub_damaged_total", bad);
-        add(&self.repaired, "cairn_data_scrub_repaired_total", mended);
-        add(&self.unrepairable, "cairn_data_scrub_unrepairable_total", bad.saturating_sub(mended));
+        self.add(&self.damaged, "cairn_data_scrub_damaged_total", bad);
+        self.add(&self.repaired, "cairn_data_scrub_repaired_total", mended);
+        self.add(&self.unrepairable, "cairn_data_scrub_unrepairable_total", bad.saturating_sub(mended));
     }
 
     pub(super) fn note_pass(&self, took: Duration) {
         self.passes.fetch_add(1, Ordering::Relaxed);
         self.pass_ms.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        metrics::gauge!("cairn_data_scrub_pass_seconds").set(took.as_secs_f64());
+        metrics::gauge!("cairn_data_scrub_pass_seconds", "disk" => self.disk.clone()).set(took.as_secs_f64());
     }
 
     pub(super) fn note_repair(&self, chunk: ChunkId, outcome: &Result<Outcome, Unrepaired>) {
@@ -83,17 +91,18 @@ impl Figures {
             Ok(Outcome::Sound | Outcome::Gone) => (0, 0),
             Err(unrepaired) => (unrepaired.records, unrepaired.repaired),
         };
-        add(&self.damaged, "cairn_data_scrub_damaged_total", found);
-        add(&self.repaired, "cairn_data_scrub_repaired_total", put_right);
+        self.add(&self.damaged, "cairn_data_scrub_damaged_total", found);
+        self.add(&self.repaired, "cairn_data_scrub_repaired_total", put_right);
         if outcome.is_err() {
-            add(&self.unrepairable, "cairn_data_scrub_unrepairable_total", 1);
+            self.add(&self.unrepairable, "cairn_data_scrub_unrepairable_total", 1);
             if unrepaired.len() < UNREPAIRED_MAX {
                 unrepaired.insert(chunk);
             }
         } else {
             unrepaired.remove(&chunk);
         }
-        metrics::gauge!("cairn_data_damaged_replicas").set(unrepaired.len() as f64);
+        metrics::gauge!("cairn_data_damaged_replicas", "disk" => self.disk.clone())
+            .set(unrepaired.len() as f64);
     }
 
     /// The replicas that are bad and could not be repaired so far, in order.

@@ -208,9 +208,9 @@ async fn a_full_disk_is_told_with_its_node_and_its_figures() {
 async fn strangers_are_refused() {
     let cluster = TestCluster::start(1).await;
     let mut client = cluster.nodes[0].client().await;
-    let status = client.node_status(Request::new(v1::NodeStatusRequest {})).await.unwrap_err();
+    let status = client.node_status(Request::new(v1::NodeStatusRequest::default())).await.unwrap_err();
     assert_eq!(kind(status), "ForeignProtocol");
-    let mut request = Request::new(v1::NodeStatusRequest {});
+    let mut request = Request::new(v1::NodeStatusRequest::default());
     cairn_proto::handshake::stamp(&mut request, Some(cairn_types::ClusterId([9; 16])));
     assert_eq!(kind(client.node_status(request).await.unwrap_err()), "ForeignCluster");
 }

@@ -115,9 +115,9 @@ impl TestNode {
         self.kill();
     }
 
-    /// The node's directory.
+    /// The node's directory; of several disks the first one's.
     pub fn dir(&self) -> &Path {
-        &self.config.dir
+        self.config.dirs.first().unwrap_or(&self.config.dir)
     }
 
     pub async fn restart(self) -> Self {
@@ -129,8 +129,10 @@ impl TestNode {
         self.kill();
         // The store's thread holds the lock until it has seen that nobody needs it any more; there
         // is nothing to await.
-        while let Err(DiskError::Locked { .. }) = RealDisk::open(self.dir()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        for dir in self.config.disks() {
+            while let Err(DiskError::Locked { .. }) = RealDisk::open(&dir) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         let mut config = self.config.clone();
         change(&mut config);

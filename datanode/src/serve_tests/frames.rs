@@ -210,7 +210,7 @@ async fn fill(cluster: &TestCluster) -> u64 {
         let mut writer = cluster.writer(chunk).await;
         for sequence in 1..=40 {
             assert!(writer.append(sequence, &data).await.is_ok());
-            let status = client.node_status(stamped(v1::NodeStatusRequest {})).await.unwrap();
+            let status = client.node_status(stamped(v1::NodeStatusRequest::default())).await.unwrap();
             if status.into_inner().room_bytes < 6 << 20 {
                 return chunk;
             }

@@ -184,6 +184,7 @@ impl FakeMeta {
             epoch,
             opened_incarnation: replica.incarnation,
             record: Some(self.chunk(chunk)),
+            node: replica.node,
         };
         let mut client = DataClient::connect(format!("http://{}", self.address_of(replica)))
             .await
@@ -236,6 +237,7 @@ impl FakeMeta {
                     chain,
                     sources: answers.iter().map(|(replica, _)| replica.clone()).collect(),
                     record: Some(record.clone()),
+                    node: replica.node,
                 };
                 let mut client =
                     DataClient::connect(format!("http://{}", self.address_of(replica))).await.unwrap();

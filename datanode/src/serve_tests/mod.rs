@@ -5,6 +5,7 @@ mod over;
 
 mod appends;
 mod cluster;
+mod disks;
 mod faults;
 mod frames;
 mod meta;

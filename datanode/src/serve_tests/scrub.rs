@@ -113,7 +113,7 @@ async fn the_scrub_finds_rot_and_repairs_it_from_the_peer() {
     assert!(read(&cluster.nodes[1], chunk.chunk, 0, all(), 0).await.unwrap() == content());
     let node = cluster.nodes.remove(1).restart().await;
     assert!(read(&node, chunk.chunk, 0, all(), 0).await.unwrap() == content());
-    let status = node.client().await.node_status(stamped(v1::NodeStatusRequest {})).await.unwrap();
+    let status = node.client().await.node_status(stamped(v1::NodeStatusRequest::default())).await.unwrap();
     assert_eq!(status.into_inner().damaged_replicas, 0);
 }
 

@@ -97,6 +97,8 @@ async fn extend_brings_a_node_that_has_nothing_to_the_decided_length(transport: 
         chain,
         sources: record.replicas.clone(),
         record: Some(record),
+        // As a leader of an older build asks: it knew of no second disk.
+        node: 0,
     };
     let mut fresh = cluster.nodes[2].client().await;
     let reply = fresh.extend(stamped(request.clone())).await.unwrap().into_inner();

@@ -46,7 +46,7 @@ async fn made_everywhere(nodes: &[TestNode], chunks: u64) {
 }
 
 async fn status(node: &TestNode) -> v1::NodeStatusReply {
-    node.client().await.node_status(stamped(v1::NodeStatusRequest {})).await.unwrap().into_inner()
+    node.client().await.node_status(stamped(v1::NodeStatusRequest::default())).await.unwrap().into_inner()
 }
 
 /// Rolls a tail into its spare. That its primary knows of the spare's last creation comes a moment after

@@ -25,7 +25,7 @@ async fn a_node_tells_page_by_page_what_is_on_its_disk() {
     let mut node = cluster.nodes[0].client().await;
     let (mut found, mut after) = (Vec::new(), 0);
     loop {
-        let request = stamped(v1::SurveyReplicasRequest { after, limit: 2 });
+        let request = stamped(v1::SurveyReplicasRequest { after, limit: 2, node: 0 });
         let page = node.survey_replicas(request).await.unwrap().into_inner();
         assert!(page.replicas.len() <= 2 && page.more == found.is_empty(), "{page:?}");
         found.extend(page.replicas.iter().map(|replica| (replica.chunk, replica.bytes)));

@@ -39,7 +39,7 @@ pub fn serve(
         context.slow.append(chunk, place, &answer.begun, context.clock.boottime());
         // A refusal takes no space.
         let is_taken = matches!(reply.outcome, Some(Outcome::Offset(_)));
-        let pause = if is_taken { context.store.pause() } else { Duration::ZERO };
+        let pause = if is_taken { primaries.pause(chunk) } else { Duration::ZERO };
         async move {
             if !pause.is_zero() {
                 metrics::counter!("cairn_data_appends_slowed_total").increment(1);

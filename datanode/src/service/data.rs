@@ -1,31 +1,30 @@
 //! [`DataService`]: the calls, one short method each.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use cairn_proto::v1::data_server::Data;
 use cairn_proto::{ServiceError, handshake, v1};
 use cairn_types::limits::PROTOCOL_VERSION;
-use cairn_types::{ChunkId, Epoch};
+use cairn_types::{ChunkId, Epoch, NodeId};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{append, fence, read, survey};
-use crate::node::Node;
+use crate::node::{Node, Nodes};
 use crate::replicate::{refusal, secondary};
 
 /// A stream of replies.
 pub type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Serves `Data` for one node.
+/// Serves `Data` for the nodes of one process.
 #[derive(Clone)]
 pub struct DataService {
-    pub(super) node: Arc<Node>,
+    pub(super) nodes: Nodes,
 }
 
 impl DataService {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        handshake::check(request.metadata(), Some(self.node.cluster), false)
+        handshake::check(request.metadata(), Some(self.nodes.first().cluster), false)
     }
 
     /// A stream without an end of its own, ended when the node stops.
@@ -33,36 +32,36 @@ impl DataService {
         &self,
         replies: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Replies<T> {
-        Box::pin(replies.take_until(self.node.stop.clone().cancelled_owned()))
+        Box::pin(replies.take_until(self.nodes.first().stop.clone().cancelled_owned()))
     }
 }
 
 /// The hot calls, however they came: gRPC's methods below call them, and so does the framed transport.
 impl DataService {
     pub(crate) fn node(&self) -> &Node {
-        &self.node
+        self.nodes.first()
     }
 
     pub(crate) fn appends(
         &self,
         inbound: impl Stream<Item = Result<v1::AppendRequest, Status>> + Send + Unpin + 'static,
     ) -> Replies<v1::AppendReply> {
-        self.until_stopped(append::serve(self.node.primaries.clone(), inbound))
+        self.until_stopped(append::serve(self.nodes.first().primaries.clone(), inbound))
     }
 
     pub(crate) fn replications(
         &self,
         inbound: impl Stream<Item = Result<v1::ReplicateRequest, Status>> + Send + Unpin + 'static,
     ) -> Replies<v1::ReplicateReply> {
-        self.until_stopped(secondary::replies(Arc::clone(&self.node.context), inbound))
+        self.until_stopped(secondary::replies(self.nodes.contexts().clone(), inbound))
     }
 
     pub(crate) async fn blocks(&self, request: v1::ReadRequest) -> Result<Replies<v1::ReadFrame>, Status> {
-        read::frames(Arc::clone(&self.node), request).await
+        read::frames(&self.nodes, request).await
     }
 
     pub(crate) async fn tail(&self, asked: v1::TailLengthRequest) -> Result<v1::TailLengthReply, Status> {
-        let committed = fence::tail_length(&self.node, ChunkId(asked.chunk), Epoch(asked.epoch)).await?;
+        let committed = fence::tail_length(&self.nodes, ChunkId(asked.chunk), Epoch(asked.epoch)).await?;
         Ok(v1::TailLengthReply { committed })
     }
 }
@@ -73,14 +72,15 @@ impl Data for DataService {
         &self,
         request: Request<v1::DataHelloRequest>,
     ) -> Result<Response<v1::DataHelloReply>, Status> {
-        handshake::check(request.metadata(), Some(self.node.cluster), true)?;
+        let node = self.nodes.first();
+        handshake::check(request.metadata(), Some(node.cluster), true)?;
         Ok(Response::new(v1::DataHelloReply {
-            cluster_id: self.node.cluster.0.to_vec().into(),
-            node: self.node.id.0,
-            incarnation: self.node.context.store.incarnation().0,
+            cluster_id: node.cluster.0.to_vec().into(),
+            node: node.id.0,
+            incarnation: node.context.store.incarnation().0,
             protocol: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: self.node.boot_id.to_vec().into(),
+            boot_id: node.boot_id.to_vec().into(),
         }))
     }
 
@@ -114,17 +114,17 @@ impl Data for DataService {
 
     async fn close(&self, request: Request<v1::CloseRequest>) -> Result<Response<v1::CloseReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(fence::close(&self.node, request.into_inner()).await?))
+        Ok(Response::new(fence::close(&self.nodes, request.into_inner()).await?))
     }
 
     async fn fence(&self, request: Request<v1::FenceRequest>) -> Result<Response<v1::FenceReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(fence::fence(&self.node, request.into_inner()).await?))
+        Ok(Response::new(fence::fence(&self.nodes, request.into_inner()).await?))
     }
 
     async fn extend(&self, request: Request<v1::ExtendRequest>) -> Result<Response<v1::ExtendReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(fence::extend(&self.node, request.into_inner()).await?))
+        Ok(Response::new(fence::extend(&self.nodes, request.into_inner()).await?))
     }
 
     type ReadRecordsStream = Replies<v1::RecordFrame>;
@@ -134,7 +134,9 @@ impl Data for DataService {
         request: Request<v1::ReadRecordsRequest>,
     ) -> Result<Response<Self::ReadRecordsStream>, Status> {
         self.check(&request)?;
-        let frames = read::records(self.node.context.store.clone(), request.into_inner())?;
+        let request = request.into_inner();
+        let node = self.nodes.addressed(request.node, ChunkId(request.chunk))?;
+        let frames = read::records(node.context.store.clone(), request)?;
         Ok(Response::new(Box::pin(frames)))
     }
 
@@ -148,8 +150,12 @@ impl Data for DataService {
     async fn evict(&self, request: Request<v1::EvictRequest>) -> Result<Response<v1::EvictReply>, Status> {
         self.check(&request)?;
         let chunk = Some(ChunkId(request.into_inner().chunk)).filter(|chunk| chunk.0 != 0);
-        let evicted = self.node.context.store.evict(chunk).await;
-        let bytes = evicted.map_err(|error| Status::from(refusal::of_change(self.node.id, &error)))?;
+        let mut bytes = 0;
+        // A disk that failed could note nothing down.
+        for node in self.nodes.iter().filter(|node| node.context.store.retired().is_none()) {
+            let evicted = node.context.store.evict(chunk).await;
+            bytes += evicted.map_err(|error| Status::from(refusal::of_change(node.id, &error)))?;
+        }
         Ok(Response::new(v1::EvictReply { bytes }))
     }
 
@@ -158,7 +164,10 @@ impl Data for DataService {
         request: Request<v1::NodeStatusRequest>,
     ) -> Result<Response<v1::NodeStatusReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(status(&self.node)))
+        let asked = NodeId(request.into_inner().node);
+        let node = if asked.0 == 0 { Some(self.nodes.first()) } else { self.nodes.find(asked) };
+        let node = node.ok_or(ServiceError::NoSuchNode { node: asked })?;
+        Ok(Response::new(status(node)))
     }
 
     async fn survey_packs(
@@ -166,7 +175,7 @@ impl Data for DataService {
         request: Request<v1::SurveyPacksRequest>,
     ) -> Result<Response<v1::SurveyPacksReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(survey::packs(&self.node, request.into_inner()).await?))
+        Ok(Response::new(survey::packs(self.nodes.first(), request.into_inner()).await?))
     }
 
     async fn survey_replicas(
@@ -174,7 +183,7 @@ impl Data for DataService {
         request: Request<v1::SurveyReplicasRequest>,
     ) -> Result<Response<v1::SurveyReplicasReply>, Status> {
         self.check(&request)?;
-        Ok(Response::new(survey::replicas(&self.node, request.into_inner()).await?))
+        Ok(Response::new(survey::replicas(&self.nodes, request.into_inner()).await?))
     }
 
     async fn wait_length(
@@ -182,7 +191,7 @@ impl Data for DataService {
         request: Request<v1::WaitLengthRequest>,
     ) -> Result<Response<v1::WaitLengthReply>, Status> {
         self.check(&request)?;
-        let committed = fence::wait_length(&self.node, request.into_inner()).await?;
+        let committed = fence::wait_length(self.nodes.first(), request.into_inner()).await?;
         Ok(Response::new(v1::WaitLengthReply { committed }))
     }
 }
@@ -222,6 +231,7 @@ fn status(node: &Node) -> v1::NodeStatusReply {
         scrub_pass_ms: scrub.pass_ms,
         damaged_replicas: scrub.damaged_replicas,
         room_bytes: stats.room_bytes,
+        dir: node.dir.display().to_string(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `Data` service: decode, call, encode. Every call is checked to come from this cluster.
+//! The `Data` service: decode, find the disk, call, encode. Every call is checked to come from this cluster.
 
 mod append;
 mod data;
@@ -6,16 +6,14 @@ mod fence;
 pub(crate) mod read;
 mod survey;
 
-use std::sync::Arc;
-
 pub use data::DataService;
 
-use crate::node::Node;
+use crate::node::Nodes;
 
 impl DataService {
-    /// The service of `node`.
+    /// The service of the `nodes` of this process.
     #[must_use]
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(nodes: Nodes) -> Self {
+        Self { nodes }
     }
 }

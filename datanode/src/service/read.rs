@@ -17,7 +17,7 @@ use super::data::{Replies, internal};
 use crate::cache;
 use crate::chunk::{AppendRecord, ChunkStore, ReadError, ReplicaPhase};
 use crate::connection::DEADLINE;
-use crate::node::Node;
+use crate::node::{Node, Nodes};
 use crate::replicate::{record, refusal};
 use crate::slow::Begun;
 
@@ -36,7 +36,7 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 
 /// The frames of a read, in order.
 pub(super) async fn frames(
-    node: Arc<Node>,
+    nodes: &Nodes,
     request: v1::ReadRequest,
 ) -> Result<Replies<v1::ReadFrame>, Status> {
     let end = request.offset.checked_add(request.length).ok_or_else(|| malformed("length"))?;
@@ -45,13 +45,16 @@ pub(super) async fn frames(
             if end > CHUNK_BYTES_MAX {
                 return Err(malformed("length"));
             }
+            let node = Arc::clone(nodes.reader(ChunkId(range.chunk)));
             Ok(Box::pin(chunk_frames(node, Arc::new(range), (request.offset, end), request.trace)))
         }
         v1::read_request::Source::Object(range) => {
-            let range = Arc::new(range);
             if end > range.size {
                 return Err(malformed("length"));
             }
+            // One disk keeps an object's blocks.
+            let node = Arc::clone(nodes.keeper(u64::from(crc32c::crc32c(&range.key))));
+            let range = Arc::new(range);
             let frames = pieces(request.offset, end).map(move |(offset, length)| {
                 let (node, range) = (Arc::clone(&node), Arc::clone(&range));
                 async move {

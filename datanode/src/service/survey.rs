@@ -1,12 +1,10 @@
 //! `SurveyPacks`, `SurveyReplicas`: what is really there, page by page, for the leader to compare.
 
-use std::sync::Arc;
-
 use cairn_proto::{ServiceError, WireError, v1};
-use cairn_types::{ChunkId, FsError, Timestamp};
+use cairn_types::{ChunkId, FsError, NodeId, Timestamp};
 
 use crate::chunk::ChunkStore;
-use crate::node::Node;
+use crate::node::{Node, Nodes};
 use crate::understore::{LIST_PAGE_MAX, ListRequest, UnderStoreError};
 
 /// Uploads in parts that are that old, and were never completed, nobody works on any more.
@@ -63,11 +61,15 @@ fn refused(error: &UnderStoreError) -> WireError {
     ServiceError::UnderStore.into()
 }
 
-/// A page of the replicas on this node's disks.
+/// A page of the replicas on the disk of the asked node; an older leader names none, and means the one disk that
+/// there is.
 pub(super) async fn replicas(
-    node: &Arc<Node>,
+    nodes: &Nodes,
     asked: v1::SurveyReplicasRequest,
 ) -> Result<v1::SurveyReplicasReply, WireError> {
+    let named = NodeId(asked.node);
+    let node = if named.0 == 0 { nodes.only() } else { nodes.find(named) };
+    let node = node.ok_or(ServiceError::NoSuchNode { node: named })?;
     let limit = usize::try_from(asked.limit).ok().filter(|l| (1..=REPLICAS_MAX).contains(l));
     let (store, limit) = (node.context.store.clone(), limit.unwrap_or(REPLICAS_MAX));
     let page = tokio::task::spawn_blocking(move || page(&store, ChunkId(asked.after), limit));

@@ -43,10 +43,10 @@ impl Uploader {
         Self { store, source, cluster, turns, findings: Findings::known(found) }
     }
 
-    /// The same, of so many uploads at once, one at least.
+    /// The same, of as many uploads at once as there are `turns`, which others may take as well.
     #[must_use]
-    pub fn with_turns(self, uploads: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(uploads.max(1))), ..self }
+    pub fn with_turns(self, turns: Arc<Semaphore>) -> Self {
+        Self { turns, ..self }
     }
 
     /// The same, of whose store only that is known: uploads wait until it is.

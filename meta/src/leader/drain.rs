@@ -4,6 +4,9 @@
 //! A *pass* is a look at every chunk, page by page, as for removed nodes (`removal`). A node that no record
 //! of a whole pass names, and no intent, is drained; the state refuses that when a chunk was placed there
 //! since the pass began. A new leader begins a pass anew.
+//!
+//! A disk that failed is looked at in the same passes: what is open there is closed, and what too few others
+//! have is copied. It lets go of nothing, since it could delete nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +16,7 @@ use cairn_types::{ChunkId, LogIndex, NodeId};
 use futures::StreamExt;
 
 use super::leaving::Leaving;
-use super::nodes::View;
+use super::nodes::{Registered, View};
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
 use super::{aging, rows};
@@ -28,6 +31,8 @@ const PAGE: usize = 1024;
 const PAGES_PER_TURN: usize = 32;
 /// How long a pass rests before the next one: what it found is on its way.
 const REST: Duration = Duration::from_secs(1);
+/// The same after a pass over disks that failed which found nothing left to do.
+const REST_FAILED: Duration = Duration::from_secs(30);
 /// Closes in flight, at most.
 const CLOSES_MAX: usize = 16;
 /// Chunks that are handed to `repair` at a time, at most; the next pass finds the others.
@@ -88,6 +93,8 @@ struct Ground {
     fit: BTreeSet<NodeId>,
     /// Nodes whose copies do not count, for the same reason as the drained one's.
     leaving: BTreeSet<NodeId>,
+    /// Of those that are looked at, the ones that nobody drains: their disks failed.
+    failed: BTreeSet<NodeId>,
     /// Copies that they could have of one chunk.
     places: usize,
     /// True while nothing gets into S3.
@@ -95,15 +102,16 @@ struct Ground {
 }
 
 impl Ground {
-    fn of(tenure: &Tenure) -> Self {
+    fn of(tenure: &Tenure, failed: BTreeSet<NodeId>) -> Self {
         let all = tenure.registry.all();
-        let leaves = |v: &&View| v.registered.removed || v.registered.leaving != Leaving::No;
+        let stays = |v: &View| !v.registered.removed && v.registered.leaving == Leaving::No;
+        let leaves = |v: &&View| !stays(v) || v.is_retired();
         let leaving = all.iter().filter(leaves).map(|v| v.registered.node).collect();
         let fit: Vec<&View> = all.iter().filter(|v| v.takes_chunks()).collect();
         let addresses: BTreeSet<&str> = fit.iter().map(|v| v.registered.address.as_str()).collect();
         let places = addresses.len();
         let fit = fit.iter().map(|v| v.registered.node).collect();
-        Self { fit, leaving, places, uploads_fail: tenure.uploads_fail() }
+        Self { fit, leaving, failed, places, uploads_fail: tenure.uploads_fail() }
     }
 }
 
@@ -153,8 +161,10 @@ fn step(record: &ChunkRecord, node: NodeId, ground: &Ground) -> Step {
 /// A look at all chunks, as far as it has come.
 #[derive(Debug, Default)]
 struct Pass {
-    /// The draining nodes, ascending.
+    /// The draining nodes, and those whose disks failed, ascending.
     nodes: Vec<NodeId>,
+    /// Of them, those that nobody drains.
+    failed: BTreeSet<NodeId>,
     /// The last entry that the state had applied when it began; `None`: it has not begun.
     seen: Option<LogIndex>,
     /// The last chunk that was looked at.
@@ -191,7 +201,8 @@ impl Page {
 
     fn look(&mut self, record: &ChunkRecord, node: NodeId, ground: &Ground) {
         let step = step(record, node, ground);
-        if step == Step::Absent {
+        let stays = ground.failed.contains(&node) && matches!(step, Step::Wait | Step::Release);
+        if step == Step::Absent || stays {
             return;
         }
         let left = self.left.entry(node).or_default();
@@ -226,11 +237,13 @@ async fn turn(tenure: &Arc<Tenure>, pass: &mut Pass) -> Result<(), JobFault> {
     for node in &known {
         tenure.registry.note_leaving(node.node, node.leaving);
     }
+    let is_failed = |n: &Registered| n.retired && n.leaving == Leaving::No && !n.removed;
+    let failed: BTreeSet<NodeId> = known.iter().filter(|n| is_failed(n)).map(|n| n.node).collect();
     let drains = known.iter().filter(|n| n.leaving == Leaving::Draining && !n.removed);
-    let mut nodes: Vec<NodeId> = drains.map(|n| n.node).collect();
+    let mut nodes: Vec<NodeId> = drains.map(|n| n.node).chain(failed.iter().copied()).collect();
     nodes.sort_unstable();
-    if pass.nodes != nodes {
-        *pass = Pass { nodes, ..Pass::default() };
+    if pass.nodes != nodes || pass.failed != failed {
+        *pass = Pass { nodes, failed, ..Pass::default() };
     }
     if pass.nodes.is_empty() {
         tenure.drains.note(BTreeMap::new(), BTreeSet::new());
@@ -240,7 +253,7 @@ async fn turn(tenure: &Arc<Tenure>, pass: &mut Pass) -> Result<(), JobFault> {
         return Ok(());
     }
     pass.seen.get_or_insert(applied);
-    let ground = Ground::of(tenure);
+    let ground = Ground::of(tenure, pass.failed.clone());
     for _ in 0..PAGES_PER_TURN {
         let (view, after, nodes, on) = (tenure.local()?, pass.after, pass.nodes.clone(), ground.clone());
         let read = move || Page::read(&*view.store, after, &nodes, &on);
@@ -285,12 +298,15 @@ async fn act(tenure: &Arc<Tenure>, page: &Page) -> Result<(), JobFault> {
 /// All chunks were looked at: nodes that none of them names, nor an intent, are drained.
 async fn ended(tenure: &Arc<Tenure>, pass: &mut Pass) -> Result<(), JobFault> {
     let whole = std::mem::take(pass);
-    pass.not_before = tenure.clock.boottime() + REST;
+    let is_quiet = whole.left.is_empty() && whole.failed.len() == whole.nodes.len();
+    pass.not_before = tenure.clock.boottime() + if is_quiet { REST_FAILED } else { REST };
     pass.nodes.clone_from(&whole.nodes);
+    pass.failed.clone_from(&whole.failed);
     let left = whole.left.clone();
     tenure.drains.note(whole.left, whole.wanted);
     let Some(seen) = whole.seen else { return Ok(()) };
-    for node in whole.nodes.into_iter().filter(|node| !left.contains_key(node)) {
+    let drained = |node: &NodeId| !left.contains_key(node) && !whole.failed.contains(node);
+    for node in whole.nodes.into_iter().filter(drained) {
         let view = tenure.local()?;
         let read = move || jobs::intents_of(&*view.store, node, INTENTS_MAX);
         if !tokio::task::spawn_blocking(read).await??.is_empty() {
@@ -317,7 +333,8 @@ mod tests {
 
     fn ground(fit: &[NodeId]) -> Ground {
         let leaving = BTreeSet::from([LEAVES]);
-        Ground { fit: fit.iter().copied().collect(), leaving, places: fit.len(), uploads_fail: false }
+        let (fit, places) = (fit.iter().copied().collect(), fit.len());
+        Ground { fit, leaving, failed: BTreeSet::new(), places, uploads_fail: false }
     }
 
     /// A live chunk that is not in S3, on three nodes, held by `holders`.
@@ -382,5 +399,20 @@ mod tests {
         let left = Left { chunks: 2, bytes: both.sealed_length().unwrap_or(0) };
         assert_eq!(page.left, BTreeMap::from([(LEAVES, left)]));
         assert_eq!((page.close.len(), page.wanted.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_a_failed_disk_alone_has_is_copied_and_nothing_is_let_go() {
+        let failed = Ground { failed: BTreeSet::from([LEAVES]), ..ground(&[OTHER, THIRD]) };
+        let mut page = Page::default();
+        page.look(&held_by(&[LEAVES, OTHER, THIRD]), LEAVES, &failed);
+        assert!(page.release.is_empty() && page.left.is_empty(), "others have it");
+        let alone = held_by(&[LEAVES, OTHER]);
+        page.look(&alone, LEAVES, &failed);
+        let open = ChunkRecord { state: ChunkState::Open, sealed: None, ..alone.clone() };
+        page.look(&open, LEAVES, &failed);
+        assert_eq!((page.close.len(), page.wanted.len()), (1, 1));
+        let left = Left { chunks: 2, bytes: alone.sealed_length().unwrap_or(0) };
+        assert_eq!(page.left, BTreeMap::from([(LEAVES, left)]));
     }
 }

@@ -1,7 +1,7 @@
 //! How much is not in S3 yet, and when that is too much: writers are slowed near the bound, and
 //! refused at it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -78,7 +78,9 @@ impl Told {
 /// The bound of the whole cluster's lag, for chunks of so many replicas.
 #[must_use]
 pub fn cluster_bound(tenure: &Tenure, replicas: u8) -> u64 {
-    let live = tenure.registry.all().into_iter().filter(View::is_live).count() as u64;
+    let live = tenure.registry.all().into_iter().filter(View::is_live);
+    // Disks of one process are one node.
+    let live = live.map(|view| view.registered.address).collect::<BTreeSet<String>>().len() as u64;
     NODE_BYTES_MAX * live.max(1) / u64::from(replicas.max(1))
 }
 

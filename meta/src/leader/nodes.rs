@@ -18,8 +18,10 @@ use crate::namespace::clipped;
 pub const BLAME: Duration = Duration::from_secs(10);
 /// What data nodes say of a replica that was over its deadline.
 pub const SLOW: &str = "replica slow";
-/// Bytes of the under-store's failure that are kept.
+/// Bytes that are kept of the under-store's failure, of a directory, and of why a disk is not used.
 pub const ERROR_BYTES_MAX: usize = 512;
+/// Directories that a process does not use and that are kept, at most.
+const REFUSED_MAX: usize = 64;
 
 /// What the state knows of a data node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,12 @@ pub struct Heartbeat {
     pub repaired_records: u64,
     /// Bytes it could still take of what may not be evicted.
     pub room_bytes: u64,
+    /// Where its disk is, on its machine.
+    pub dir: String,
+    /// Why its disk takes no more writes, for people; empty: it does.
+    pub failure: String,
+    /// Directories that its process was told to use and does not, each with the reason.
+    pub refused: Vec<(String, String)>,
 }
 
 /// How much is known of a node's life.
@@ -228,8 +236,15 @@ impl Registry {
             .filter(|e| e.registered.incarnation == heartbeat.incarnation && !e.registered.removed)
             .ok_or(NotRegistered { node })?;
         entry.heard = Some(now);
-        let under_store_error = clipped(&heartbeat.under_store_error, ERROR_BYTES_MAX);
-        entry.heartbeat = Some(Heartbeat { under_store_error, ..heartbeat });
+        let short = |text: &str| clipped(text, ERROR_BYTES_MAX);
+        let refused = heartbeat.refused.iter().take(REFUSED_MAX);
+        entry.heartbeat = Some(Heartbeat {
+            under_store_error: short(&heartbeat.under_store_error),
+            dir: short(&heartbeat.dir),
+            failure: short(&heartbeat.failure),
+            refused: refused.map(|(dir, reason)| (short(dir), short(reason))).collect(),
+            ..heartbeat
+        });
         Ok(())
     }
 
@@ -237,6 +252,13 @@ impl Registry {
     pub fn remove(&self, node: NodeId) {
         if let Some(entry) = self.entries().get_mut(&node) {
             entry.registered.removed = true;
+        }
+    }
+
+    /// Notes that the disk of `node` takes no more writes.
+    pub fn note_retired(&self, node: NodeId) {
+        if let Some(entry) = self.entries().get_mut(&node) {
+            entry.registered.retired = true;
         }
     }
 
@@ -310,6 +332,14 @@ impl Registry {
         live.map(|view| view.domains()).collect()
     }
 
+    /// Where those of `nodes` are that keep what they have: live, with a disk that takes writes, and not to
+    /// leave. Another disk of a process may take over what one of it cannot keep.
+    #[must_use]
+    pub fn kept_at(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<Arc<Domains>> {
+        let kept = nodes.into_iter().filter_map(|node| self.get(node)).filter(View::takes_chunks);
+        kept.map(|view| view.domains()).collect()
+    }
+
     /// All nodes, by id.
     #[must_use]
     pub fn all(&self) -> Vec<View> {
@@ -325,11 +355,16 @@ impl Registry {
         self.get(node).is_some_and(|v| v.is_live() && !v.is_retired())
     }
 
-    /// Nodes that may take new chunks; `avoid` and the recently blamed are marked as shunned.
+    /// Nodes that may take new chunks; `avoid`, whatever else is in their processes, and the recently blamed are
+    /// marked as shunned.
     #[must_use]
     pub fn candidates(&self, avoid: &[NodeId]) -> Vec<Candidate> {
         let now = self.clock.boottime();
         let entries = self.entries();
+        let avoided = |address: &str| {
+            let mut named = avoid.iter().filter_map(|node| entries.get(node));
+            named.any(|entry| entry.registered.address == address)
+        };
         let mut candidates: Vec<Candidate> = entries
             .values()
             .map(|e| (self.view(e, now), e.blamed_until > now))
@@ -341,7 +376,7 @@ impl Registry {
                     domains: v.domains(),
                     capacity_bytes: v.capacity_bytes(),
                     free_bytes: v.free_bytes(),
-                    shunned: blamed || avoid.contains(&node),
+                    shunned: blamed || avoided(&v.registered.address),
                 }
             })
             .collect();
@@ -413,6 +448,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_does_not_use_is_kept_in_bounds() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        let refused = vec![("/d".to_owned(), "x".repeat(10_000)); 1_000];
+        registry
+            .heartbeat(Heartbeat { refused, failure: "y".repeat(10_000), ..beat(1, 1) })
+            .expect("registered");
+        let kept = registry.get(NodeId(1)).and_then(|v| v.heartbeat).expect("a heartbeat");
+        assert_eq!((kept.refused.len(), kept.failure.len()), (REFUSED_MAX, ERROR_BYTES_MAX));
+        assert!(kept.refused.iter().all(|(_, reason)| reason.len() == ERROR_BYTES_MAX));
+    }
+
+    #[test]
     fn a_heartbeat_of_a_stranger_or_another_incarnation_is_refused() {
         let (_, registry) = registry(vec![registered(1, 1)]);
         assert_eq!(registry.heartbeat(beat(9, 1)), Err(NotRegistered { node: NodeId(9) }));
@@ -455,6 +502,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_cannot_reach_a_disk_reaches_none_of_its_process() {
+        let beside = Registered { address: registered(1, 1).address, ..registered(2, 1) };
+        let (_, registry) = registry(vec![registered(1, 1), beside, registered(3, 1)]);
+        let shunned: Vec<bool> = registry.candidates(&[NodeId(1)]).iter().map(|c| c.shunned).collect();
+        assert_eq!(shunned, [true, true, false]);
+        assert_eq!(registry.kept_at([NodeId(1), NodeId(3)]).len(), 2);
+        registry.register(Registered { retired: true, ..registered(1, 1) });
+        registry.note_leaving(NodeId(3), Leaving::Draining);
+        assert!(registry.kept_at([NodeId(1), NodeId(3)]).is_empty(), "their processes may take it elsewhere");
+        assert_eq!(registry.domains_of([NodeId(1), NodeId(3)]).len(), 2);
+    }
+
+    #[test]
     fn a_slow_node_is_shown_as_slow_until_its_blame_passes() {
         let (clock, registry) = registry(vec![registered(1, 1), registered(2, 1)]);
         let slow = || registry.all().iter().map(|v| v.slow).collect::<Vec<bool>>();
@@ -465,6 +525,17 @@ mod tests {
         assert!(registry.candidates(&[]).iter().all(|c| c.shunned), "both are");
         clock.advance(BLAME);
         assert_eq!(slow(), [false, false]);
+    }
+
+    #[test]
+    fn what_a_failed_disk_said_of_itself_is_kept() {
+        let (_, registry) = registry(vec![registered(1, 1)]);
+        let said = Heartbeat { dir: "/d".into(), failure: "errno 5".into(), retired: true, ..beat(1, 1) };
+        registry.heartbeat(said).expect("registered");
+        registry.note_retired(NodeId(1));
+        let view = registry.get(NodeId(1)).expect("known");
+        assert!(view.registered.retired && view.is_live());
+        assert_eq!(view.heartbeat.map(|h| (h.dir, h.failure)), Some(("/d".to_owned(), "errno 5".to_owned())));
     }
 
     #[test]

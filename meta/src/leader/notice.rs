@@ -192,5 +192,8 @@ pub fn node_status(view: &View) -> v1::DataNode {
         damaged_chunks: beat.damaged_chunks,
         repaired_records: beat.repaired_records,
         room_bytes: beat.room_bytes,
+        dir: beat.dir,
+        failure: beat.failure,
+        refused: beat.refused.into_iter().map(|(dir, reason)| v1::RefusedDisk { dir, reason }).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! Which nodes a new chunk is placed on. Pure: health and randomness come as arguments.
 
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cairn_types::{FsError, NodeId, Policy};
@@ -76,6 +76,18 @@ pub fn choose(
 pub fn addresses<'c>(candidates: impl IntoIterator<Item = &'c (impl Borrow<Candidate> + 'c)>) -> usize {
     let addresses = candidates.into_iter().map(|c| c.borrow().domains.address.as_str());
     addresses.collect::<BTreeSet<&str>>().len()
+}
+
+/// Of each of these nodes a number, the same for the disks of one process.
+#[must_use]
+pub fn processes(candidates: &[&Candidate]) -> Vec<u64> {
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut numbers = Vec::new();
+    for candidate in candidates {
+        let next = seen.len() as u64;
+        numbers.push(*seen.entry(candidate.domains.address.as_str()).or_insert(next));
+    }
+    numbers
 }
 
 /// A choice as far as it has come.
@@ -227,6 +239,7 @@ mod tests {
         }
         let one = Err(FsError::TooFewNodes { available: 1, needed: 2 });
         assert_eq!(choose_fresh(&disks[..3], &Policy::cluster(), 1), one);
+        assert_eq!(processes(&disks.iter().collect::<Vec<_>>()), [0, 0, 0, 1]);
         let has = [disks[0].domains.clone()];
         assert_eq!(
             choose(&disks, &has, &Policy::single(), 1),

@@ -272,7 +272,7 @@ async fn disk(
 ) -> Result<Result<(), WireError>, JobFault> {
     let mut after = 0;
     loop {
-        let request = v1::SurveyReplicasRequest { after, limit: 0 };
+        let request = v1::SurveyReplicasRequest { after, limit: 0, node: node.0 };
         let page = match tenure.data.survey_replicas(address, request, PAGE_DEADLINE).await {
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),

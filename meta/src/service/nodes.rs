@@ -13,6 +13,7 @@ use super::call::malformed;
 use crate::leader::domains::host_of;
 use crate::leader::leaving::Leaving;
 use crate::leader::nodes::{Heartbeat, NotRegistered, Registered};
+use crate::leader::placement::{self, Candidate};
 use crate::leader::rows;
 use crate::namespace::Command;
 
@@ -82,7 +83,7 @@ pub async fn register(
     tracing::info!(%node, %disk, %incarnation, restarted, "a data node has registered");
     tenure.seals.retry();
     tenure.stir();
-    Ok(v1::RegisterReply { node: node.0, cluster_id: tenure.cluster.0.to_vec().into() })
+    Ok(v1::RegisterReply { node: node.0, cluster_id: tenure.cluster.0.to_vec().into(), retired })
 }
 
 /// A data node lives. `NotFound` tells it to register again.
@@ -106,6 +107,9 @@ pub async fn heartbeat(
         damaged_chunks: request.damaged_chunks.into_iter().take(DAMAGED_TOLD_MAX).collect(),
         repaired_records: request.repaired_records,
         room_bytes: request.room_bytes,
+        dir: request.dir,
+        failure: request.failure,
+        refused: request.refused.into_iter().map(|refused| (refused.dir, refused.reason)).collect(),
     };
     let retired_now = request.retired;
     let was_silent = tenure.registry.get(node).is_some_and(|v| !v.is_live());
@@ -122,12 +126,14 @@ pub async fn heartbeat(
         let command = Command::RetireDisk { disk: view.registered.disk };
         let (_, reply) = ctx.node.propose_internal(command, deadline).await?;
         reply?;
-        tenure.registry.register(Registered { retired: true, ..view.registered });
+        tenure.registry.note_retired(node);
         tracing::warn!(%node, "its disk is retired");
     }
     let candidates = tenure.registry.candidates(&[]);
-    let healthy = candidates.iter().filter(|c| !c.shunned && c.has_room()).map(|c| c.node.0).collect();
-    Ok(v1::HeartbeatReply { interval_ms: HEARTBEAT_MS, healthy })
+    let healthy: Vec<&Candidate> = candidates.iter().filter(|c| !c.shunned && c.has_room()).collect();
+    let processes = placement::processes(&healthy);
+    let healthy = healthy.iter().map(|c| c.node.0).collect();
+    Ok(v1::HeartbeatReply { interval_ms: HEARTBEAT_MS, healthy, processes })
 }
 
 /// A primary has the close record on every replica: Open → Sealed.

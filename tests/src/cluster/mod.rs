@@ -43,6 +43,8 @@ pub struct ClusterOptions {
     pub datas: usize,
     /// The root's policy.
     pub policy: Policy,
+    /// Disks of each data node; of several, each has a directory below the node's ([`Server::disk`]).
+    pub disks: usize,
     /// Where the data nodes write through to.
     pub understore: UnderStore,
     /// Each data node's capacity, in MiB.
@@ -65,6 +67,7 @@ impl Default for ClusterOptions {
         Self {
             metas: 3,
             datas: 3,
+            disks: 1,
             policy: Policy::cluster(),
             understore: UnderStore::None,
             capacity_mib: 2048,
@@ -207,11 +210,11 @@ impl Cluster {
         let understore = options.understore.toml(&self.directory)?;
         for (n, data) in self.datas.iter().enumerate() {
             let zone = options.zones.get(n).map_or(String::new(), |zone| format!("zone = {zone:?}\n"));
+            let place = data.make_disks(options.disks)?;
             // A unix socket leads past a door.
             let transport = if options.doors { "transport = \"tcp\"\n" } else { "" };
             data.configure(&format!(
-                "{zone}{transport}dir = {:?}\nlisten = {:?}\nadvertise = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
-                data.directory(),
+                "{zone}{transport}{place}\nlisten = {:?}\nadvertise = {:?}\nhttp = {:?}\nmeta = [{metas}]\ncapacity_mib = {}\nsegment_mib = {}\n{}\n{understore}",
                 data.listen(),
                 data.address(),
                 data.http(),

@@ -91,6 +91,24 @@ impl Server {
         &self.directory
     }
 
+    /// Where its `number`th disk is, from 1, of a node with several.
+    #[must_use]
+    pub fn disk(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("disk{number}"))
+    }
+
+    /// Makes the directories of so many disks; answers the line that configures them.
+    pub(super) fn make_disks(&self, count: usize) -> Result<String, ClusterError> {
+        if count == 1 {
+            return Ok(format!("dir = {:?}", self.directory));
+        }
+        let disks: Vec<PathBuf> = (1..=count).map(|number| self.disk(number)).collect();
+        for disk in &disks {
+            std::fs::create_dir_all(disk).map_err(failed("make the directory", disk))?;
+        }
+        Ok(format!("dirs = {disks:?}"))
+    }
+
     /// Its configuration file.
     #[must_use]
     pub fn config_path(&self) -> PathBuf {

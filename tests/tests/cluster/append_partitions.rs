@@ -153,7 +153,7 @@ async fn a_stale_replica_that_returns_after_the_seal_is_brought_up_or_goes() {
     let address = cluster.datas[secondary].address().to_owned();
     let settled = || async {
         let mut node = wire.data(&address).await.ok()?;
-        let request = ReadRecordsRequest { chunk: tail.chunk, from: 0, until: sealed.length };
+        let request = ReadRecordsRequest { chunk: tail.chunk, from: 0, until: sealed.length, node: 0 };
         let mut frames = match node.read_records(wire.request(request)).await {
             Ok(frames) => frames.into_inner(),
             Err(status) => return (status.code() == tonic::Code::NotFound).then_some("gone"),

@@ -352,7 +352,7 @@ async fn a_peer_of_another_cluster_or_protocol() {
     let refused = meta.stat(tonic::Request::new(request())).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
     let mut data = wire.data(cluster.datas[0].address()).await.unwrap();
-    let mut foreign = wire.request(cairn_proto::v1::NodeStatusRequest {});
+    let mut foreign = wire.request(cairn_proto::v1::NodeStatusRequest::default());
     foreign.metadata_mut().insert("cairn-cluster-id", "00112233445566778899aabbccddeeff".parse().unwrap());
     assert_eq!(data.node_status(foreign).await.unwrap_err().code(), tonic::Code::FailedPrecondition);
     assert!(meta.hello(wire.request(HelloRequest { client: "x".into() })).await.is_ok());

@@ -91,7 +91,7 @@ async fn on_disks(cluster: &Cluster, client: &Client) -> BTreeSet<u64> {
         let mut node = wire.data(data.address()).await.unwrap();
         let mut after = 0;
         loop {
-            let request = wire.request(SurveyReplicasRequest { after, limit: 100 });
+            let request = wire.request(SurveyReplicasRequest { after, limit: 100, node: 0 });
             let page = node.survey_replicas(request).await.unwrap().into_inner();
             found.extend(page.replicas.iter().map(|replica| replica.chunk));
             match page.replicas.last().filter(|_| page.more) {

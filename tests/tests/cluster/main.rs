@@ -17,6 +17,7 @@ mod cli;
 mod cli_failures;
 mod cli_json;
 mod deploy;
+mod disks;
 mod drain;
 mod dumps;
 mod fault_proxy;

@@ -111,11 +111,6 @@ async fn hasten(cluster: &Cluster) {
     let _left = cluster.cairn("admin gc --timeout 0", LONG).await.unwrap();
 }
 
-async fn lag_gone(client: &Client) {
-    let gone = || async { (client.status().await.ok()?.lag_bytes == 0).then_some(()) };
-    eventually("no lag", LONG, gone).await.unwrap();
-}
-
 /// Merges until nothing is left to merge; answers how many extents the log has then.
 async fn merged(cluster: &Cluster, client: &Client) -> usize {
     let (mut last, mut times) = (usize::MAX, 0);
@@ -159,7 +154,7 @@ async fn a_slow_log_ends_with_few_extents_while_it_is_appended_to_and_followed()
     };
     eventually("merges beside the appends", LONG, fewer).await.unwrap();
     let acknowledged = writer.finish().await;
-    lag_gone(&client).await;
+    client.sync(LOG).await.unwrap();
     let before = inode(&client).await;
     let left = merged(&cluster, &client).await;
     assert!(left <= 60, "{left} extents are left");
@@ -243,7 +238,7 @@ async fn merges_go_on_whatever_dies() {
                 number += 1;
                 acknowledged.extend(piece(&client, number).await);
             }
-            lag_gone(&client).await;
+            client.sync(LOG).await.unwrap();
             let (packs, given) = (Packs::of(&cluster), merges_given(&cluster).await);
             packs.take_away();
             match extents(&client).await.unwrap() {

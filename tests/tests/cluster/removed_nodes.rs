@@ -52,7 +52,7 @@ async fn status_when(client: &Client, what: &str, fits: impl Fn(&StatusReply) ->
 }
 
 /// Removes a data node as soon as it is silent for long enough.
-async fn remove(cluster: &Cluster, node: u64) {
+pub async fn remove(cluster: &Cluster, node: u64) {
     let shown = eventually("the node to be silent", SOON, || async {
         let shown = cairn(cluster, &format!("admin node remove {node}")).await;
         (!shown.stderr.contains("is alive")).then_some(shown)

@@ -76,7 +76,7 @@ impl Setup {
         let may_go = || async {
             for data in &self.cluster.datas {
                 let mut node = wire.data(data.address()).await.ok()?;
-                let status = node.node_status(wire.request(NodeStatusRequest {}));
+                let status = node.node_status(wire.request(NodeStatusRequest::default()));
                 if status.await.ok()?.into_inner().pinned_bytes > 0 {
                     return None;
                 }

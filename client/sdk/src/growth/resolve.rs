@@ -105,7 +105,7 @@ async fn offsets_of_any(
 ) -> std::result::Result<HashMap<u64, u64>, Cause> {
     let mut last = Cause::MalformedAnswer("chunk.replicas");
     for replica in sealed.replicas.iter().filter(|r| !r.address.is_empty()) {
-        let asked = offsets_at(reach, &replica.address, sealed, writer, from);
+        let asked = offsets_at(reach, replica, sealed, writer, from);
         match tokio::time::timeout(reach.options.rpc_deadline, asked).await {
             Ok(Ok(offsets)) => return Ok(offsets),
             Ok(Err(cause)) => last = cause,
@@ -117,14 +117,15 @@ async fn offsets_of_any(
 
 async fn offsets_at(
     reach: &Reach,
-    address: &str,
+    holder: &v1::Replica,
     sealed: &v1::Chunk,
     writer: WriterId,
     from: u64,
 ) -> std::result::Result<HashMap<u64, u64>, Cause> {
-    let request = ReadRecordsRequest { chunk: sealed.chunk, from, until: sealed.length };
+    let (chunk, node) = (sealed.chunk, holder.node);
+    let request = ReadRecordsRequest { chunk, from, until: sealed.length, node };
     let request = reach.connections.request(request, reach.options.rpc_deadline);
-    let mut frames = reach.connections.data(address)?.read_records(request).await?.into_inner();
+    let mut frames = reach.connections.data(&holder.address)?.read_records(request).await?.into_inner();
     let mut offsets = HashMap::new();
     while let Some(frame) = frames.message().await? {
         for record in frame.records.iter().filter(|r| r.writer == writer.0 && !r.close) {

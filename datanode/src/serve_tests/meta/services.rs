@@ -40,7 +40,7 @@ impl Nodes for FakeMeta {
             }
             node
         });
-        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into() }))
+        Ok(Response::new(v1::RegisterReply { node, cluster_id: CLUSTER.0.to_vec().into(), retired: false }))
     }
 
     async fn heartbeat(
@@ -59,7 +59,7 @@ impl Nodes for FakeMeta {
             return Err(status::fs_status(&FsError::NotFound));
         }
         let healthy = self.state().nodes.iter().map(|node| node.node).collect();
-        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50, healthy }))
+        Ok(Response::new(v1::HeartbeatReply { interval_ms: 50, healthy, processes: Vec::new() }))
     }
 
     type PullWorkStream = ReceiverStream<Result<v1::Work, Status>>;

@@ -14,6 +14,7 @@ use self::backlog::{Backlog, Need};
 use self::rate::Rates;
 use super::board::WorkKey;
 use super::leaving::Leaving;
+use super::nodes::View;
 use super::rows::Queued;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
@@ -197,8 +198,9 @@ impl Job {
         let at_it: Vec<NodeId> =
             self.copies.keys().filter(|(chunk, _)| *chunk == record.chunk).map(|(_, node)| *node).collect();
         let missing = usize::from(record.policy.replicas).saturating_sub(stay.len() + at_it.len());
-        // A process that has a replica gets no second one, whatever becomes of the first.
-        let taken = tenure.registry.domains_of(record.replicas.iter().map(|r| r.node));
+        // A process gets no second replica beside one that stays. One on a disk that failed or is to leave
+        // does not: another disk of that process may take its place.
+        let taken = tenure.registry.kept_at(record.replicas.iter().map(|r| r.node));
         let mut candidates = tenure.registry.candidates(&[]);
         candidates.retain(|c| {
             !c.shunned
@@ -217,10 +219,11 @@ impl Job {
     }
 }
 
-/// The holders that count: a draining node's copy is none. One on a node that is gone for good is, until
-/// an operator has removed the node.
+/// The holders that count: the copy of a draining node, or on a disk that failed, is none. One on a node that
+/// is gone for good is, until an operator has removed the node.
 fn counted(tenure: &Tenure, record: &ChunkRecord) -> Vec<NodeId> {
-    let leaves = |node| tenure.registry.get(node).is_some_and(|v| v.registered.leaving != Leaving::No);
+    let lost = |v: View| v.registered.leaving != Leaving::No || v.is_retired();
+    let leaves = |node| tenure.registry.get(node).is_some_and(lost);
     let holders = record.sealed.iter().flat_map(|sealed| sealed.holders.iter().copied());
     holders.filter(|holder| !leaves(*holder)).collect()
 }
@@ -232,7 +235,9 @@ fn need(tenure: &Tenure, record: &ChunkRecord) -> Option<Need> {
         return None;
     }
     let copies = sealed.holders.iter().filter(|holder| tenure.registry.is_healthy(**holder)).count();
+    // What a disk that failed has may still be read.
+    let readable = sealed.holders.iter().any(|h| tenure.registry.get(*h).is_some_and(|v| v.is_live()));
     let lacks = counted(tenure, record).len() < usize::from(record.policy.replicas);
     let need = Need { copies, since: record.activation.time, length: sealed.length };
-    (lacks && copies > 0).then_some(need)
+    (lacks && readable).then_some(need)
 }

@@ -75,6 +75,7 @@ pub(super) async fn fence(tenure: &Tenure, record: &ChunkRecord) -> Vec<Answer> 
             epoch: record.epoch.0,
             opened_incarnation: replica.incarnation.0,
             record: Some(wire_record.clone()),
+            node: replica.node.0,
         };
         let node = replica.node;
         fences.push(async move { (node, tenure.data.fence(node, &address, fence, FENCE).await) });
@@ -126,13 +127,13 @@ pub(super) async fn bring_up(tenure: &Tenure, record: &ChunkRecord, end: &End) -
     (holders, needed)
 }
 
-/// Healthy nodes outside the set, and away from those in it that are heard of.
+/// Healthy nodes outside the set, and in other processes than those of it that take chunks.
 fn fresh_nodes(tenure: &Tenure, record: &ChunkRecord, count: usize, attempt: u64) -> Vec<NodeId> {
     let mut candidates = tenure.registry.candidates(&[]);
     candidates.retain(|c| record.replicas.iter().all(|r| r.node != c.node));
     let replicas = u8::try_from(count.min(candidates.len())).unwrap_or(u8::MAX);
     let policy = Policy { replicas, min_replicas: replicas.min(1), ..record.policy };
-    let has = tenure.registry.domains_of(record.replicas.iter().map(|r| r.node));
+    let has = tenure.registry.kept_at(record.replicas.iter().map(|r| r.node));
     placement::choose(&candidates, &has, &policy, tenure.random.next_u64() ^ attempt).unwrap_or_default()
 }
 
@@ -158,11 +159,12 @@ async fn extend(
         chain: end.chain.0,
         sources,
         record: Some(wire::chunk(record, None, &address)),
+        node: 0,
     };
     let extends = nodes.iter().filter_map(|node| tenure.address(*node).map(|a| (*node, a)));
     let mut running: FuturesUnordered<_> = extends
         .map(|(node, address)| {
-            let ask = ask.clone();
+            let ask = v1::ExtendRequest { node: node.0, ..ask.clone() };
             async move { (node, tenure.data.extend(&address, ask, deadline).await) }
         })
         .collect();
