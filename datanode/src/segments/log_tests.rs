@@ -148,12 +148,8 @@ fn blocks_of_a_new_file_are_touched_ahead_of_small_batches_and_by_large_ones_alo
 #[test]
 fn segments_of_records_too_small_for_a_footer_are_ended_and_read_again() {
     let home = tempfile::tempdir().unwrap();
-    let options = LogOptions {
-        disk: DiskId([1; 16]),
-        segment_bytes: 64 << 10,
-        segments_max: 12,
-        threads: false,
-    };
+    let options =
+        LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max: 12, threads: false };
     let open = |told: &mut Told| {
         let disk = Arc::new(RealDisk::open(home.path()).unwrap());
         SegmentLog::open(disk, Arc::new(Still), options, told).unwrap()
