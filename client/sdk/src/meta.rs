@@ -18,8 +18,9 @@ use crate::error::{Cause, Error, ErrorKind};
 use crate::options::ConnectOptions;
 use crate::trace;
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// The pauses between rounds of questions to those who may answer: the first, doubled each time, and the longest.
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// How long a server has to answer a read that others can answer too.
 const READER_DEADLINE: Duration = Duration::from_secs(1);
 /// How long a server that did not is left out.

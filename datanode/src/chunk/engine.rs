@@ -219,7 +219,7 @@ impl Engine {
         let synced = std::mem::take(&mut self.syncing);
         match self.log.end_sync() {
             Ok(took) => self.publish_synced(took, synced),
-            Err(error) => self.fail(synced.into_iter().map(|pending| (true, pending)), &error),
+            Err(error) => self.fail(synced, &error),
         }
     }
 
@@ -261,6 +261,8 @@ impl Engine {
         }
         let beside = beside && self.log.batch_bytes() >= self.beside_bytes;
         let (synced, written): (Vec<_>, Vec<_>) = pending.into_iter().partition(|(sync, _)| *sync);
+        let bare = |pending: Vec<(bool, Pending)>| pending.into_iter().map(|(_, pending)| pending).collect();
+        let (synced, written): (Vec<Pending>, Vec<Pending>) = (bare(synced), bare(written));
         let outcome = self.log.write();
         // In the order of the batches: what is told here comes after what waits for the one before.
         self.end_sync();
@@ -268,10 +270,9 @@ impl Engine {
         if let Err(error) = outcome {
             return self.fail(written.into_iter().chain(synced), &error);
         }
-        for (_, pending) in written {
+        for pending in written {
             pending.publish(&self.table, &mut self.log);
         }
-        let synced: Vec<_> = synced.into_iter().map(|(_, pending)| pending).collect();
         let outcome = match (force_sync || !synced.is_empty(), beside) {
             (false, _) => Ok(None),
             (true, false) => self.log.sync(),
@@ -285,14 +286,14 @@ impl Engine {
         };
         match outcome {
             Ok(took) => self.publish_synced(took, synced),
-            Err(error) => self.fail(synced.into_iter().map(|pending| (true, pending)), &error),
+            Err(error) => self.fail(synced, &error),
         }
     }
 
-    fn fail(&mut self, pending: impl Iterator<Item = (bool, Pending)>, error: &LogError) {
+    fn fail(&mut self, pending: impl IntoIterator<Item = Pending>, error: &LogError) {
         self.note_failure();
         let error = StoreError::from(error.clone());
-        for (_, pending) in pending {
+        for pending in pending {
             pending.fail(error.clone());
         }
     }

@@ -9,10 +9,7 @@ use tokio::time::Instant;
 
 use super::Reach;
 use crate::error::{Cause, Error, Result};
-
-/// The pauses between rounds of questions to a chunk's holders.
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(250);
+use crate::meta::{BACKOFF_FIRST, BACKOFF_MAX};
 
 /// Seals `chunk` and answers it with its decided length and marks. Safe to repeat.
 pub(crate) async fn seal(
@@ -81,7 +78,7 @@ pub(super) async fn offsets(
     // They may have restarted just now: a connection from before breaks at the first call, and a node that
     // is not back yet takes none.
     let until = Instant::now() + reach.options.retry_budget;
-    let mut pause = PAUSE_FIRST;
+    let mut pause = BACKOFF_FIRST;
     loop {
         let last = match offsets_of_any(reach, sealed, writer, from).await {
             Ok(offsets) => return Ok(offsets),
@@ -92,7 +89,7 @@ pub(super) async fn offsets(
         }
         tracing::debug!(chunk = sealed.chunk, cause = %last, "no holder tells where the records lie");
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(BACKOFF_MAX);
     }
 }
 
