@@ -46,8 +46,6 @@ struct Job {
     errands: Errands,
     found: VecDeque<Sparse>,
     looked: Duration,
-    /// When the next one may begin.
-    not_before: Duration,
     /// Packs that are left alone, until when.
     resting: HashMap<PackId, Duration>,
 }
@@ -57,8 +55,7 @@ pub async fn run(tenure: Arc<Tenure>) {
     let mut turns = Turns::new(&tenure, "compact", Duration::from_secs(1));
     let now = tenure.clock.boottime();
     let errands = Errands::of(|work| matches!(work, Work::Compact { .. }));
-    let mut job =
-        Job { errands, found: VecDeque::new(), looked: now, not_before: now, resting: HashMap::new() };
+    let mut job = Job { errands, found: VecDeque::new(), looked: now, resting: HashMap::new() };
     while turns.next().await {
         turns.ended(job.turn(&tenure).await);
     }
@@ -76,7 +73,7 @@ impl Job {
             let Work::Compact { from, .. } = work else { continue };
             self.resting.extend(from.iter().map(|source| (source.pack, now + REST)));
         }
-        if self.errands.are_busy() || now < self.not_before {
+        if !self.errands.may_begin(now) {
             return Ok(());
         }
         if self.found.is_empty() && (tenure.gc.take_hastened() || now.saturating_sub(self.looked) >= LOOK) {
@@ -114,13 +111,7 @@ impl Job {
         tracing::info!(intent = ?answer.intent, node = %assignee, chunks = count, bytes, "packs are compacted");
         metrics::counter!("cairn_meta_compactions_total").increment(1);
         metrics::counter!("cairn_meta_compacted_bytes").increment(bytes);
-        let now = tenure.clock.boottime();
-        let pause_ms = bytes.saturating_mul(1000) / tenure.compacting.bytes_per_second.max(1);
-        self.not_before = now.saturating_add(Duration::from_millis(pause_ms));
-        if let Some(intent) = answer.intent {
-            self.errands.begun(intent, now);
-        }
-        tenure.stir();
+        self.errands.begun(tenure, answer.intent, bytes, tenure.compacting.bytes_per_second);
         Ok(())
     }
 }

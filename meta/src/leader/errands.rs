@@ -23,6 +23,8 @@ pub struct Errands {
     is_mine: fn(&Work) -> bool,
     /// `None`: those of an earlier tenure are still to be found.
     current: Option<Vec<Errand>>,
+    /// When the next one may begin.
+    not_before: Duration,
 }
 
 struct Errand {
@@ -34,18 +36,25 @@ impl Errands {
     /// Those of the kind that `is_mine` tells.
     #[must_use]
     pub fn of(is_mine: fn(&Work) -> bool) -> Self {
-        Self { is_mine, current: None }
+        Self { is_mine, current: None, not_before: Duration::ZERO }
     }
 
-    /// True while one is under way.
+    /// True when the next one may begin: none is under way, and the bytes of the last have had their time.
     #[must_use]
-    pub fn are_busy(&self) -> bool {
-        self.current.as_ref().is_none_or(|current| !current.is_empty())
+    pub fn may_begin(&self, now: Duration) -> bool {
+        self.current.as_ref().is_some_and(Vec::is_empty) && now >= self.not_before
     }
 
-    /// Takes one in that was just made.
-    pub fn begun(&mut self, intent: IntentId, now: Duration) {
-        self.current.get_or_insert_default().push(Errand { intent, since: now });
+    /// Takes one in that was just made, and that writes so many bytes again; the next one waits as long as they
+    /// take at `bytes_per_second`. Its node hears of it.
+    pub fn begun(&mut self, tenure: &Tenure, intent: Option<IntentId>, bytes: u64, bytes_per_second: u64) {
+        let now = tenure.clock.boottime();
+        let pause_ms = bytes.saturating_mul(1000) / bytes_per_second.max(1);
+        self.not_before = now.saturating_add(Duration::from_millis(pause_ms));
+        if let Some(intent) = intent {
+            self.current.get_or_insert_default().push(Errand { intent, since: now });
+        }
+        tenure.stir();
     }
 
     /// Forgets what has ended, and ends what comes to nothing. Answers the work of those that took too long.

@@ -115,8 +115,6 @@ struct Job {
     look_at: Duration,
     /// Somebody asked for a pass while one was under way: another one follows at once.
     again: bool,
-    /// When the next merge may begin.
-    not_before: Duration,
     /// Files that are left alone, until when.
     resting: HashMap<InodeId, Duration>,
 }
@@ -131,7 +129,6 @@ pub async fn run(tenure: Arc<Tenure>) {
         found: VecDeque::new(),
         look_at: now.saturating_add(LOOK),
         again: false,
-        not_before: now,
         resting: HashMap::new(),
     };
     while turns.next().await {
@@ -161,7 +158,7 @@ impl Job {
             }
             self.look(tenure, now).await?;
         }
-        if self.errands.are_busy() || now < self.not_before || tenure.uploads_fail() {
+        if !self.errands.may_begin(now) || tenure.uploads_fail() {
             return Ok(());
         }
         match next(&mut self.found) {
@@ -228,13 +225,7 @@ impl Job {
         );
         metrics::counter!("cairn_meta_merges_total").increment(1);
         metrics::counter!("cairn_meta_merged_bytes").increment(bytes);
-        let now = tenure.clock.boottime();
-        let pause_ms = bytes.saturating_mul(1000) / tenure.merging.bytes_per_second.max(1);
-        self.not_before = now.saturating_add(Duration::from_millis(pause_ms));
-        if let Some(intent) = answer.intent {
-            self.errands.begun(intent, now);
-        }
-        tenure.stir();
+        self.errands.begun(tenure, answer.intent, bytes, tenure.merging.bytes_per_second);
         Ok(())
     }
 }
