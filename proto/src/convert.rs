@@ -167,6 +167,7 @@ impl From<&Extent> for v1::Extent {
                 key: object.key.clone().into(),
                 etag: object.etag.clone(),
                 offset: *offset,
+                size: 0,
             }),
         };
         Self { file_offset: e.file_offset, length: e.length, source: Some(source) }

@@ -57,6 +57,8 @@ impl Client {
             region: options.region,
             refresh_ms: u64::try_from(options.refresh.as_millis()).unwrap_or(u64::MAX),
             force_path_style: options.force_path_style,
+            access: None,
+            rules: None,
         };
         let reply = self.reach().session.change("mount", &at.to_string(), &Operation::MountAdd(add)).await?;
         Ok(MountId(reply.mount.unwrap_or_default()))
@@ -69,7 +71,7 @@ impl Client {
     /// `NoSuchMount`.
     pub async fn mount_remove(&self, at: impl Into<At>) -> Result<()> {
         let at = at.into();
-        let remove = MountRemove { target: Some(at.wire("unmount", false)?) };
+        let remove = MountRemove { target: Some(at.wire("unmount", false)?), abandon: false };
         self.reach()
             .session
             .change("unmount", &at.to_string(), &Operation::MountRemove(remove))
@@ -85,7 +87,7 @@ impl Client {
         let reply = self
             .reach()
             .leader
-            .call("list mounts", "", ListMountsRequest {}, |mut meta, request| async move {
+            .call("list mounts", "", ListMountsRequest::default(), |mut meta, request| async move {
                 meta.list_mounts(request).await
             })
             .await?;

@@ -295,6 +295,7 @@ impl View {
                     key: object.key.clone().into(),
                     etag: object.etag.clone(),
                     size: self.inode.size,
+                    access: mount.access.clone(),
                 };
                 let mut nodes = client.alive_nodes(false).await?;
                 let seed = u64::from(crc32c::crc32c(&object.key));

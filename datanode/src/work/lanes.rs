@@ -48,7 +48,9 @@ impl Lanes {
         let (lane, said_once) = match piece {
             Work::Upload(_) | Work::DeletePack(_) | Work::Compact(_) => (&self.uploads, false),
             Work::Merge(_) => (&self.merges, false),
-            Work::Import(_) => (&self.imports, false),
+            Work::Import(_) | Work::PutObject(_) | Work::DeleteObject(_) | Work::ProbeMount(_) => {
+                (&self.imports, false)
+            }
             Work::Copy(_) => (&self.copies, false),
             Work::Delete(_) => (&self.notices, false),
             Work::Sealed(_) | Work::Persisted(_) => (&self.notices, true),

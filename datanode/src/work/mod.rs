@@ -107,6 +107,9 @@ impl Worker {
             Work::DeletePack(work) => Some(self.delete_pack(&work).await),
             Work::Compact(work) => Some(self.compact(&work).await),
             Work::Merge(work) => Some(self.merge(&work).await),
+            Work::PutObject(_) | Work::DeleteObject(_) | Work::ProbeMount(_) => {
+                Some(Outcome::Failure("this build does not write to mounted buckets".to_owned()))
+            }
             Work::Import(work) => self.import(work).await,
             Work::Sealed(notice) => self.sealed(notice).await,
             Work::Delete(work) => self.delete(ChunkId(work.chunk)).await,
@@ -235,6 +238,9 @@ fn name(piece: &Work) -> &'static str {
         Work::DeletePack(_) => "delete_pack",
         Work::Compact(_) => "compact",
         Work::Merge(_) => "merge",
+        Work::PutObject(_) => "put_object",
+        Work::DeleteObject(_) => "delete_object",
+        Work::ProbeMount(_) => "probe_mount",
     }
 }
 
@@ -249,7 +255,10 @@ fn replica_of(piece: &Work) -> Option<ChunkId> {
         | Work::Persisted(_)
         | Work::DeletePack(_)
         | Work::Compact(_)
-        | Work::Merge(_) => None,
+        | Work::Merge(_)
+        | Work::PutObject(_)
+        | Work::DeleteObject(_)
+        | Work::ProbeMount(_) => None,
     }
 }
 
@@ -261,6 +270,9 @@ fn intent(piece: &Work) -> u64 {
         Work::DeletePack(work) => work.intent,
         Work::Compact(work) => work.intent,
         Work::Merge(work) => work.intent,
+        Work::PutObject(work) => work.intent,
+        Work::DeleteObject(work) => work.intent,
+        Work::ProbeMount(work) => work.intent,
         Work::Sealed(_) | Work::Delete(_) | Work::Persisted(_) => 0,
     }
 }

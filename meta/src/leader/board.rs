@@ -40,7 +40,7 @@ pub enum WorkKey {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Send this.
-    Send(Work),
+    Send(Box<Work>),
     /// Notices were lost: tell the node of all its chunks again.
     Refill,
     /// Nothing now: wait for the wake, or a second for what rests.
@@ -174,12 +174,12 @@ impl Board {
             return Next::Refill;
         }
         if let Some(notice) = desk.notices.pop_front() {
-            return Next::Send(notice);
+            return Next::Send(Box::new(notice));
         }
         match desk.offers.iter_mut().find(|(key, offer)| offer.stage.is_ready(**key, now)) {
             Some((_, offer)) => {
                 offer.stage = Stage::Sent { at: now };
-                Next::Send(offer.work.clone())
+                Next::Send(Box::new(offer.work.clone()))
             }
             None => Next::Idle,
         }
@@ -271,12 +271,12 @@ mod tests {
         assert!(board.offer(NODE, key, delete(7)));
         let first = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, first), Next::Refill);
-        assert_eq!(board.next(NODE, first), Next::Send(delete(7)));
+        assert_eq!(board.next(NODE, first), Next::Send(Box::new(delete(7))));
         assert_eq!(board.next(NODE, first), Next::Idle);
         let second = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, first), Next::Replaced);
         assert_eq!(board.next(NODE, second), Next::Refill);
-        assert_eq!(board.next(NODE, second), Next::Send(delete(7)));
+        assert_eq!(board.next(NODE, second), Next::Send(Box::new(delete(7))));
         board.done(NODE, key);
         let third = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, third), Next::Refill);
@@ -294,10 +294,10 @@ mod tests {
         assert!(matches!(board.next(NODE, stream), Next::Send(_)));
         assert_eq!(board.next(NODE, stream), Next::Idle);
         clock.advance(RESEND_DELETE);
-        assert_eq!(board.next(NODE, stream), Next::Send(delete(7)));
+        assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(7))));
         assert_eq!(board.next(NODE, stream), Next::Idle);
         clock.advance(RESEND - RESEND_DELETE);
-        assert_eq!(board.next(NODE, stream), Next::Send(delete(1)));
+        assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(1))));
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
         let stream = board.attach(NODE).stream;
         assert_eq!(board.next(NODE, stream), Next::Refill);
         for rest in [1, 2, 4, 8, 16, 30, 30] {
-            assert_eq!(board.next(NODE, stream), Next::Send(delete(1)));
+            assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(1))));
             assert_eq!(board.is_under_way(NODE, key), rest == 1, "it has failed at it before");
             board.failed(NODE, key);
             assert!(!board.is_under_way(NODE, key));
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(board.next(NODE, stream), Next::Refill);
         assert_eq!(board.next(NODE, stream), Next::Idle);
         board.notify(NODE, delete(2));
-        assert_eq!(board.next(NODE, stream), Next::Send(delete(2)));
+        assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(2))));
         (0..=NOTICES_MAX as u64).for_each(|i| board.notify(NODE, delete(i)));
         assert_eq!(board.next(NODE, stream), Next::Refill);
     }

@@ -156,6 +156,7 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
                 region: source.region,
                 force_path_style: source.force_path_style,
                 start_after: start_after.clone().into(),
+                access: None,
             })
         }
     }))

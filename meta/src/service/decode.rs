@@ -6,7 +6,8 @@ mod attributes;
 use cairn_proto::{WireError, v1};
 use cairn_types::limits::CLAIMED_FILES_MAX;
 use cairn_types::{
-    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, WriterId,
+    ChunkId, Epoch, Extent, FsError, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId,
+    WriterId,
 };
 
 mod transact;
@@ -168,6 +169,7 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         Wire::OpenExclusive(m) => Operation::OpenExclusive { ino: inode(m.ino)? },
         Wire::ReleaseChunk(m) => Operation::ReleaseChunk { chunk: ChunkId(m.chunk) },
         Wire::MountAdd(m) => mount_add(m)?,
+        Wire::MountSet(_) | Wire::ConflictDismiss(_) => return Err(FsError::NotSupported.into()),
         Wire::MountRemove(m) => Operation::MountRemove { target: target(m.target)? },
         Wire::RenewGrant(m) => Operation::RenewGrant {
             chunk: ChunkId(m.chunk),

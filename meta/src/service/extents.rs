@@ -59,5 +59,6 @@ pub fn mount(rows: &dyn Rows, record: &MountRecord) -> Result<v1::Mount, WireErr
         // Writing to a mount comes with write-back.
         read_only: true,
         root: record.root.0,
+        ..v1::Mount::default()
     })
 }

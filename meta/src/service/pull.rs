@@ -47,7 +47,7 @@ async fn pump(tenure: Arc<Tenure>, node: NodeId, sink: Sink) {
     loop {
         let wait = match tenure.board.next(node, desk.stream) {
             Next::Send(work) => {
-                if send(&tenure, &sink, work).await.is_err() {
+                if send(&tenure, &sink, *work).await.is_err() {
                     break;
                 }
                 continue;

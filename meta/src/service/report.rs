@@ -48,6 +48,11 @@ pub async fn report(
         Outcome::Failure(message) => report.failed(message).await?,
         Outcome::ImportFailed(failed) => report.import_failed(failed).await?,
         Outcome::SealedNoticeDone(chunk) => report.obeyed(ChunkId(chunk)).await?,
+        Outcome::ObjectWritten(_)
+        | Outcome::ObjectGone(_)
+        | Outcome::ObjectConflict(_)
+        | Outcome::MountProbed(_)
+        | Outcome::ObjectFailed(_) => return Err(malformed("outcome")),
     }
     Ok(v1::ReportWorkReply {})
 }

@@ -288,6 +288,18 @@ impl Meta for FakeMeta {
     ) -> Result<Response<v1::ListMountsReply>, Status> {
         unserved()
     }
+    async fn list_conflicts(
+        &self,
+        _: Request<v1::ListConflictsRequest>,
+    ) -> Result<Response<v1::ListConflictsReply>, Status> {
+        unserved()
+    }
+    async fn import_now(
+        &self,
+        _: Request<v1::ImportNowRequest>,
+    ) -> Result<Response<v1::ImportNowReply>, Status> {
+        unserved()
+    }
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
         unserved()
     }

@@ -71,7 +71,7 @@ async fn a_directory_is_imported_once_however_many_ask() {
     let Some(v1::extent::Source::Object(object)) = &extents.extents[0].source else { panic!("no object") };
     assert_eq!((object.key.as_ref(), object.etag.as_str()), (&b"data/x"[..], "\"e\""));
     assert_eq!((extents.mounts[0].bucket.as_str(), &extents.mounts[0].path[..]), ("bucket", &b"/m"[..]));
-    let mounts = cluster.meta.clone().list_mounts(cluster.request(v1::ListMountsRequest {})).await;
+    let mounts = cluster.meta.clone().list_mounts(cluster.request(v1::ListMountsRequest::default())).await;
     assert_eq!(mounts.expect("mounts").into_inner().mounts.len(), 1);
 }
 
