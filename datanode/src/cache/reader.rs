@@ -144,6 +144,12 @@ impl Cache {
         self.read(Arc::new(origin), offset, length).await
     }
 
+    /// The store of a mounted bucket.
+    #[must_use]
+    pub fn mounted(&self, bucket: &MountBucket) -> Arc<dyn UnderStore> {
+        self.buckets.for_mount(bucket)
+    }
+
     async fn read(&self, origin: Arc<Origin>, offset: u64, length: usize) -> Result<Bytes, ReadError> {
         let end = offset.checked_add(length as u64).filter(|end| *end <= origin.size);
         let end = end.ok_or(ReadError::Malformed { field: "length" })?;

@@ -18,7 +18,7 @@ use crate::understore::{
     UnderStoreError,
 };
 
-async fn run(
+pub(super) async fn run(
     store: &dyn UnderStore,
     prefix: &str,
     start_after: &str,
@@ -30,6 +30,13 @@ async fn run(
         start_after: Bytes::from(start_after.to_owned()),
         ..v1::Import::default()
     };
+    run_work(store, work).await
+}
+
+pub(super) async fn run_work(
+    store: &dyn UnderStore,
+    work: v1::Import,
+) -> Result<(ImportSummary, Vec<v1::ImportedBatch>), ImportError> {
     let (send, mut receive) = mpsc::channel(1);
     let gather = async {
         let mut batches = Vec::new();
@@ -48,7 +55,7 @@ async fn run(
 }
 
 /// The ranges join without gap or overlap from `start_after` to the end, and hold their entries.
-fn check_ranges(start_after: &str, batches: &[v1::ImportedBatch]) {
+pub(super) fn check_ranges(start_after: &str, batches: &[v1::ImportedBatch]) {
     let mut at = Bytes::from(start_after.to_owned());
     for (n, batch) in batches.iter().enumerate() {
         assert_eq!((batch.mount, batch.directory), (3, 9));
@@ -63,7 +70,7 @@ fn check_ranges(start_after: &str, batches: &[v1::ImportedBatch]) {
     }
 }
 
-fn listed(batches: &[v1::ImportedBatch]) -> Vec<String> {
+pub(super) fn listed(batches: &[v1::ImportedBatch]) -> Vec<String> {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     batches
         .iter()

@@ -146,6 +146,7 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
         }
         Work::Import { mount, directory, prefix, start_after } => {
             let source = source?;
+            let root = source.prefix.trim_end_matches('/') == prefix.trim_end_matches('/');
             work::Work::Import(v1::Import {
                 intent,
                 mount: mount.0,
@@ -157,6 +158,7 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
                 force_path_style: source.force_path_style,
                 start_after: start_after.clone().into(),
                 access: None,
+                root,
             })
         }
     }))
