@@ -30,9 +30,9 @@ pub async fn carry(
     free(client, target, &inode, mode).await?;
     let root = Found { from: source.clone(), inode, to: target.clone() };
     let found = transfer::walk(client, root, |directory: &FsPath, name| directory.join(name.clone())).await?;
-    if let Some(growing) = found.iter().find(|found| found.inode.tail.is_some()) {
-        let chunk = growing.inode.tail.map(|TailRef { chunk, .. }| chunk).unwrap_or_default();
-        return Err(refused(&growing.from, FsError::TailOpen { chunk }));
+    let growing = found.iter().find_map(|found| Some((&found.from, found.inode.tail?.chunk)));
+    if let Some((path, chunk)) = growing {
+        return Err(refused(path, FsError::TailOpen { chunk }));
     }
     let progress = Progress::start(found.iter().map(Found::content_bytes).sum(), false);
     let mut files: Vec<(FsPath, Inode)> = Vec::new();

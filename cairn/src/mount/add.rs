@@ -28,7 +28,10 @@ fn check_endpoint(endpoint: &str) -> Result<(), CliError> {
 }
 
 /// `s3://bucket/prefix` as bucket and prefix.
-fn parse_s3_url(url: &str) -> Result<(String, String), CliError> {
+///
+/// # Errors
+/// `Usage` when it is none, or holds credentials.
+pub fn parse_s3_url(url: &str) -> Result<(String, String), CliError> {
     let bad = || CliError::Usage(format!("'{url}' is no S3 URL: write s3://bucket or s3://bucket/prefix"));
     let rest = url.strip_prefix("s3://").ok_or_else(bad)?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));

@@ -7,6 +7,8 @@ mod rm;
 mod show;
 mod sync;
 
+pub use add::parse_s3_url;
+
 use cairn_sdk::types::{FsError, FsPath};
 use cairn_sdk::{Client, MountStatus};
 

@@ -146,7 +146,8 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
         }
         Work::Import { mount, directory, prefix, start_after } => {
             let source = source?;
-            let root = source.prefix.trim_end_matches('/') == prefix.trim_end_matches('/');
+            let named = prefix.strip_suffix(b"/").unwrap_or(prefix);
+            let root = source.prefix.trim_end_matches('/').as_bytes() == named;
             work::Work::Import(v1::Import {
                 intent,
                 mount: mount.0,

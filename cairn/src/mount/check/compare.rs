@@ -137,13 +137,31 @@ fn judge(key: &[u8], growing: bool, file: &FileObjects, object: Option<&ObjectAt
 
 #[cfg(test)]
 mod tests {
-    use cairn_sdk::types::{FileKind, Inode, InodeId, Timestamp};
+    use cairn_sdk::types::{FileKind, Generation, Inode, InodeId, Timestamp};
 
     use super::*;
 
     fn file(size: u64, cluster_bytes: u64, objects: &[(&str, &str)]) -> FileObjects {
-        let mut inode = Inode::new(InodeId(7), FileKind::File, 0o644, Timestamp(1));
-        inode.size = size;
+        let time = Timestamp(1);
+        let inode = Inode {
+            ino: InodeId(7),
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size,
+            mtime: time,
+            ctime: time,
+            atime: time,
+            btime: time,
+            version: 1,
+            generation: Generation(0),
+            tail: None,
+            target: None,
+            policy: None,
+            mount: None,
+        };
         let objects = objects.iter().map(|(key, etag)| (key.as_bytes().to_vec(), (*etag).to_owned()));
         FileObjects { inode, cluster_bytes, objects: objects.collect() }
     }
