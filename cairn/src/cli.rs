@@ -282,6 +282,12 @@ pub struct BenchArgs {
     /// Entries of the large directory
     #[arg(long, default_value_t = 1_000_000)]
     pub entries: u64,
+    /// Small objects of the mounted bucket
+    #[arg(long, default_value_t = 20_000)]
+    pub objects: u64,
+    /// MiB of the large object of the mounted bucket
+    #[arg(long, default_value_t = 256)]
+    pub mounted_mib: u64,
     /// Where the bench's cluster and limits keep their files [default: the temporary directory]
     #[arg(long)]
     pub dir: Option<PathBuf>,

@@ -56,10 +56,12 @@ async fn mount_over(client: &Client, path: &FsPath) -> Result<(MountStatus, Vec<
             _ => None,
         }
     };
-    let found = client.mounts_with_figures().await?.into_iter().find_map(|mount| {
+    let over = client.mounts_with_figures().await?.into_iter().filter_map(|mount| {
         let below = below(&mount)?;
         Some((mount, below))
     });
+    // Of nested ones the nearest.
+    let found = over.max_by_key(|(mount, _)| mount.path.len());
     let refused = FsError::NoSuchMount;
     found.ok_or_else(|| CliError::Path { path: String::from_utf8_lossy(&bytes).into_owned(), refused })
 }
