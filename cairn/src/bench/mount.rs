@@ -161,7 +161,7 @@ impl Mounted<'_> {
     async fn large(&self, args: &BenchArgs) -> Result<(String, Duration), CliError> {
         let key = format!("{}large", self.prefix);
         let pieces = usize::try_from(args.mounted_mib).unwrap_or(1).max(1);
-        let piece = Bytes::from((0..PIECE_BYTES).map(|n| (n * 31 ^ (n >> 9)) as u8).collect::<Vec<_>>());
+        let piece = Bytes::from((0..PIECE_BYTES).map(|n| ((n * 31) ^ (n >> 9)) as u8).collect::<Vec<_>>());
         let began = Instant::now();
         self.store.put_new(&key, object(pieces, piece)).await.map_err(|error| failed(&error))?;
         let took = began.elapsed();
@@ -223,7 +223,7 @@ impl Mounted<'_> {
         let before = requests(self.client).await?;
         let began = Instant::now();
         let path = format!("{}/large", self.path);
-        let mut log = self.client.open_append(path).await?;
+        let log = self.client.open_append(path).await?;
         log.append(vec![7; SMALL_BYTES]).await?;
         log.close().await?;
         self.settled().await?;

@@ -29,7 +29,7 @@ pub struct Bed {
     pub s3: aws_sdk_s3::Client,
     /// Between the data nodes and the mounted bucket.
     pub proxy: FaultProxy,
-    moto: Option<S3Server>,
+    _moto: Option<S3Server>,
 }
 
 /// What servers there are: as few as a test needs.
@@ -57,7 +57,7 @@ impl Bed {
         let cluster = Cluster::start(ClusterOptions { understore, ..options }).await.unwrap();
         let client = cluster.patient_client().await.unwrap();
         let s3 = bucket.client();
-        Self { cluster, client, bucket, s3, proxy, moto }
+        Self { cluster, client, bucket, s3, proxy, _moto: moto }
     }
 
     /// Mounts the prefix at [`MOUNT`], to be written to; directories are read again by `mount_sync` alone.
@@ -211,11 +211,6 @@ impl Bed {
     /// Puts a file in place, as a client of the namespace.
     pub async fn write(&self, path: &str, bytes: &[u8]) {
         self.client.put(format!("{MOUNT}/{path}"), 0o644, bytes).await.unwrap();
-    }
-
-    /// True for moto, whose endpoint may lack conditions.
-    pub fn is_moto(&self) -> bool {
-        self.moto.is_some()
     }
 }
 

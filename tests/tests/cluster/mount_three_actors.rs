@@ -144,7 +144,7 @@ impl Inside {
     async fn append(&mut self, path: &str) {
         let token = self.known.lock().unwrap().token('N');
         let outcome = async {
-            let mut file = self.client.open_append(format!("{MOUNT}/{path}")).await?;
+            let file = self.client.open_append(format!("{MOUNT}/{path}")).await?;
             file.append(token.clone().into_bytes()).await?;
             file.close().await
         };
@@ -276,7 +276,7 @@ fn trouble(proxy: &FaultProxy, rng: &mut StdRng) {
 async fn three_actors(mut bed: Bed, seed: u64) {
     println!("seed {seed}");
     let mount = bed.mount().await;
-    let abilities = mount.abilities.clone().unwrap();
+    let abilities = mount.abilities.unwrap();
     if !abilities.put_if_match || !abilities.put_if_absent {
         println!("the endpoint lacks a condition: nobody else may write there");
         return;

@@ -14,7 +14,7 @@ use crate::mount_bed::{Bed, MOUNT, PREFIX, SETTLED_WITHIN, pattern, small};
 const COMMAND: Duration = Duration::from_secs(60);
 
 async fn append(client: &Client, path: &str, bytes: &[u8]) {
-    let mut file = client.open_append(format!("{MOUNT}/{path}")).await.unwrap();
+    let file = client.open_append(format!("{MOUNT}/{path}")).await.unwrap();
     file.append(bytes.to_vec()).await.unwrap();
     file.close().await.unwrap();
 }
@@ -84,7 +84,7 @@ async fn written_files_become_objects_in_moto() {
 async fn a_log_that_is_appended_to_all_the_time_gets_its_object_within_the_object_lag() {
     let bed = Bed::seaweed(small()).await;
     bed.mount_with(|options| options.rules.object_lag = Duration::from_secs(2)).await;
-    let mut log = bed.client.open_append(format!("{MOUNT}/log")).await.unwrap();
+    let log = bed.client.open_append(format!("{MOUNT}/log")).await.unwrap();
     let mut records = Vec::new();
     let mut appended = 0_u32;
     // The object grows while the writer never closes: three versions of it at least are seen.
