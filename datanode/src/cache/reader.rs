@@ -131,13 +131,10 @@ impl Cache {
         if object.etag.is_empty() {
             return Err(ReadError::Malformed { field: "etag" });
         }
-        let bucket = MountBucket {
-            bucket: object.bucket.clone(),
-            endpoint: object.endpoint.clone(),
-            region: object.region.clone(),
-            force_path_style: object.force_path_style,
-        };
-        let id = self.identities.of(&("object", &bucket, key, &object.etag));
+        let bucket = MountBucket::from(object);
+        // Not the credentials: they do not change what the bytes are.
+        let place = (&bucket.bucket, &bucket.endpoint, &bucket.region, bucket.force_path_style);
+        let id = self.identities.of(&("object", place, key, &object.etag));
         let store = self.buckets.for_mount(&bucket);
         let kind = Kind::Object { etag: object.etag.clone() };
         let origin = Origin { id, size: object.size, store, key: key.to_owned(), kind };

@@ -15,12 +15,14 @@
 //! Objects are immutable here: they are written once ([`UnderStore::put_new`]) and deleted. Nothing
 //! overwrites.
 
+mod access;
 mod directory;
 mod error;
 mod location;
 #[cfg(test)]
 pub(crate) mod memory;
 mod metered;
+mod mounted;
 mod mounts;
 mod object;
 mod probe;
@@ -31,6 +33,7 @@ mod s3_client;
 mod s3_error;
 #[cfg(test)]
 mod s3_fault_tests;
+mod s3_mounted;
 mod s3_multipart;
 mod s3_probe;
 #[cfg(test)]
@@ -44,10 +47,14 @@ use std::ops::Range;
 use async_trait::async_trait;
 use cairn_types::Timestamp;
 
+pub use access::Access;
 pub use directory::DirectoryStore;
 pub use error::{BodyFailed, UnderStoreError};
 pub use location::{Location, LocationError, open};
 pub use metered::MeteredStore;
+pub use mounted::{
+    Condition, Inspected, MountedStore, Part, PartsUpload, Properties, SourceVersion, Written,
+};
 pub use mounts::{Buckets, MountBucket, MountStores};
 pub use object::{
     Body, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead, PutOutcome,
