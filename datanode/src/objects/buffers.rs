@@ -5,8 +5,6 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const KIB: usize = 1 << 10;
-/// What the largest part takes, and what is held when a part is compared with what is there.
-const LEAST_KIB: usize = 64 << 10;
 /// When nobody says otherwise.
 const BYTES: usize = 64 << 20;
 
@@ -24,10 +22,10 @@ impl Default for Buffers {
 }
 
 impl Buffers {
-    /// So many bytes. A part of 64 MiB, of an object of very many, is let through alone where there are fewer.
+    /// So many bytes. A part that is larger (one of 64 MiB, of an object of very many) is let through alone.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let kib = (bytes / KIB).clamp(1, LEAST_KIB);
+        let kib = (bytes / KIB).clamp(1, Semaphore::MAX_PERMITS);
         Self { room: Arc::new(Semaphore::new(kib)), kib }
     }
 

@@ -48,20 +48,28 @@ impl Put {
         })
     }
 
-    /// True when a range of the object has the bytes that were sent.
+    /// True when a range of the object has the bytes that were sent. What came from a version of an object that is no
+    /// more (it may be the one that was replaced) cannot be compared any more.
     async fn is_there(&self, object: &Inspected, range: Range<u64>) -> Result<bool, ObjectError> {
-        let mut at = range.start;
-        while at < range.end {
-            let end = range.end.min(at + COMPARED_BYTES);
-            let _room = self.buffers.take(2 * (end - at)).await;
-            let there = self.store.get_range(&self.order.key, at..end, Some(&object.etag));
-            let sent = async { self.content.read(at..end).await };
-            let (there, sent) = (there.await?, sent.await?);
-            if there.bytes != sent {
-                return Ok(false);
+        for run in self.content.runs(&range) {
+            let mut at = run.start;
+            while at < run.end {
+                let end = run.end.min(at + COMPARED_BYTES);
+                match self.is_block_there(object, at..end).await {
+                    Ok(true) => {}
+                    Err(ObjectError::SourceChanged { .. }) => break,
+                    other => return other,
+                }
+                at = end;
             }
-            at = end;
         }
         Ok(true)
+    }
+
+    async fn is_block_there(&self, object: &Inspected, block: Range<u64>) -> Result<bool, ObjectError> {
+        let _room = self.buffers.take(2 * (block.end - block.start)).await;
+        let sent = self.content.read(block.clone()).await?;
+        let there = self.store.get_range(&self.order.key, block, Some(&object.etag)).await?;
+        Ok(there.bytes == sent)
     }
 }

@@ -59,6 +59,12 @@ impl Content {
         Ok(whole.freeze())
     }
 
+    /// The range, cut where its pieces are.
+    pub(super) fn runs(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let cut = |piece: &Piece| piece.at.max(range.start)..(piece.at + piece.length).min(range.end);
+        self.order.pieces.iter().map(cut).filter(|run| !run.is_empty()).collect()
+    }
+
     async fn piece(&self, piece: &Piece) -> Result<Read, ObjectError> {
         match &piece.source {
             Source::Hole => Ok(Read::Zeros(piece.length as usize)),

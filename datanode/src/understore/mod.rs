@@ -5,6 +5,8 @@
 //! ├── S3Store         s3.rs, s3_multipart.rs   any S3 endpoint; s3_client.rs makes the connections,
 //! │                                            s3_probe.rs tries its checksums, s3_abandoned.rs
 //! │                                            clears away what dead uploaders left
+//! │   MountedStore    mounted.rs, s3_mounted.rs  of mounts: conditional writes, copies, parts (access.rs:
+//! │                                            with which credentials)
 //! ├── DirectoryStore  directory.rs             a local directory, fsynced
 //! └── MeteredStore    metered.rs               wraps either: metrics, slow requests in the log
 //! location.rs   URL → store        mounts.rs   the bounded set of stores that mounts use
@@ -12,8 +14,8 @@
 //! requests.rs   counts of what went to S3
 //! ```
 //!
-//! Objects are immutable here: they are written once ([`UnderStore::put_new`]) and deleted. Nothing
-//! overwrites.
+//! Objects of the cluster's own are immutable: they are written once ([`UnderStore::put_new`]) and deleted. What
+//! overwrites is [`MountedStore`] alone, and never but under a condition.
 
 mod access;
 mod directory;
@@ -32,8 +34,10 @@ mod s3_abandoned;
 mod s3_client;
 mod s3_error;
 #[cfg(test)]
-mod s3_fault_tests;
+pub(crate) mod s3_fault_tests;
 mod s3_mounted;
+#[cfg(test)]
+mod s3_mounted_tests;
 mod s3_multipart;
 mod s3_probe;
 #[cfg(test)]
