@@ -94,7 +94,8 @@ mod tests {
     fn the_shares_fit_and_none_is_too_small_to_work_with() {
         for memory_mib in [64, 65, 100, 255, 256, 300, 511, 512, 600, 1_024, 1 << 24, u64::MAX] {
             let budget = Budget::of(memory_mib);
-            let shared = budget.queue_bytes + budget.appends_bytes + budget.names_bytes + budget.objects_bytes;
+            let shared =
+                budget.queue_bytes + budget.appends_bytes + budget.names_bytes + budget.objects_bytes;
             let blocks_mib = (budget.blocks + budget.uploads * UPLOAD_MIB as usize) as u64;
             assert!(shared as u64 / MIB + blocks_mib < memory_mib, "{memory_mib} MiB: {budget:?}");
             assert!(budget.appends_bytes >= 4 << 20, "{memory_mib} MiB: {budget:?}");

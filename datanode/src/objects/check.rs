@@ -14,7 +14,11 @@ impl Put {
     /// True when the object has the size, and what was sent is there: by the endpoint's own checksum where that is
     /// believed and the same, else by reading it back. Of a copy: by its checksum, where both objects have one, or
     /// its ETag.
-    pub(super) async fn is_as_sent(&self, object: &Inspected, crc32c: Option<u32>) -> Result<bool, ObjectError> {
+    pub(super) async fn is_as_sent(
+        &self,
+        object: &Inspected,
+        crc32c: Option<u32>,
+    ) -> Result<bool, ObjectError> {
         if object.size != self.order.length {
             return Ok(false);
         }

@@ -14,11 +14,15 @@
 //! Every write is conditional on the version that the namespace knows. An object carries the intent that wrote it
 //! (`docs/FORMAT.md`, "What our objects carry"), so that an answer that was lost is found again.
 
+#[cfg(test)]
+mod bench;
 mod buffers;
 mod check;
 mod content;
 mod delete;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod look;
 mod order;
 mod parts;

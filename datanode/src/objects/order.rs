@@ -77,7 +77,9 @@ impl Order {
     /// True when the object is, byte for byte, one other object.
     pub(super) fn is_copy_of(&self) -> Option<&Arc<SourceVersion>> {
         match self.pieces.as_slice() {
-            [Piece { source: Source::Object { version, offset: 0 }, length, .. }] if *length == version.size => {
+            [Piece { source: Source::Object { version, offset: 0 }, length, .. }]
+                if *length == version.size =>
+            {
                 Some(version)
             }
             _ => None,

@@ -53,10 +53,7 @@ pub(super) enum PlannedPart {
     /// This range of the object is sent.
     Send(Range<u64>),
     /// This range of a source is copied.
-    Copy {
-        source: usize,
-        from: Range<u64>,
-    },
+    Copy { source: usize, from: Range<u64> },
 }
 
 impl PlannedPart {

@@ -46,7 +46,8 @@ fn what_has_no_room_to_give_is_sent_and_both_sides_give_where_one_has_too_little
     let both = plan_of(&[copied(0, 0, 6 * MIB), sent(MIB), copied(1, 0, 8 * MIB), copied(2, 0, 6 * MIB)]);
     assert_eq!(sizes(&both), [('c', 5 * MIB), ('s', 5 * MIB), ('c', 5 * MIB), ('c', 6 * MIB)]);
     // The smaller one goes.
-    let one = plan_of(&[copied(0, 0, 6 * MIB), sent(MIB), copied(1, 0, 5 * MIB), sent(MIB), copied(2, 0, 9 * MIB)]);
+    let one =
+        plan_of(&[copied(0, 0, 6 * MIB), sent(MIB), copied(1, 0, 5 * MIB), sent(MIB), copied(2, 0, 9 * MIB)]);
     assert_eq!(sizes(&one), [('c', 6 * MIB), ('s', 7 * MIB), ('c', 9 * MIB)]);
 }
 

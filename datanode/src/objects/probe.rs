@@ -45,7 +45,10 @@ pub async fn probe(
     Ok(found)
 }
 
-async fn probe_reads(store: &dyn MountedStore, prefix: &str) -> Result<v1::EndpointAbilities, UnderStoreError> {
+async fn probe_reads(
+    store: &dyn MountedStore,
+    prefix: &str,
+) -> Result<v1::EndpointAbilities, UnderStoreError> {
     let request = ListRequest { prefix: prefix.to_owned(), max: LOOKED_AT, ..ListRequest::default() };
     let page = store.list(&request).await?;
     let byte_order = page.objects.is_sorted_by(|a, b| a.key.as_bytes() < b.key.as_bytes());
@@ -244,7 +247,8 @@ impl Trial<'_> {
         self.put("a/b", &Condition::Unchecked, b"other").await?;
         found.get_if_match = refused(self.store.get_range(&self.key("a-b"), 0..1, Some(STRANGER)).await)?;
         let request = ListRequest { prefix: self.key("a"), ..ListRequest::default() };
-        let listed: Vec<String> = self.store.list(&request).await?.objects.into_iter().map(|o| o.key).collect();
+        let listed: Vec<String> =
+            self.store.list(&request).await?.objects.into_iter().map(|o| o.key).collect();
         found.byte_order = listed == [self.key("a-b"), self.key("a/b")];
         Ok(())
     }

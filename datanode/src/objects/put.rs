@@ -9,7 +9,9 @@ use super::look::{Found, Look, ObjectVersion, look, seen};
 use super::order::Order;
 use super::way::Way;
 use super::{Buffers, INTENT, ObjectError};
-use crate::understore::{Condition, Inspected, MountedStore, Properties, SourceVersion, UnderStoreError, Written};
+use crate::understore::{
+    Condition, Inspected, MountedStore, Properties, SourceVersion, UnderStoreError, Written,
+};
 
 /// Writes of one object, the one included that replaces what was found not to be what was sent.
 const ATTEMPTS_MAX: u32 = 2;
@@ -122,7 +124,11 @@ impl Put {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Wrong(etag) => {
                     metrics::counter!("cairn_data_mount_puts_wrong_total").increment(1);
-                    tracing::warn!(key = self.order.key, etag, "an object is not in the bucket as it was sent");
+                    tracing::warn!(
+                        key = self.order.key,
+                        etag,
+                        "an object is not in the bucket as it was sent"
+                    );
                     condition = Condition::Version(etag);
                 }
             }
@@ -174,9 +180,7 @@ impl Put {
         let properties = self.properties().await?;
         let (key, length) = (&self.order.key, self.order.length);
         match &self.way {
-            Way::Copy(source) => {
-                Ok((self.store.copy(key, condition, &properties, source).await?, None))
-            }
+            Way::Copy(source) => Ok((self.store.copy(key, condition, &properties, source).await?, None)),
             Way::Whole => {
                 let _room = self.buffers.take(length).await;
                 let bytes = self.content.read(0..length).await?;

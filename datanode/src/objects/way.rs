@@ -105,7 +105,8 @@ impl Way {
 
 /// The object's runs, and the sources that they name.
 fn stretches(order: &Order, copies: bool) -> (Vec<Stretch>, Vec<Arc<SourceVersion>>) {
-    let (mut stretches, mut sources) = (Vec::with_capacity(order.pieces.len()), Vec::<Arc<SourceVersion>>::new());
+    let (mut stretches, mut sources) =
+        (Vec::with_capacity(order.pieces.len()), Vec::<Arc<SourceVersion>>::new());
     for piece in &order.pieces {
         let copied = match &piece.source {
             Source::Object { version, offset } if copies => {

@@ -16,8 +16,10 @@ async fn mounted(home: &std::path::Path) -> v1::MountedBucket {
     let (bucket, credentials) = bucket_for_tests().await;
     let file = home.join("credentials");
     std::fs::write(&file, credentials).unwrap();
-    let access =
-        v1::BucketAccess { credentials_file: file.to_str().unwrap().to_owned(), ..v1::BucketAccess::default() };
+    let access = v1::BucketAccess {
+        credentials_file: file.to_str().unwrap().to_owned(),
+        ..v1::BucketAccess::default()
+    };
     v1::MountedBucket {
         mount: 3,
         bucket: bucket.bucket,
@@ -46,7 +48,12 @@ async fn sealed(cluster: &TestCluster, bytes: &[u8]) -> v1::ChunkRange {
     let chunk = cluster.open_chunk(1);
     cluster.writer(chunk).await.append(1, bytes).await.unwrap();
     let sealed = cluster.meta.seal(chunk).await.unwrap();
-    v1::ChunkRange { chunk, sealed_length: sealed.length, replicas: sealed.replicas, ..v1::ChunkRange::default() }
+    v1::ChunkRange {
+        chunk,
+        sealed_length: sealed.length,
+        replicas: sealed.replicas,
+        ..v1::ChunkRange::default()
+    }
 }
 
 fn piece(source: Source, offset: u64, length: u64) -> v1::ObjectPiece {
@@ -58,7 +65,8 @@ async fn a_file_becomes_an_object_is_renamed_and_goes() {
     let (cluster, home) = (TestCluster::start(1).await, tempfile::tempdir().unwrap());
     let mut bucket = mounted(home.path()).await;
     let prefix = format!("serve-{:016x}/", SystemRandom.next_u64());
-    let probe = v1::ProbeMount { intent: 1, bucket: Some(bucket.clone()), prefix: prefix.clone(), write: true };
+    let probe =
+        v1::ProbeMount { intent: 1, bucket: Some(bucket.clone()), prefix: prefix.clone(), write: true };
     let Outcome::MountProbed(probed) = outcome(&cluster, 1, Work::ProbeMount(probe)).await else { panic!() };
     let abilities = probed.abilities.unwrap();
     assert!(abilities.writable && abilities.put_if_match && abilities.complete_if_match, "{abilities:?}");
@@ -73,7 +81,9 @@ async fn a_file_becomes_an_object_is_renamed_and_goes() {
         pieces: vec![piece(Source::Chunk(range), 5, 5), piece(Source::Hole(true), 0, 7)],
         ..v1::PutObject::default()
     };
-    let Outcome::ObjectWritten(made) = outcome(&cluster, 2, Work::PutObject(put.clone())).await else { panic!() };
+    let Outcome::ObjectWritten(made) = outcome(&cluster, 2, Work::PutObject(put.clone())).await else {
+        panic!()
+    };
     assert_eq!((made.size, made.uploaded_bytes, made.copied_bytes), (12, 12, 0));
     assert!(made.mtime_ns > 0 && !made.etag.is_empty());
     // Another intent for the same key meets it; the same one finds it again.
@@ -139,7 +149,11 @@ async fn what_cannot_be_done_is_told_for_good_or_for_now() {
     };
     let Outcome::Failure(message) = outcome(&cluster, 3, Work::PutObject(put)).await else { panic!() };
     assert!(message.contains("4711"), "{message}");
-    std::fs::write(home.path().join("other"), "[default]\naws_access_key_id = x\naws_secret_access_key = y\n").unwrap();
+    std::fs::write(
+        home.path().join("other"),
+        "[default]\naws_access_key_id = x\naws_secret_access_key = y\n",
+    )
+    .unwrap();
     let file = home.path().join("other").to_str().unwrap().to_owned();
     let access = Some(v1::BucketAccess { credentials_file: file, ..v1::BucketAccess::default() });
     let denied = v1::MountedBucket { access, ..bucket };

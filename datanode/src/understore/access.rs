@@ -3,7 +3,10 @@
 
 use aws_config::SdkConfig;
 use aws_config::profile::ProfileFileCredentialsProvider;
-#[expect(deprecated, reason = "the names in aws-runtime are of a crate that is not a dependency of ours")]
+#[expect(
+    deprecated,
+    reason = "the names in aws-runtime are of a crate that is not a dependency of ours"
+)]
 use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -113,5 +116,36 @@ impl Intercept for RequesterPays {
     ) -> Result<(), BoxError> {
         context.request_mut().headers_mut().insert("x-amz-request-payer", "requester");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_config::BehaviorVersion;
+    use aws_credential_types::provider::ProvideCredentials;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn credentials_come_from_the_file_and_the_profile_that_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("credentials");
+        let section =
+            |name: &str| format!("[{name}]\naws_access_key_id = of-{name}\naws_secret_access_key = secret\n");
+        std::fs::write(&file, section("default") + &section("other")).unwrap();
+        let shared = SdkConfig::builder().behavior_version(BehaviorVersion::v2026_01_12()).build();
+        let credentials_file = file.to_str().unwrap().to_owned();
+        let named = |profile: &str| Access {
+            profile: profile.to_owned(),
+            credentials_file: credentials_file.clone(),
+            ..Access::default()
+        };
+        for (profile, key) in [("", "of-default"), ("other", "of-other")] {
+            let provider = named(profile).credentials(&shared).unwrap();
+            assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), key);
+        }
+        let missing = named("nobody").credentials(&shared).unwrap();
+        assert!(missing.provide_credentials().await.is_err());
+        assert!(Access::default().credentials(&shared).is_none(), "the usual chain");
     }
 }

@@ -10,9 +10,9 @@ use cairn_types::Timestamp;
 
 use super::object::PartReader;
 use super::{
-    BodyFailed, Capabilities, Condition, Fetched, GET_BYTES_MAX, Inspected, ListPage, ListRequest, ListedObject,
-    MountedStore, NewObject, ObjectHead, Part, PartsUpload, Properties, PutOutcome, SourceVersion, UnderStore,
-    UnderStoreError, Written, probe,
+    BodyFailed, Capabilities, Condition, Fetched, GET_BYTES_MAX, Inspected, ListPage, ListRequest,
+    ListedObject, MountedStore, NewObject, ObjectHead, Part, PartsUpload, Properties, PutOutcome,
+    SourceVersion, UnderStore, UnderStoreError, Written, probe,
 };
 
 /// What the next request meets.
@@ -336,7 +336,11 @@ impl MountedStore for MemoryStore {
         end(fault, Written { etag, version_id: None })
     }
 
-    async fn begin(&self, key: &str, properties: &Properties) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
+    async fn begin(
+        &self,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
         let fault = MemoryStore::begin(self, format!("begin {key}"))?;
         self.state.lock().unwrap().uploads += 1;
         let (store, key, properties) = (self.clone(), key.to_owned(), properties.clone());

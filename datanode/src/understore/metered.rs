@@ -10,9 +10,9 @@ use bytes::Bytes;
 use cairn_types::{Clock, Timestamp};
 
 use super::{
-    Capabilities, Condition, Fetched, Inspected, ListPage, ListRequest, MountedStore, NewObject, ObjectHead, Part,
-    PartsUpload, Properties, PutOutcome, RequestCounts, RequestKind, SourceVersion, UnderStore, UnderStoreError,
-    Written,
+    Capabilities, Condition, Fetched, Inspected, ListPage, ListRequest, MountedStore, NewObject, ObjectHead,
+    Part, PartsUpload, Properties, PutOutcome, RequestCounts, RequestKind, SourceVersion, UnderStore,
+    UnderStoreError, Written,
 };
 
 /// A request slower than this has a line in the log.
@@ -197,7 +197,11 @@ impl<S: MountedStore> MountedStore for MeteredStore<S> {
         self.meter.measured("copy", key, source.size, copied).await
     }
 
-    async fn begin(&self, key: &str, properties: &Properties) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
+    async fn begin(
+        &self,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
         let upload = self.measured("begin", key, self.store.begin(key, properties)).await?;
         Ok(Box::new(MeteredParts { upload, key: key.to_owned(), meter: self.meter.clone() }))
     }

@@ -12,7 +12,9 @@ use aws_sdk_s3::types::{
 };
 use bytes::Bytes;
 
-use super::mounted::{Condition, Inspected, MountedStore, Part, PartsUpload, Properties, SourceVersion, Written};
+use super::mounted::{
+    Condition, Inspected, MountedStore, Part, PartsUpload, Properties, SourceVersion, Written,
+};
 use super::s3::{S3Store, checksum_number, checksum_text, timestamp, unquoted};
 use super::s3_client::ATTEMPTS_MAX;
 use super::s3_multipart::{self, Unfinished};
@@ -71,7 +73,12 @@ impl MountedStore for S3Store {
             crc64nvme: owned(answer.checksum_crc64_nvme().filter(|_| whole)),
             version_id: owned(answer.version_id().filter(|id| *id != "null")),
             properties: Properties {
-                metadata: answer.metadata().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+                metadata: answer
+                    .metadata()
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect(),
                 content_type: owned(answer.content_type()),
                 content_encoding: owned(answer.content_encoding()),
                 content_disposition: owned(answer.content_disposition()),
@@ -94,9 +101,10 @@ impl MountedStore for S3Store {
             }
             Err(error) => return Err(error),
         };
-        let pairs = answer.tag_set().iter().map(|tag| {
-            format!("{}={}", url_encoded_whole(tag.key()), url_encoded_whole(tag.value()))
-        });
+        let pairs = answer
+            .tag_set()
+            .iter()
+            .map(|tag| format!("{}={}", url_encoded_whole(tag.key()), url_encoded_whole(tag.value())));
         Ok(pairs.collect::<Vec<String>>().join("&"))
     }
 
@@ -177,7 +185,11 @@ impl MountedStore for S3Store {
         Ok(written(etag, done.version_id()))
     }
 
-    async fn begin(&self, key: &str, properties: &Properties) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
+    async fn begin(
+        &self,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Box<dyn PartsUpload>, UnderStoreError> {
         let upload = s3_multipart::begin(self, key, properties).await?;
         Ok(Box::new(S3Parts { store: self.clone(), key: key.to_owned(), upload }))
     }
@@ -200,7 +212,8 @@ impl PartsUpload for S3Parts {
     async fn send(&self, number: u16, bytes: Bytes) -> Result<Part, UnderStoreError> {
         let crc32c = crc32c::crc32c(&bytes);
         let sent =
-            s3_multipart::send_part(&self.store, &self.upload, i32::from(number), bytes, crc32c, &self.key).await?;
+            s3_multipart::send_part(&self.store, &self.upload, i32::from(number), bytes, crc32c, &self.key)
+                .await?;
         Ok(Part { number, etag: sent.e_tag().unwrap_or_default().to_owned(), crc32c: Some(crc32c) })
     }
 

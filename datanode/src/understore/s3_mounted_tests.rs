@@ -27,7 +27,8 @@ async fn each_request_says_what_must_be_there_who_pays_and_how_it_is_kept() {
         storage_class: "STANDARD_IA".to_owned(),
         ..Access::default()
     };
-    let kept = ["x-amz-server-side-encryption: aws:kms", "aws-kms-key-id: key-1", "storage-class: standard_ia"];
+    let kept =
+        ["x-amz-server-side-encryption: aws:kms", "aws-kms-key-id: key-1", "storage-class: standard_ia"];
     let answers = vec![
         written(),
         written(),

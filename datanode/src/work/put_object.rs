@@ -86,7 +86,8 @@ impl Worker {
             Ok(store) => store,
             Err(error) => return failed(&error),
         };
-        let found = objects::probe(store.as_ref(), &work.prefix, work.write, &cairn_types::SystemRandom).await;
+        let found =
+            objects::probe(store.as_ref(), &work.prefix, work.write, &cairn_types::SystemRandom).await;
         match found {
             Ok(abilities) => Outcome::MountProbed(v1::MountProbed { abilities: Some(abilities) }),
             Err(error) => failed(&error.into()),
@@ -123,7 +124,8 @@ fn note(key: &str, kind: PutKind, bytes: u64, done: &Result<PutDone, ObjectError
         }
         Err(_) => "failed",
     };
-    metrics::counter!("cairn_data_mount_puts_total", "kind" => kind.word(), "outcome" => outcome).increment(1);
+    metrics::counter!("cairn_data_mount_puts_total", "kind" => kind.word(), "outcome" => outcome)
+        .increment(1);
     metrics::histogram!("cairn_data_mount_put_seconds", "kind" => kind.word()).record(took.as_secs_f64());
     if took > SLOW + Duration::from_millis(bytes * 1000 / SLOW_BYTES_PER_SECOND) {
         let took_ms = took.as_millis();
