@@ -16,6 +16,8 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use cairn_proto::v1;
 
+use super::Properties;
+
 /// How a mounted bucket is spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Access {
@@ -96,7 +98,15 @@ impl Access {
 pub(super) struct Keep {
     pub(super) sse: Option<ServerSideEncryption>,
     pub(super) kms_key: Option<String>,
-    pub(super) storage_class: Option<StorageClass>,
+    storage_class: Option<StorageClass>,
+}
+
+impl Keep {
+    /// The storage class of an object: the mount's, else the one that the object had.
+    pub(super) fn storage_class(&self, properties: &Properties) -> Option<StorageClass> {
+        let had = || properties.storage_class.as_deref().map(StorageClass::from);
+        self.storage_class.clone().or_else(had)
+    }
 }
 
 /// Says in each request that the requester pays.

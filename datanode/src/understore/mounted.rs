@@ -35,6 +35,8 @@ pub struct Properties {
     pub content_language: Option<String>,
     /// `Cache-Control`.
     pub cache_control: Option<String>,
+    /// Storage class; `None`: the usual one, or one that cannot be read at once. A mount's own comes before it.
+    pub storage_class: Option<String>,
     /// Its tags, as a URL's query writes them; `None`: nobody asked.
     pub tags: Option<String>,
 }

@@ -8,7 +8,8 @@ use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective, TaggingDirective,
+    ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective, StorageClass,
+    TaggingDirective,
 };
 use bytes::Bytes;
 
@@ -22,6 +23,8 @@ use super::{UnderStoreError, s3_probe};
 
 /// An endpoint that copies more slowly is not waited for.
 const COPIED_BYTES_PER_SECOND_MIN: u64 = 8 << 20;
+/// Storage classes whose objects are not read at once: nothing is put there but by S3's own rules.
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 impl Condition {
     fn if_match(&self) -> Option<String> {
@@ -84,6 +87,12 @@ impl MountedStore for S3Store {
                 content_disposition: owned(answer.content_disposition()),
                 content_language: owned(answer.content_language()),
                 cache_control: owned(answer.cache_control()),
+                storage_class: owned(
+                    answer
+                        .storage_class()
+                        .map(StorageClass::as_str)
+                        .filter(|class| !ARCHIVES.contains(class)),
+                ),
                 tags: None,
             },
         })
@@ -133,7 +142,7 @@ impl MountedStore for S3Store {
             .set_tagging(properties.tags.clone().filter(|tags| !tags.is_empty()))
             .set_server_side_encryption(self.keep.sse.clone())
             .set_ssekms_key_id(self.keep.kms_key.clone())
-            .set_storage_class(self.keep.storage_class.clone())
+            .set_storage_class(self.keep.storage_class(properties))
             .content_length(length as i64)
             .body(ByteStream::from(bytes))
             .customize()
@@ -175,7 +184,7 @@ impl MountedStore for S3Store {
             .set_tagging(tags.filter(|tags| !tags.is_empty()))
             .set_server_side_encryption(self.keep.sse.clone())
             .set_ssekms_key_id(self.keep.kms_key.clone())
-            .set_storage_class(self.keep.storage_class.clone())
+            .set_storage_class(self.keep.storage_class(properties))
             .customize()
             .config_override(self.copying(source.size))
             .send()

@@ -80,6 +80,29 @@ async fn each_request_says_what_must_be_there_who_pays_and_how_it_is_kept() {
 }
 
 #[tokio::test]
+async fn an_object_keeps_its_storage_class_unless_the_mount_has_one_or_it_is_an_archive() {
+    let seen = |class: &str| {
+        let headers = format!("Content-Length: 3\r\nETag: \"e\"\r\nx-amz-storage-class: {class}\r\n");
+        says("200 OK", &headers, "")
+    };
+    for (had, mounts, wanted) in [
+        ("STANDARD_IA", "", Some("standard_ia")),
+        ("STANDARD_IA", "ONEZONE_IA", Some("onezone_ia")),
+        ("GLACIER", "", None),
+        ("DEEP_ARCHIVE", "STANDARD", Some("standard")),
+    ] {
+        let access = Access { storage_class: mounts.to_owned(), ..Access::default() };
+        let (store, mut heads) = headed_endpoint(vec![seen(had), written()], access).await;
+        let properties = store.inspect("k").await.unwrap().properties;
+        store.put("k", &Condition::Absent, &properties, Bytes::new()).await.unwrap();
+        heads.recv().await.unwrap();
+        let head = heads.recv().await.unwrap();
+        let class = head.lines().find_map(|line| line.strip_prefix("x-amz-storage-class: "));
+        assert_eq!(class, wanted, "{had} {mounts}");
+    }
+}
+
+#[tokio::test]
 async fn a_copy_that_fails_after_it_began_is_no_copy() {
     let failed = || error("200 OK", "InternalError");
     let (store, _requests) = endpoint(vec![failed(), failed(), failed()]).await;

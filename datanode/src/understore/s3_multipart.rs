@@ -105,7 +105,7 @@ pub(super) async fn begin(
         .set_tagging(properties.tags.clone().filter(|tags| !tags.is_empty()))
         .set_server_side_encryption(store.keep.sse.clone())
         .set_ssekms_key_id(store.keep.kms_key.clone())
-        .set_storage_class(store.keep.storage_class.clone())
+        .set_storage_class(store.keep.storage_class(properties))
         .send()
         .await
         .map_err(|error| store.meaning(&error, key))?;
