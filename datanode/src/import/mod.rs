@@ -22,13 +22,18 @@ mod odd;
 #[cfg(test)]
 mod odd_tests;
 
+use crate::objects::TEMPORARY;
+
 pub use directory::{ImportSummary, Imports};
 pub use error::ImportError;
 pub use names::SHADOWED_SUFFIX;
 pub use odd::LeftOut;
 
-/// The directory of a mount's root that the namespace does not show: objects on their way lie there.
-pub const TEMPORARY: &str = ".cairn-temporary";
+/// True for the directory of a mount's root that the namespace does not show: objects on their way lie there.
+#[must_use]
+pub fn hides(name: &str) -> bool {
+    TEMPORARY.strip_suffix('/') == Some(name)
+}
 
 /// Entries in one batch, at most.
 pub const BATCH_ENTRIES_MAX: usize = 1000;

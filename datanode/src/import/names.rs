@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use cairn_types::{Name, Timestamp};
 
-use super::{ImportError, LeftOut, NAMES_MAX, TEMPORARY};
+use super::{ImportError, LeftOut, NAMES_MAX, hides};
 use crate::understore::ListedObject;
 
 /// What is added to the name of an object whose name a directory has.
@@ -110,7 +110,7 @@ impl Names {
     /// Takes a common prefix; `rest` is what follows the directory's prefix, with the final `/`.
     pub(super) fn add_directory(&mut self, rest: &str) -> Result<(), ImportError> {
         let name = rest.strip_suffix('/').unwrap_or(rest);
-        if self.root && name == TEMPORARY {
+        if self.root && hides(name) {
             return Ok(());
         }
         self.add(name, true, "", 0, Timestamp(0))

@@ -85,6 +85,7 @@ async fn objects_without_bytes_are_files() {
 #[tokio::test]
 async fn what_is_on_its_way_is_hidden_in_the_root_and_nowhere_else() {
     let store = MemoryStore::default();
+    const TEMPORARY: &str = ".cairn-temporary";
     let below = format!("p/{TEMPORARY}/7");
     let deeper = format!("p/d/{TEMPORARY}/7");
     for key in [below.as_str(), deeper.as_str(), "p/a"] {

@@ -2,7 +2,7 @@
 
 use cairn_proto::{ServiceError, WireError, v1};
 
-use crate::import::{LeftOut, TEMPORARY};
+use crate::import::{LeftOut, hides};
 use crate::node::Node;
 use crate::understore::{LIST_PAGE_MAX, ListPage, ListRequest, MountBucket};
 
@@ -14,12 +14,7 @@ pub(super) async fn page(
     node: &Node,
     asked: v1::ListObjectsRequest,
 ) -> Result<v1::ListObjectsReply, WireError> {
-    let bucket = MountBucket {
-        bucket: asked.bucket,
-        endpoint: asked.endpoint,
-        region: asked.region,
-        force_path_style: asked.force_path_style,
-    };
+    let bucket = MountBucket::from(&asked);
     let request = ListRequest {
         prefix: asked.prefix.clone(),
         delimiter: true,
@@ -64,7 +59,7 @@ fn named(prefix: &str, root: bool, page: ListPage) -> v1::ListObjectsReply {
         let name = name.strip_suffix('/').unwrap_or(name);
         match LeftOut::of(name) {
             Some(why) => reply.left_out.push(left_out(key.clone(), why)),
-            None if root && name == TEMPORARY => {}
+            None if root && hides(name) => {}
             None => reply.directories.push(name.to_owned()),
         }
     }
