@@ -121,9 +121,13 @@ fn mount_source(
 async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<bool, JobFault> {
     let able: Vec<NodeId> = match &record.work {
         Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
-        Work::Import { .. } | Work::DeletePack { .. } | Work::Compact { .. } | Work::Merge { .. } => {
-            live_nodes(tenure)
-        }
+        Work::Import { .. }
+        | Work::DeletePack { .. }
+        | Work::Compact { .. }
+        | Work::Merge { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => live_nodes(tenure),
     };
     let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
     let command = match pick(tenure, &others) {
