@@ -141,7 +141,7 @@ async fn offer(tenure: &Arc<Tenure>, records: Vec<IntentRecord>) -> Result<(), J
             Some(work) if tenure.board.is_offered(node, key) => tenure.board.renew(node, key, work),
             Some(work) => {
                 let resend = board::RESEND.saturating_add(takes(&record.work));
-                drop(tenure.board.offer_long(node, key, work, resend));
+                tenure.board.offer_long(node, key, work, resend);
             }
             None => withdraw(tenure, &record).await?,
         }

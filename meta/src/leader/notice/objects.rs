@@ -3,7 +3,7 @@
 use cairn_proto::v1::{self, object_piece, work};
 use cairn_types::{ClusterId, MountId, NodeId};
 
-use super::{chunk_range, work};
+use super::chunk_range;
 use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::RowFault;
 use crate::leader::wire;
@@ -59,7 +59,7 @@ pub fn put(
         pieces.push(v1::ObjectPiece { offset: piece.offset, length: piece.length, source: Some(source) });
     }
     let (like_key, like_etag) = picture.like.unwrap_or_default();
-    Ok(Some(work(work::Work::PutObject(v1::PutObject {
+    Ok(Some(super::work(work::Work::PutObject(v1::PutObject {
         intent: record.intent.0,
         bucket: Some(bucket),
         key: picture.key.into(),

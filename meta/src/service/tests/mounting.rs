@@ -467,9 +467,9 @@ async fn the_put_of_a_node_that_died_goes_to_another_one() {
     let policy = Policy { replicas: 2, min_replicas: 2, ..Policy::cluster() };
     let cluster = Cluster::with(policy, Duration::from_secs(2)).await;
     let nodes = FakeNode::start_all(&cluster, 2).await;
-    let beats = async |which: &[usize]| {
+    let beats = async |which: Vec<usize>| {
         loop {
-            for node in which {
+            for node in &which {
                 nodes[*node].beat().await;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -504,12 +504,12 @@ async fn the_put_of_a_node_that_died_goes_to_another_one() {
     };
     let (asked, other, mut streams) = tokio::select! {
         given = given => given,
-        () = beats(&[0, 1]) => unreachable!(),
+        () = beats(vec![0, 1]) => unreachable!(),
     };
     cluster.clock.skip(Duration::from_secs(3));
     let again = tokio::select! {
         again = next(&mut streams[other], put) => again,
-        () = beats(&[other]) => unreachable!(),
+        () = beats(vec![other]) => unreachable!(),
     };
     assert_eq!((again.intent, &again.key, again.length), (asked.intent, &asked.key, asked.length));
     nodes[other].report(again.intent, written("\"f\"", 1000)).await.expect("reported");
