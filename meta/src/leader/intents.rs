@@ -16,8 +16,8 @@ use super::turns::Turns;
 use super::{board, notice, rows};
 use crate::keys::RowFault;
 use crate::keys::intents::{IntentRecord, UploadChunk, Work};
-use crate::store::Rows;
 use crate::namespace::{Command, read};
+use crate::store::Rows;
 
 /// Intents looked at in one turn, at most.
 const PER_TURN: usize = 16_384;

@@ -19,6 +19,7 @@ use super::holds::HoldAnswers;
 use super::lag::Told;
 use super::leases::Leases;
 use super::merge::{Fragments, Merging};
+use super::mounting::retries::Retries;
 use super::nodes::{ERROR_BYTES_MAX, Registry, View};
 use super::removal::Losses;
 use super::repair::Repairs;
@@ -148,6 +149,8 @@ pub struct Tenure {
     pub repairs: Repairs,
     /// How far the nodes are that are to be shut down.
     pub drains: Drains,
+    /// In which mounts what failed for good is to be tried once more.
+    pub retries: Retries,
     /// Cancelled when leadership ends.
     pub stop: CancellationToken,
     stir: watch::Sender<u64>,
@@ -205,6 +208,7 @@ impl Tenure {
             losses: Losses::default(),
             repairs: Repairs::default(),
             drains: Drains::default(),
+            retries: Retries::default(),
             stop,
             stir,
             urgent: Mutex::new(HashMap::new()),

@@ -4,8 +4,8 @@ use cairn_proto::v1;
 use cairn_types::{ClusterId, NodeId};
 
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
-use crate::keys::packs::{self, PackRecord};
 use crate::keys::mount_modes::{BucketAccess, ConflictRule, EndpointAbilities, MountRules};
+use crate::keys::packs::{self, PackRecord};
 use crate::keys::{self, RowFault};
 use crate::store::Rows;
 

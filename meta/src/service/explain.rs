@@ -12,8 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::extents;
-use super::mounts::mount;
 use super::long_read::{Ended, LongRead, Sink};
+use super::mounts::mount;
 use super::stat::{about, caller, imported};
 use super::{Context, decode, lag, policy};
 use crate::keys;

@@ -9,9 +9,9 @@ use cairn_types::{Extent, ExtentSource, ObjectKey};
 use super::mounts::mount;
 use super::stat::{about, caller, consistency, imported};
 use super::{Context, decode};
+use crate::keys;
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::objects::{self, ObjectRow};
-use crate::keys;
 use crate::namespace::read;
 use crate::store::Rows;
 

@@ -13,8 +13,9 @@ use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, drain, dump, explain, extents, fsck, gc, lag, list, load, lock, loss, members, mounts, mutate, nodes,
-    policy, pull, removal, report, roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    Context, drain, dump, explain, extents, fsck, gc, lag, list, load, lock, loss, members, mounts, mutate,
+    nodes, policy, pull, removal, report, roll, seal, session, split, stat, statfs, status, wait, watch,
+    xattrs,
 };
 use crate::trace;
 

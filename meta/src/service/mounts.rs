@@ -135,7 +135,7 @@ pub async fn import_now(
     decode::group(request.group)?;
     about(request.session, request.target.as_ref());
     let target = decode::target(request.target)?;
-    ctx.tenure()?;
+    let tenure = ctx.tenure()?;
     let view = ctx.node.read(Consistency::Linearizable).await?;
     let caller = caller(&view, request.session)?;
     imported(ctx, &view, &target, false).await?;
@@ -145,9 +145,9 @@ pub async fn import_now(
         return Err(FsError::NotDirectory.into());
     }
     read::may_list(rows, caller.as_ref(), &directory).map_err(super::refusal)?;
-    if directory.mount.is_none() {
-        return Err(FsError::NoSuchMount.into());
-    }
+    // What could not be written there may be by now.
+    tenure.retries.ask(directory.mount.ok_or(FsError::NoSuchMount)?);
+    tenure.stir();
     // One that is under way may have listed what was changed since.
     if let Some(earlier) = under_way(rows, directory.ino)? {
         let over = || {

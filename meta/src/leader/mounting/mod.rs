@@ -6,6 +6,7 @@
 //! ├── ripe.rs     when a pending file is written
 //! ├── share.rs    how many objects are begun at once, and in a second
 //! ├── rests.rs    what could not be begun, and when it is tried again
+//! ├── retries.rs  where what failed for good is tried once more
 //! └── flights.rs  the work that is under way
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod flights;
 mod look;
 mod rests;
+pub mod retries;
 mod ripe;
 mod share;
 
@@ -39,7 +41,7 @@ use crate::keys::RowFault;
 use crate::keys::mount_counts::MountCounts;
 use crate::keys::mount_modes::MountMode;
 use crate::namespace::mounting::{self, Figures};
-use crate::namespace::{Answer, Command, jobs};
+use crate::namespace::{Answer, Command, jobs, read};
 use crate::store::Rows;
 
 /// Files that are pending in a mount while its directories' trees follow them, at most; beyond it the walks wait.
@@ -119,7 +121,13 @@ impl Job {
     async fn probe(&mut self, tenure: &Arc<Tenure>, mounts: &[Mounted], now: Now) -> Result<(), JobFault> {
         for Mounted { mount, mode, .. } in mounts {
             let desk = self.desks.entry(*mount).or_default();
-            if mode.abilities.is_some() || mode.probe.is_some() || desk.probes.is_resting(&(), now.boot) {
+            let again = tenure.retries.take(*mount, now.boot);
+            if again {
+                desk.retry();
+            }
+            // An intent that is not done yet is answered by the entry.
+            let asked = mode.probe.is_some() && !again;
+            if mode.abilities.is_some() || asked || desk.probes.is_resting(&(), now.boot) {
                 continue;
             }
             let Some(assignee) = intents::pick(tenure, &intents::live_nodes(tenure)) else { return Ok(()) };
@@ -141,7 +149,8 @@ impl Job {
     ) -> Result<Vec<(Mounted, Found)>, JobFault> {
         let mut desks = std::mem::take(&mut self.desks);
         let allowed = self.pace.allowed(now.boot);
-        let room = |mounted: &Mounted| PER_MOUNT_MAX.saturating_sub(self.in_flight(mounted.mount)).min(allowed);
+        let room =
+            |mounted: &Mounted| PER_MOUNT_MAX.saturating_sub(self.in_flight(mounted.mount)).min(allowed);
         let rooms: Vec<usize> = mounts.iter().map(room).collect();
         let view = tenure.local()?;
         let look = move || {
@@ -228,7 +237,8 @@ impl Job {
         let mut tries = Vec::new();
         for ((mounted, found), given) in found.into_iter().zip(given) {
             // Half of the places at least are for either kind, while it has a use for them.
-            let deletions = found.deletions.len().min((given / 2).max(given.saturating_sub(found.puts.len())));
+            let deletions =
+                found.deletions.len().min((given / 2).max(given.saturating_sub(found.puts.len())));
             let puts = found.puts.into_iter().take(given - deletions).map(Task::Put);
             let deletions = found.deletions.into_iter().take(deletions).map(Task::Delete);
             tries.extend(puts.chain(deletions).map(|task| (mounted.mount, task)));
@@ -349,6 +359,8 @@ async fn begin(
     };
     let begun = match tenure.propose(command).await {
         Ok(Answer { intent: Some(intent), .. }) => Ok(Begun::Work(intent)),
+        // Another file is to leave the key first.
+        Ok(Answer { resume_after: Some(_), .. }) => Ok(Begun::Blocked),
         Ok(_) => Ok(Begun::Over),
         Err(Refused::Fs(error)) => {
             tracing::debug!(%mount, %error, "an object's turn has not come");
@@ -380,12 +392,8 @@ async fn walk(tenure: &Arc<Tenure>, mount: MountId, directory: InodeId) -> Resul
         match tenure.propose(Command::FollowMove { mount, directory }).await {
             Ok(answer) if answer.resume_after.is_some() => {}
             Ok(_) => return Ok(Step::Forward),
-            Err(Refused::Fs(FsError::Importing { intent: IntentId(0) })) => {
-                let live = intents::live_nodes(tenure);
-                if let Some(assignee) = intents::pick(tenure, &live) {
-                    tenure.try_propose(Command::StartImport { directory, assignee }).await?;
-                    tenure.stir();
-                }
+            Err(Refused::Fs(FsError::Importing { intent })) => {
+                read_first(tenure, directory, intent).await?;
                 return Ok(Step::Waits);
             }
             Err(Refused::Fs(error)) => {
@@ -396,4 +404,14 @@ async fn walk(tenure: &Arc<Tenure>, mount: MountId, directory: InodeId) -> Resul
         }
     }
     Ok(Step::Forward)
+}
+
+/// Has a directory read from its bucket, unless `intent` does already.
+async fn read_first(tenure: &Tenure, directory: InodeId, intent: IntentId) -> Result<(), JobFault> {
+    let under_way = read::intent(&*tenure.local()?.store, intent)?.is_some_and(|record| !record.failed);
+    let Some(assignee) = intents::pick(tenure, &intents::live_nodes(tenure)) else { return Ok(()) };
+    if !under_way && tenure.try_propose(Command::StartImport { directory, assignee }).await?.is_some() {
+        tenure.stir();
+    }
+    Ok(())
 }

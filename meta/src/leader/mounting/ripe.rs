@@ -98,7 +98,8 @@ impl Seen {
         let for_ms = |seen: Duration| now.boot.saturating_sub(seen);
         let pending_ms = now.age_ms(since, for_ms(known.since_seen));
         let quiet_ms = now.age_ms(changed, for_ms(known.changed_seen));
-        let made_ms = known.made.map_or(u64::MAX, |at| u64::try_from(for_ms(at).as_millis()).unwrap_or(u64::MAX));
+        let made_ms =
+            known.made.map_or(u64::MAX, |at| u64::try_from(for_ms(at).as_millis()).unwrap_or(u64::MAX));
         Ages { pending_ms: pending_ms.min(made_ms), quiet_ms }
     }
 

@@ -4,8 +4,8 @@ use cairn_proto::v1::{self, object_piece, work};
 use cairn_types::{ClusterId, MountId, NodeId};
 
 use super::chunk_range;
-use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::RowFault;
+use crate::keys::intents::{IntentRecord, Work};
 use crate::leader::wire;
 use crate::namespace::mounting::{self, PieceSource};
 use crate::namespace::read;

@@ -202,8 +202,11 @@ async fn writable(cluster: &Cluster, node: &FakeNode<'_>, bucket: &mut Bucket) -
     let session = cluster.session().await;
     add(&session, "/m", "data").await.expect("mounted");
     let mut work = node.pull().await;
-    let probe = next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
-    node.report(probe.intent, Outcome::MountProbed(v1::MountProbed { abilities: Some(able()) })).await.expect("reported");
+    let probe =
+        next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
+    node.report(probe.intent, Outcome::MountProbed(v1::MountProbed { abilities: Some(able()) }))
+        .await
+        .expect("reported");
     assert!(!mount(cluster).await.read_only);
     list(cluster, node, &mut work, bucket, "/m").await;
     work
@@ -220,6 +223,12 @@ async fn single() -> Cluster {
 async fn extents(cluster: &Cluster, path: &str) -> v1::ExtentsReply {
     let message = v1::ExtentsRequest { target: at(path), length: u64::MAX >> 1, ..Default::default() };
     cluster.meta.clone().extents(cluster.request(message)).await.expect("extents").into_inner()
+}
+
+async fn import_now(cluster: &Cluster, path: &str) -> Result<u64, WireError> {
+    let request = v1::ImportNowRequest { target: at(path), ..Default::default() };
+    let reply = cluster.meta.clone().import_now(cluster.request(request)).await;
+    reply.map(|reply| reply.into_inner().intent).map_err(WireError::from)
 }
 
 async fn rename(session: &Session<'_>, from: &str, to: &str) {
@@ -239,7 +248,8 @@ async fn a_mount_is_read_only_until_its_endpoint_was_probed() {
     assert_eq!(before.access.expect("an access").profile, "other");
     let node = FakeNode::start(&cluster, 1).await;
     let mut work = node.pull().await;
-    let probe = next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
+    let probe =
+        next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
     assert_eq!((probe.prefix.as_str(), probe.write), ("data/", true));
     let asked = probe.bucket.expect("a bucket");
     assert_eq!((asked.mount, asked.bucket.as_str(), asked.region.as_str()), (before.mount, "bucket", "here"));
@@ -253,7 +263,8 @@ async fn a_mount_is_read_only_until_its_endpoint_was_probed() {
     let sole = v1::MountRules { sole_writer: true, ..rules() };
     let set = v1::MountSet { target: at("/m"), refresh_ms: 5_000, access: after.access, rules: Some(sole) };
     session.mutate(Operation::MountSet(set)).await.expect("set");
-    let again = next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
+    let again =
+        next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
     assert!(again.bucket.expect("a bucket").sole_writer);
     let probed = Outcome::MountProbed(v1::MountProbed { abilities: Some(weak) });
     node.report(again.intent, probed).await.expect("reported");
@@ -294,7 +305,10 @@ async fn a_written_file_becomes_its_object() {
     assert_eq!((told.pending, told.pending_bytes), (1, 1000));
     assert!(told.oldest_pending_ns > 0);
     for _ in 0..2 {
-        nodes[0].report(asked.intent, written("\"f\"", 1000)).await.expect("a repeated report changes nothing");
+        nodes[0]
+            .report(asked.intent, written("\"f\"", 1000))
+            .await
+            .expect("a repeated report changes nothing");
     }
     let now = extents(&cluster, "/m/f").await;
     let [extent] = now.extents.as_slice() else { panic!("{now:?}") };
@@ -441,7 +455,7 @@ async fn a_put_that_fails_is_told_and_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_put_that_can_never_be_done_waits_for_the_next_change() {
+async fn a_put_that_can_never_be_done_waits_for_a_change_or_until_it_is_asked_for() {
     let cluster = single().await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let mut bucket = Bucket::new();
@@ -453,7 +467,14 @@ async fn a_put_that_can_never_be_done_waits_for_the_next_change() {
     let failed = v1::ImportFailed { message: "access denied".into(), permanent: true };
     nodes[0].report(asked.intent, Outcome::ObjectFailed(failed)).await.expect("reported");
     let told = figures(&cluster).await;
-    assert_eq!((told.pending, told.last_error.as_str()), (1, "access denied"));
+    assert_eq!((told.pending, told.failing, told.last_error.as_str()), (1, 1, "access denied"));
+    // Who has the mount's directory read again wants to see it done.
+    import_now(&cluster, "/m").await.expect("an intent");
+    let again = next(&mut work, put).await;
+    assert_ne!(again.intent, asked.intent);
+    assert_eq!(again.key, asked.key);
+    let failed = v1::ImportFailed { message: "access denied".into(), permanent: true };
+    nodes[0].report(again.intent, Outcome::ObjectFailed(failed)).await.expect("reported");
     rename(&session, "/m/f", "/m/g").await;
     cluster.clock.skip(Duration::from_secs(2));
     let again = next(&mut work, put).await;
@@ -515,7 +536,10 @@ async fn the_put_of_a_node_that_died_goes_to_another_one() {
     nodes[other].report(again.intent, written("\"f\"", 1000)).await.expect("reported");
     assert_eq!(figures(&cluster).await.pending, 0);
     // The one that was given up on ended it as well.
-    nodes[1 - other].report(asked.intent, written("\"f\"", 1000)).await.expect("a late report changes nothing");
+    nodes[1 - other]
+        .report(asked.intent, written("\"f\"", 1000))
+        .await
+        .expect("a late report changes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -526,12 +550,7 @@ async fn a_directory_is_read_again_at_once_when_asked_for() {
     let mut work = writable(&cluster, &nodes[0], &mut bucket).await;
     assert_eq!(cluster.names("/m").await, ["x"]);
     bucket.insert("data/y".into(), ("\"y\"".into(), 3));
-    let import_now = async |path| {
-        let request = v1::ImportNowRequest { target: at(path), ..Default::default() };
-        let reply = cluster.meta.clone().import_now(cluster.request(request)).await;
-        reply.map(|reply| reply.into_inner().intent).map_err(WireError::from)
-    };
-    let asked = import_now("/m").await.expect("an intent");
+    let asked = import_now(&cluster, "/m").await.expect("an intent");
     let read = |piece| if let Work::Import(import) = piece { Some(import) } else { None };
     let import = next(&mut work, read).await;
     assert_eq!(import.intent, asked);
@@ -546,10 +565,10 @@ async fn a_directory_is_read_again_at_once_when_asked_for() {
     let later = second.await.expect("joined").expect("an intent");
     assert_eq!(cluster.names("/m").await, ["x", "y"]);
     assert!(later >= asked);
-    assert_eq!(import_now("/m/x").await, Err(FsError::NotDirectory.into()));
+    assert_eq!(import_now(&cluster, "/m/x").await, Err(FsError::NotDirectory.into()));
     let session = cluster.session().await;
     session.mutate(mkdir("/d")).await.expect("made");
-    assert_eq!(import_now("/d").await, Err(FsError::NoSuchMount.into()));
+    assert_eq!(import_now(&cluster, "/d").await, Err(FsError::NoSuchMount.into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
