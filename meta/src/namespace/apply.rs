@@ -318,6 +318,22 @@ fn execute_intent(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answe
         Command::Merged { intent, etag, places, bytes } => {
             merge::finish(state, *intent, etag, places, *bytes)
         }
+        _ => execute_mounted(state, command),
+    }
+}
+
+/// What brings a mount's bucket to what the namespace says.
+fn execute_mounted(_state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::CreatePut { .. }
+        | Command::CreateObjectDeletion { .. }
+        | Command::CreateProbe { .. }
+        | Command::ObjectWritten { .. }
+        | Command::ObjectGone { .. }
+        | Command::ObjectChanged { .. }
+        | Command::MountProbed { .. }
+        | Command::FollowMove { .. }
+        | Command::EndMove { .. } => refuse(FsError::NotSupported),
         _ => refuse(FsError::InvalidRequest),
     }
 }
@@ -369,6 +385,10 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
             state.claim = deny::claim(state, id, *number, inos)?;
             operate(state, id, operation)
         }
+        Operation::MountAddAs { .. }
+        | Operation::MountSet { .. }
+        | Operation::MountRemoveWith { .. }
+        | Operation::ConflictDismiss { .. } => refuse(FsError::NotSupported),
         _ => operate_bytes(state, id, operation),
     }
 }

@@ -100,7 +100,11 @@ pub fn is_in_vain(rows: &dyn Rows, work: &Work) -> Result<bool, RowFault> {
                 }
             }
         }
-        Work::Import { .. } | Work::DeletePack { .. } => {}
+        Work::Import { .. }
+        | Work::DeletePack { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => {}
     }
     Ok(false)
 }

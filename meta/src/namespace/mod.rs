@@ -28,6 +28,7 @@ mod level;
 pub mod locks;
 mod memory;
 pub mod merging;
+pub mod mounting;
 mod names;
 pub mod operation;
 mod ops;

@@ -16,6 +16,7 @@ mod long_read;
 mod loss;
 mod members;
 pub mod meta;
+mod mounts;
 mod mutate;
 mod nodes;
 mod policy;

@@ -55,7 +55,7 @@ impl Client {
     /// began, or later, but for what is still to be brought there. `told` gets how far it is.
     ///
     /// # Errors
-    /// Those of [`list`](Self::list); `NotSupported` outside of mounts; `Unavailable` when the bucket does not
+    /// Those of [`list`](Self::list); `NoSuchMount` outside of mounts; `Unavailable` when the bucket does not
     /// answer. What was read until then stays.
     pub async fn mount_sync(
         &self,

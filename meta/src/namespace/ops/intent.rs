@@ -66,7 +66,8 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
             }
             state.end_intent(intent);
         }
-        Work::Import { .. } => {
+        // Kept for those who wait for it; of an object, until the file changes again or somebody asks for it.
+        Work::Import { .. } | Work::PutObject { .. } | Work::DeleteObject { .. } | Work::ProbeMount { .. } => {
             record.failed = true;
             state.put(intents::key(intent), &record);
         }

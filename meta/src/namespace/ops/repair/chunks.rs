@@ -100,7 +100,11 @@ fn end(state: &mut State<'_, '_>, id: IntentId) -> Outcome<()> {
     let known: IntentRecord = record(at(&*state.txn, &intents::key(id))?)?;
     match known.work {
         Work::Upload { .. } | Work::Compact { .. } | Work::Merge { .. } => intent::give_up(state, known),
-        Work::Import { .. } | Work::DeletePack { .. } => {
+        Work::Import { .. }
+        | Work::DeletePack { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => {
             state.end_intent(id);
             Ok(())
         }
