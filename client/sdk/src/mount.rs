@@ -133,9 +133,9 @@ impl Client {
     /// read-only until its endpoint was tried: [`mount_ready`](Self::mount_ready) waits for that.
     ///
     /// # Errors
-    /// `NotEmpty` when the directory holds entries, `CrossMount` inside another mount; `NotSupported` for
-    /// more than a read-only mount of the data nodes' own credentials while a metadata server is of an
-    /// older build.
+    /// `NotEmpty` when the directory holds entries; `ReadOnlyMount` and `NotSupported` inside another mount;
+    /// `MountOverlap` when another mount has some of the keys; `NotSupported` for more than a read-only mount
+    /// of the data nodes' own credentials while a metadata server is of an older build.
     pub async fn mount_add(&self, at: impl Into<At>, options: MountOptions) -> Result<MountId> {
         let at = at.into();
         // What older servers know is said as they know it.
@@ -181,7 +181,7 @@ impl Client {
     /// the metadata servers, when this returns.
     ///
     /// # Errors
-    /// `NoSuchMount`; a refusal while the bucket lacks changes that were made below the mount:
+    /// `NoSuchMount`; `MountPending` while the bucket lacks changes that were made below the mount:
     /// [`mount_settled`](Self::mount_settled) waits for them, [`mount_abandon`](Self::mount_abandon) gives
     /// them up.
     pub async fn mount_remove(&self, at: impl Into<At>) -> Result<()> {
