@@ -103,19 +103,17 @@ impl Check<'_> {
         if found.iter().any(|difference| difference.or_pending.is_some()) && !self.figures().await?.is_settled() {
             // Whether it is ours, or somebody else's that is not known yet: reading it tells.
             self.read(below).await?;
-            let unsure: Vec<Vec<u8>> = found.iter().filter(|d| d.or_pending.is_some()).map(name_of).collect();
-            (sides, found) = self.look(below).await?;
-            for difference in found.iter_mut().filter(|difference| unsure.contains(&difference.name)) {
-                if let Some(pending) = difference.or_pending {
-                    difference.why = Why::Pending;
-                    pending.clone_into(&mut difference.what);
-                }
-            }
+            let (_, after) = self.look(below).await?;
+            let unsure: Vec<Vec<u8>> = after.iter().filter(|d| d.or_pending.is_some()).map(name_of).collect();
+            found.iter_mut().filter(|difference| unsure.contains(&difference.name)).for_each(Difference::pend);
         }
         let wrong = |difference: &Difference| !matches!(difference.why, Why::Pending | Why::Conflict);
         if self.repair && found.iter().any(wrong) {
             self.read(below).await?;
             (sides, found) = self.look(below).await?;
+            if !self.figures().await?.is_settled() {
+                found.iter_mut().for_each(Difference::pend);
+            }
         }
         self.sum.objects += sides.names();
         for (key, why) in &sides.bucket.left_out {

@@ -47,6 +47,16 @@ pub struct Difference {
     pub or_pending: Option<&'static str>,
 }
 
+impl Difference {
+    /// It is pending, if it can be: the directory was read just now, and in the mount something is.
+    pub fn pend(&mut self) {
+        if let Some(pending) = self.or_pending {
+            self.why = Why::Pending;
+            pending.clone_into(&mut self.what);
+        }
+    }
+}
+
 /// In what the two sides differ; so many files are looked at at once.
 pub async fn differences(
     client: &Client,
