@@ -91,12 +91,17 @@ impl EndpointAbilities {
         if !self.writable {
             return "objects cannot be written and deleted there with these credentials";
         }
-        let conditions =
-            [self.put_if_absent, self.put_if_match, self.complete_if_absent, self.complete_if_match];
+        let conditions = [
+            self.put_if_absent,
+            self.put_if_match,
+            self.complete_if_absent,
+            self.complete_if_match,
+            self.delete_if_match,
+        ];
         if rules.sole_writer || conditions.iter().all(|has| *has) {
             return "";
         }
-        "the endpoint does not keep If-Match and If-None-Match of a PUT or of the end of a multipart upload: \
+        "the endpoint does not keep the conditions of a PUT, of the end of a multipart upload, or of a DELETE: \
          say --sole-writer if nobody else writes there"
     }
 }

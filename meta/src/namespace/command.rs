@@ -523,9 +523,10 @@ pub enum Command {
         bytes: u64,
     },
     /// Makes the intent that brings a pending file or marker nearer to what the bucket is to hold. Answers
-    /// `intent`; without one nothing is to be done any more, or the row that remains is a directory's walk.
-    /// `KeyBusy` when its key is in the way of others first, `TailOpen` while it grows, `Importing` when
-    /// directories are to be read first.
+    /// `intent`; without one nothing is to be done any more, the row that remains is a directory's walk, or the
+    /// file cannot be written (its intent has failed for good); with `resume_after` another file is to leave the
+    /// key first. `KeyBusy` while an intent uses the key. A file that is growing is written up to its recorded
+    /// length.
     CreatePut {
         /// The mount.
         mount: MountId,

@@ -100,13 +100,12 @@ fn end(state: &mut State<'_, '_>, id: IntentId) -> Outcome<()> {
     let known: IntentRecord = record(at(&*state.txn, &intents::key(id))?)?;
     match known.work {
         Work::Upload { .. } | Work::Compact { .. } | Work::Merge { .. } => intent::give_up(state, known),
-        Work::Import { .. }
-        | Work::DeletePack { .. }
-        | Work::PutObject { .. }
-        | Work::DeleteObject { .. }
-        | Work::ProbeMount { .. } => {
+        Work::Import { .. } | Work::DeletePack { .. } => {
             state.end_intent(id);
             Ok(())
+        }
+        Work::PutObject { .. } | Work::DeleteObject { .. } | Work::ProbeMount { .. } => {
+            Ok(state.end_object_intent(&known)?)
         }
     }
 }
