@@ -160,6 +160,7 @@ golden! {
     claims: claims::key(MountId(2), b"p/k"), claims::ClaimRow { intent: IntentId(3) }.to_bytes();
     pictures: pictures::key(IntentId(3)), samples::picture().to_bytes();
     keeps: pictures::keep_key(InodeId(7)), samples::keep().to_bytes();
+    keeps_content: pictures::kept_key(ContentId(7)), PRESENT.to_vec();
     conflicts: conflicts::key(MountId(2), 300), conflicts::ConflictRow {
         key: b"p/k".to_vec(), time: Timestamp(9), expected_etag: "e".into(), found_etag: "f".into(),
         kept: Some(InodeId(8)), rule: mount_modes::ConflictRule::Bucket, what: "w".into() }.to_bytes();

@@ -1,5 +1,6 @@
 //! `pictures`: intent → [`PictureRow`]: what a PutObject writes, as it was when the intent was made; and
-//! `keeps`: ino → [`KeepRow`]: bytes of it that the file does not name any more, alive until the intent ends.
+//! `keeps`: ino → [`KeepRow`]: bytes of it that the file does not name any more, alive until the intent ends; and
+//! (content, 0): a content of such bytes.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use bincode::{Decode, Encode};
 use cairn_types::{InodeId, IntentId};
 
 use super::Record;
-use super::contents::{ContentId, Part};
+use super::contents::ContentId;
 use crate::store::Table;
 
 /// The content of an object that is to be written.
@@ -55,12 +56,12 @@ pub enum PieceSource {
 pub struct KeepRow {
     /// The intent.
     pub intent: IntentId,
-    /// The content that extents went to which the file does not name any more, one after the other.
+    /// The content that ranges went to which the file does not name any more, one after the other.
     pub content: Option<ContentId>,
     /// The offset at which the next one is put there.
     pub next: u64,
-    /// Contents that were cut off meanwhile.
-    pub parts: Vec<Part>,
+    /// The contents that are kept: that one, and those that were cut off meanwhile. All are detached.
+    pub contents: Vec<ContentId>,
     /// So many ranges of the file are an object's that bytes may only be added until the intent ends.
     pub frozen: bool,
 }
@@ -83,4 +84,10 @@ pub fn key(intent: IntentId) -> Vec<u8> {
 #[must_use]
 pub fn keep_key(ino: InodeId) -> Vec<u8> {
     ino.0.to_be_bytes().to_vec()
+}
+
+/// The key in `keeps` that says of a detached content that it is kept.
+#[must_use]
+pub fn kept_key(content: ContentId) -> Vec<u8> {
+    [content.0.to_be_bytes().as_slice(), &[0]].concat()
 }

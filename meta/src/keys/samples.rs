@@ -344,8 +344,8 @@ pub fn picture() -> PictureRow {
 }
 
 pub fn keep() -> KeepRow {
-    let parts = vec![Part { from: 4096, content: ContentId::later(2) }];
-    KeepRow { intent: IntentId(3), content: Some(ContentId::later(1)), next: 512, parts, frozen: false }
+    let contents = vec![ContentId::later(1), ContentId(7)];
+    KeepRow { intent: IntentId(3), content: Some(ContentId::later(1)), next: 512, contents, frozen: false }
 }
 
 fn of_mount(work: Work) -> IntentRecord {

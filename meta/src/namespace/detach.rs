@@ -55,7 +55,7 @@ impl State<'_, '_> {
 
     /// Detaches a part, unless it is kept for an intent that writes the file to its bucket.
     fn give_up(&mut self, ino: InodeId, part: Part) -> Result<(), RowFault> {
-        if self.keep_part(ino, part) { Ok(()) } else { self.detach(part) }
+        if self.keep_part(ino, part)? { Ok(()) } else { self.detach(part) }
     }
 
     /// Another content.

@@ -165,3 +165,12 @@ pub fn unread(rows: &dyn Rows, directory: InodeId) -> Result<Option<Option<Inten
 fn object_of(key: &[u8]) -> Vec<u8> {
     key.get(MOUNT_BYTES..).unwrap_or_default().to_vec()
 }
+
+/// How much of all mounts is pending: files and directories, and objects to be deleted.
+///
+/// # Errors
+/// A fault of the store.
+pub fn all_pending(rows: &dyn Rows) -> Result<u64, RowFault> {
+    let all = keys::scan::<MountCounts>(rows, &KeyRange::default(), usize::MAX)?;
+    Ok(all.into_iter().map(|(_, counts)| counts.pending.saturating_add(counts.surplus)).sum())
+}

@@ -32,6 +32,7 @@ mod statfs;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod wait;
 mod watch;
 mod xattrs;

@@ -7,7 +7,9 @@
 //! ├── share.rs    how many objects are begun at once, and in a second
 //! ├── rests.rs    what could not be begun, and when it is tried again
 //! ├── retries.rs  where what failed for good is tried once more
-//! └── flights.rs  the work that is under way
+//! ├── tries.rs    what is proposed
+//! ├── flights.rs  the work that is under way
+//! └── tell.rs     what is told of each mount
 //! ```
 //!
 //! All that has to be done is in the rows; a new leader goes on from them. What is remembered here saves looks
@@ -20,12 +22,14 @@ mod rests;
 pub mod retries;
 mod ripe;
 mod share;
+mod tell;
+mod tries;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{ChunkId, FeatureLevel, FsError, InodeId, IntentId, MountId, NodeId};
+use cairn_types::{ChunkId, FeatureLevel, InodeId, MountId};
 use futures::StreamExt;
 use futures::future::join_all;
 use tokio::task::JoinSet;
@@ -33,19 +37,23 @@ use tokio::task::JoinSet;
 use self::flights::{Flights, Kind};
 use self::look::{Desk, Found};
 use self::share::{Claim, IN_FLIGHT_MAX, PER_MOUNT_MAX, Pace, Places, share};
+use self::tell::Told;
+use self::tries::{Begun, Step, Task, begin, close, walk};
 use super::first_seen::Now;
-use super::tenure::{JobFault, Refused, Tenure};
+use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
-use super::{aging, intents, rows};
+use super::{intents, rows};
 use crate::keys::RowFault;
 use crate::keys::mount_counts::MountCounts;
 use crate::keys::mount_modes::MountMode;
 use crate::namespace::mounting::{self, Figures};
-use crate::namespace::{Answer, Command, jobs, read};
+use crate::namespace::{Command, jobs};
 use crate::store::Rows;
 
 /// Files that are pending in a mount while its directories' trees follow them, at most; beyond it the walks wait.
 const PENDING_MAX: u64 = 10_000;
+/// Names that one step of a walk makes pending, at most.
+const NAMES_PER_STEP: u64 = 512;
 /// Steps of one directory's walk in a turn, at most.
 const STEPS_PER_WALK: usize = 8;
 /// Walks that are gone on with at once, and tails that are closed at once, at most.
@@ -66,7 +74,7 @@ struct Job {
     pace: Pace,
     /// Which mount is first at the next turn.
     first: usize,
-    told: BTreeSet<MountId>,
+    told: Told,
     /// Tails that are being closed. They end with the job.
     closing: JoinSet<()>,
 }
@@ -79,14 +87,12 @@ pub async fn run(tenure: Arc<Tenure>) {
         flights: Flights::default(),
         pace: Pace::new(tenure.mount_objects_per_second),
         first: 0,
-        told: BTreeSet::new(),
+        told: Told::default(),
         closing: JoinSet::new(),
     };
     while turns.next().await {
         turns.ended(job.turn(&tenure).await);
     }
-    // Another server leads, and tells.
-    job.told.iter().for_each(|mount| untell(*mount));
 }
 
 impl Job {
@@ -98,14 +104,14 @@ impl Job {
         };
         self.desks.retain(|mount, _| mounts.iter().any(|mounted| mounted.mount == *mount));
         if mounts.is_empty() && self.flights.count() == 0 {
-            self.tell(&mounts);
+            self.told.tell(&mounts, &self.flights);
             return Ok(());
         }
         let (view, mut flights) = (tenure.local()?, std::mem::take(&mut self.flights));
         let refresh = move || flights.refresh(&*view.store, now.boot).map(|()| flights);
         // When the read breaks off, they are all searched for anew.
         self.flights = tokio::task::spawn_blocking(refresh).await??;
-        self.tell(&mounts);
+        self.told.tell(&mounts, &self.flights);
         let nodes = intents::live_nodes(tenure);
         let mut places = Places::of(&nodes, self.flights.nodes());
         self.probe(tenure, &mounts, now).await?;
@@ -196,16 +202,18 @@ impl Job {
     ) -> Result<(), JobFault> {
         let mount = mounted.mount;
         let Some(desk) = self.desks.get_mut(&mount) else { return Ok(()) };
-        let crowded = mounted.counts.pending.saturating_sub(mounted.counts.walking) >= PENDING_MAX;
-        if !crowded {
-            let walks = futures::stream::iter(found.walks.iter().copied())
-                .map(|directory| async move { (directory, walk(tenure, mount, directory).await) })
-                .buffer_unordered(AT_ONCE);
-            for (directory, step) in walks.collect::<Vec<_>>().await {
-                match step? {
-                    Step::Forward => desk.walks.remove(&directory),
-                    Step::Waits => desk.walks.put(directory, now.boot),
+        let steps = steps(&mounted.counts);
+        let each = (steps / found.walks.len().max(1)).clamp(1, STEPS_PER_WALK);
+        let walks = futures::stream::iter(found.walks.iter().copied().take(steps))
+            .map(|directory| async move { (directory, walk(tenure, mount, directory, each).await) })
+            .buffer_unordered(AT_ONCE);
+        for (directory, step) in walks.collect::<Vec<_>>().await {
+            match step? {
+                Step::Forward => {
+                    desk.walks.remove(&directory);
+                    tenure.stir();
                 }
+                Step::Waits => desk.walks.put(directory, now.boot),
             }
         }
         for prefix in &found.left {
@@ -279,41 +287,12 @@ impl Job {
             }
         }
     }
-
-    /// Tells how the mounts stand.
-    fn tell(&mut self, mounts: &[Mounted]) {
-        let now: BTreeSet<MountId> = mounts.iter().map(|mounted| mounted.mount).collect();
-        self.told.difference(&now).for_each(|mount| untell(*mount));
-        self.told = now;
-        for Mounted { mount, counts, oldest_ms, .. } in mounts {
-            gauge("cairn_meta_mount_pending_count", *mount).set(counts.pending as f64);
-            gauge("cairn_meta_mount_pending_oldest_seconds", *mount).set(*oldest_ms as f64 / 1000.0);
-            gauge("cairn_meta_mount_surplus_count", *mount).set(counts.surplus as f64);
-            gauge("cairn_meta_mount_conflicts_count", *mount).set(counts.conflicts as f64);
-            gauge("cairn_meta_mount_puts_count", *mount).set(self.flights.of(*mount, Kind::Put) as f64);
-            let deletions = self.flights.of(*mount, Kind::Deletion);
-            gauge("cairn_meta_mount_deletions_count", *mount).set(deletions as f64);
-        }
-    }
 }
 
-/// What is told of each mount.
-const TOLD: [&str; 6] = [
-    "cairn_meta_mount_pending_count",
-    "cairn_meta_mount_pending_oldest_seconds",
-    "cairn_meta_mount_surplus_count",
-    "cairn_meta_mount_conflicts_count",
-    "cairn_meta_mount_puts_count",
-    "cairn_meta_mount_deletions_count",
-];
-
-fn gauge(name: &'static str, mount: MountId) -> metrics::Gauge {
-    metrics::gauge!(name, "mount" => mount.0.to_string())
-}
-
-/// There is nothing to be told of a mount any more.
-fn untell(mount: MountId) {
-    TOLD.iter().for_each(|name| gauge(name, mount).set(0.0));
+/// How many steps the walks of a mount may take now: each may make as many files pending as it has names.
+fn steps(counts: &MountCounts) -> usize {
+    let left = PENDING_MAX.saturating_sub(counts.pending.saturating_sub(counts.walking));
+    usize::try_from(left.div_ceil(NAMES_PER_STEP)).unwrap_or(usize::MAX)
 }
 
 /// The mounts that are more than read; `None` before the cluster's level is that of mounts that are written to.
@@ -330,88 +309,17 @@ fn mounts(state: &dyn Rows, now: Now) -> Result<Option<Vec<Mounted>>, RowFault> 
     Ok(Some(found))
 }
 
-/// One object that something is to be done about.
-enum Task {
-    Put(InodeId),
-    Delete(Vec<u8>),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What became of the try.
-enum Begun {
-    /// A data node has it.
-    Work(IntentId),
-    /// There is nothing to be done any more.
-    Over,
-    /// Something else must be done first.
-    Blocked,
-}
-
-/// Makes the intent of a task.
-async fn begin(
-    tenure: &Arc<Tenure>,
-    mount: MountId,
-    task: Task,
-    assignee: NodeId,
-) -> (MountId, Task, Result<Begun, JobFault>) {
-    let command = match &task {
-        Task::Put(ino) => Command::CreatePut { mount, ino: *ino, assignee },
-        Task::Delete(key) => Command::CreateObjectDeletion { mount, key: key.clone(), assignee },
-    };
-    let begun = match tenure.propose(command).await {
-        Ok(Answer { intent: Some(intent), .. }) => Ok(Begun::Work(intent)),
-        // Another file is to leave the key first.
-        Ok(Answer { resume_after: Some(_), .. }) => Ok(Begun::Blocked),
-        Ok(_) => Ok(Begun::Over),
-        Err(Refused::Fs(error)) => {
-            tracing::debug!(%mount, %error, "an object's turn has not come");
-            Ok(Begun::Blocked)
-        }
-        Err(error) => Err(error.into()),
-    };
-    (mount, task, begun)
-}
-
-/// Closes a file's tail, also one without bytes: what is known of the file is all then.
-async fn close(tenure: Arc<Tenure>, tail: ChunkId) {
-    match tenure.chunk(tail) {
-        Ok(Some(record)) => aging::close(&tenure, &record, false).await,
-        Ok(None) => {}
-        Err(error) => tracing::warn!(chunk = %tail, %error, "a tail is not closed"),
+    #[test]
+    fn walks_wait_while_many_files_are_pending() {
+        let counts = |pending, walking| MountCounts { pending, walking, ..MountCounts::default() };
+        assert_eq!(steps(&counts(0, 0)), 20);
+        assert_eq!(steps(&counts(5_000, 5_000)), 20, "directories are no files");
+        assert_eq!(steps(&counts(9_999, 0)), 1);
+        assert_eq!(steps(&counts(PENDING_MAX, 0)), 0);
+        assert_eq!(steps(&counts(1_000_000, 1)), 0);
     }
-}
-
-/// How far a walk came.
-enum Step {
-    Forward,
-    Waits,
-}
-
-/// Goes on with a directory's walk; what must be read from the bucket first is read from here on.
-async fn walk(tenure: &Arc<Tenure>, mount: MountId, directory: InodeId) -> Result<Step, JobFault> {
-    for _ in 0..STEPS_PER_WALK {
-        match tenure.propose(Command::FollowMove { mount, directory }).await {
-            Ok(answer) if answer.resume_after.is_some() => {}
-            Ok(_) => return Ok(Step::Forward),
-            Err(Refused::Fs(FsError::Importing { intent })) => {
-                read_first(tenure, directory, intent).await?;
-                return Ok(Step::Waits);
-            }
-            Err(Refused::Fs(error)) => {
-                tracing::debug!(%mount, %directory, %error, "a tree does not follow its directory yet");
-                return Ok(Step::Waits);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(Step::Forward)
-}
-
-/// Has a directory read from its bucket, unless `intent` does already.
-async fn read_first(tenure: &Tenure, directory: InodeId, intent: IntentId) -> Result<(), JobFault> {
-    let under_way = read::intent(&*tenure.local()?.store, intent)?.is_some_and(|record| !record.failed);
-    let Some(assignee) = intents::pick(tenure, &intents::live_nodes(tenure)) else { return Ok(()) };
-    if !under_way && tenure.try_propose(Command::StartImport { directory, assignee }).await?.is_some() {
-        tenure.stir();
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::namespace::chunks::LiveChanges;
 use crate::namespace::content::note;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::state::State;
-use crate::store::Table;
+use crate::store::{Rows, Table};
 
 impl State<'_, '_> {
     /// What is kept of a file for the intent that writes it.
@@ -48,7 +48,11 @@ impl State<'_, '_> {
         }
         let content = match self.mounted.keeps.get(&ino).and_then(|keep| keep.content) {
             Some(content) => content,
-            None => self.new_content()?,
+            None => {
+                let content = self.new_content()?;
+                self.keep_part(ino, Part { from: 0, content })?;
+                content
+            }
         };
         let Some(keep) = self.mounted.keeps.get_mut(&ino) else { return Ok(false) };
         let at = keep.next;
@@ -59,15 +63,16 @@ impl State<'_, '_> {
         Ok(true)
     }
 
-    /// Takes over a part that was cut off, if it is to be kept. Answers whether it is.
-    pub fn keep_part(&mut self, ino: InodeId, part: Part) -> bool {
-        match self.mounted.keeps.get_mut(&ino) {
-            Some(keep) => {
-                keep.parts.push(part);
-                true
-            }
-            None => false,
+    /// Takes over a part that no file names any more, if it is to be kept: it is detached, and not removed
+    /// before the intent has ended. Answers whether it is kept.
+    pub fn keep_part(&mut self, ino: InodeId, part: Part) -> Result<bool, RowFault> {
+        let Some(keep) = self.mounted.keeps.get_mut(&ino) else { return Ok(false) };
+        if !keep.contents.contains(&part.content) {
+            keep.contents.push(part.content);
         }
+        self.mark(Table::Keeps, pictures::kept_key(part.content));
+        self.detach(part)?;
+        Ok(true)
     }
 
     /// Takes over all that a file has that goes, if it is to be kept.
@@ -77,7 +82,7 @@ impl State<'_, '_> {
         let row: Option<ContentRow> = self.get(&contents::key(ino))?;
         self.delete(Table::Contents, contents::key(ino));
         for part in row.unwrap_or_else(|| ContentRow::own(ino)).parts {
-            self.keep_part(ino, part);
+            self.keep_part(ino, part)?;
         }
         Ok(())
     }
@@ -95,16 +100,21 @@ impl State<'_, '_> {
     /// True when the extents under a file's own number are kept beyond its end.
     pub fn keeps_own(&self, ino: InodeId) -> bool {
         let own = ContentId::from(ino);
-        self.mounted.keeps.get(&ino).is_some_and(|keep| keep.parts.iter().any(|part| part.content == own))
+        self.mounted.keeps.get(&ino).is_some_and(|keep| keep.contents.contains(&own))
     }
 
-    /// Nothing is kept of a file any more for that intent: it goes in steps.
+    /// True for a detached content that an intent needs still.
+    pub fn is_kept(&self, content: ContentId) -> Result<bool, RowFault> {
+        Ok(self.txn.get(Table::Keeps, &pictures::kept_key(content))?.is_some())
+    }
+
+    /// Nothing is kept of a file any more for that intent: what is detached goes in steps.
     pub fn end_keep(&mut self, ino: InodeId, intent: IntentId) -> Result<(), RowFault> {
         let Some(keep) = self.keep_of(ino)?.filter(|keep| keep.intent == intent) else { return Ok(()) };
         self.mounted.keeps.remove(&ino);
         self.delete(Table::Keeps, pictures::keep_key(ino));
-        for part in keep.content.map(|content| Part { from: 0, content }).into_iter().chain(keep.parts) {
-            self.detach(part)?;
+        for content in keep.contents {
+            self.delete(Table::Keeps, pictures::kept_key(content));
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::keys::pictures::KeepRow;
 
 pub(super) use conflict::Contest;
 pub(super) use note::Changed;
-pub(super) use paths::{KEY_BYTES_MAX, SHADOWED, TEMPORARY};
+pub(super) use paths::{KEY_BYTES_MAX, SHADOWED, TEMPORARY, is_shadow_of};
 pub(super) use rows::sources;
 
 /// Ranges of a file that lie in its object, at most, for bytes of it to be changed while that is being

@@ -48,6 +48,10 @@ pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
 pub fn purge_content(state: &mut State<'_, '_>, content: ContentId) -> Outcome<Answer> {
     let key = contents::detached_key(content);
     let Some(row) = state.get::<DetachedRow>(&key)? else { return refuse(FsError::NotFound) };
+    if state.is_kept(content)? {
+        // An intent needs them still.
+        return Ok(Answer::default());
+    }
     let limit = state.bounds.rows_at_once;
     if state.drop_extents(content, row.from, limit)? {
         state.delete(Table::Detached, key);

@@ -257,7 +257,7 @@ fn begin(
     }
     state.put(pictures::key(intent), &picture);
     if inode.is_file() {
-        let keep = KeepRow { intent, content: None, next: 0, parts: Vec::new(), frozen };
+        let keep = KeepRow { intent, content: None, next: 0, contents: Vec::new(), frozen };
         state.put(pictures::keep_key(inode.ino), &keep);
     }
     row.intent = Some(intent);

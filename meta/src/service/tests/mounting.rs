@@ -43,6 +43,15 @@ fn rules() -> v1::MountRules {
 }
 
 async fn add(session: &Session<'_>, path: &str, prefix: &str) -> Result<v1::MutateReply, WireError> {
+    add_by(session, path, prefix, rules()).await
+}
+
+async fn add_by(
+    session: &Session<'_>,
+    path: &str,
+    prefix: &str,
+    rules: v1::MountRules,
+) -> Result<v1::MutateReply, WireError> {
     let add = v1::MountAdd {
         target: at(path),
         bucket: "bucket".into(),
@@ -50,7 +59,7 @@ async fn add(session: &Session<'_>, path: &str, prefix: &str) -> Result<v1::Muta
         endpoint: "http://127.0.0.1:1".into(),
         region: "here".into(),
         access: Some(v1::BucketAccess { profile: "other".into(), ..Default::default() }),
-        rules: Some(rules()),
+        rules: Some(rules),
         ..Default::default()
     };
     session.mutate(Operation::MountAdd(add)).await
@@ -198,9 +207,18 @@ async fn list(
 
 /// A cluster of one data node with a mount at /m that takes writes, and whose root was read.
 async fn writable(cluster: &Cluster, node: &FakeNode<'_>, bucket: &mut Bucket) -> Streaming<v1::Work> {
+    writable_by(cluster, node, bucket, rules()).await
+}
+
+async fn writable_by(
+    cluster: &Cluster,
+    node: &FakeNode<'_>,
+    bucket: &mut Bucket,
+    rules: v1::MountRules,
+) -> Streaming<v1::Work> {
     level_raised(cluster).await;
     let session = cluster.session().await;
-    add(&session, "/m", "data").await.expect("mounted");
+    add_by(&session, "/m", "data", rules).await.expect("mounted");
     let mut work = node.pull().await;
     let probe =
         next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
@@ -320,17 +338,42 @@ async fn a_written_file_becomes_its_object() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_grows_is_written_when_the_object_lag_is_over() {
+async fn bytes_in_a_chunk_that_others_still_write_to_are_an_object_s_too() {
     let cluster = single().await;
     let nodes = FakeNode::start_all(&cluster, 1).await;
     let mut bucket = Bucket::new();
     let mut work = writable(&cluster, &nodes[0], &mut bucket).await;
     let session = cluster.session().await;
+    let open = Operation::OpenChunk(v1::OpenChunk::default());
+    let chunk = session.mutate(open).await.expect("opened").chunk.expect("a chunk").chunk;
+    let source = Some(v1::extent::Source::Chunk(v1::ChunkSource { chunk, offset: 100 }));
+    let extents = vec![v1::Extent { file_offset: 50, length: 300, source }];
+    let create = v1::Create { target: at("/m/f"), mode: 0o640, extents, ..Default::default() };
+    session.mutate(Operation::Create(create)).await.expect("created");
+    cluster.clock.skip(Duration::from_secs(2));
+    let asked = next(&mut work, put).await;
+    assert_eq!((text(&asked.key), asked.length), ("data/f".into(), 350));
+    let [hole, piece] = asked.pieces.as_slice() else { panic!("{asked:?}") };
+    assert_eq!((hole.length, &hole.source), (50, &Some(Source::Hole(true))));
+    let Some(Source::Chunk(range)) = &piece.source else { panic!("{piece:?}") };
+    assert_eq!((piece.offset, piece.length, range.chunk), (100, 300, chunk));
+    assert_eq!((range.known_committed, range.sealed_length), (400, 0));
+    assert_eq!(asked.metadata["mode"], (0o100_640).to_string(), "as s3fs writes it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_grows_is_written_when_the_object_lag_is_over() {
+    let cluster = single().await;
+    let nodes = FakeNode::start_all(&cluster, 1).await;
+    let mut bucket = Bucket::new();
+    let soon = v1::MountRules { object_lag_ms: 5_000, ..rules() };
+    let mut work = writable_by(&cluster, &nodes[0], &mut bucket, soon).await;
+    let session = cluster.session().await;
     let ino = session.create("/m/log").await.ino;
     let chunk = session.open_tail(ino, 1).await.expect("a tail").chunk;
     nodes[0].hold(chunk, 700, 0);
-    cluster.clock.skip(Duration::from_secs(31));
-    let asked = next(&mut work, |piece| put(piece).filter(|put| put.length > 0)).await;
+    cluster.clock.skip(Duration::from_secs(6));
+    let asked = next(&mut work, put).await;
     assert_eq!((text(&asked.key), asked.length), ("data/log".into(), 700));
     assert_eq!(cluster.chunk(chunk).await.expect("known").state(), v1::ChunkState::Sealed);
 }
@@ -426,6 +469,7 @@ async fn what_somebody_else_wrote_meanwhile_is_a_conflict_that_is_listed() {
     assert_eq!(conflicts(number + 1, 0).await, Err(FsError::NoSuchMount.into()));
     assert_eq!(conflicts(0, 0).await, Err(ServiceError::Malformed { field: "mount".into() }.into()));
     assert_eq!(figures(&cluster).await.conflicts, 1);
+    let session = cluster.session().await;
     let dismiss = v1::ConflictDismiss { mount: number, conflict: conflict.conflict };
     session.mutate(Operation::ConflictDismiss(dismiss)).await.expect("dismissed");
     assert_eq!(figures(&cluster).await.conflicts, 0);
