@@ -259,3 +259,29 @@ async fn an_answer_of_s3_that_was_lost_is_found_by_the_intent_in_the_object() {
     assert_eq!(error, ObjectError::Store(UnderStoreError::Unreachable));
     assert!(!error.permanent());
 }
+
+#[tokio::test]
+async fn where_nothing_may_be_written_it_is_found_what_can_be_read() {
+    let page = || {
+        let body = "<ListBucketResult><IsTruncated>false</IsTruncated>\
+                    <Contents><Key>p/m/a</Key><Size>3</Size><ETag>\"e\"</ETag></Contents></ListBucketResult>";
+        says("200 OK", "Content-Type: application/xml\r\n", body)
+    };
+    let empty = says(
+        "200 OK",
+        "Content-Type: application/xml\r\n",
+        "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>",
+    );
+    let denied = || error("403 Forbidden", "AccessDenied");
+    let stale = error("412 Precondition Failed", "PreconditionFailed");
+    let answers = vec![denied(), empty, page(), part("0-0/3", "e", "x"), stale];
+    let (store, _requests) = endpoint(answers).await;
+    let found = probe(&store, "m/", true, &SystemRandom).await.unwrap();
+    let expected =
+        v1::EndpointAbilities { get_if_match: true, byte_order: true, ..v1::EndpointAbilities::default() };
+    assert_eq!(found, expected);
+    // Neither may it be listed.
+    let (store, _requests) = endpoint(vec![denied(); 3]).await;
+    let refused = probe(&store, "m/", true, &SystemRandom).await;
+    assert!(matches!(refused, Err(UnderStoreError::Denied { .. })), "{refused:?}");
+}

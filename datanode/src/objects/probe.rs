@@ -22,11 +22,11 @@ const LOOKED_AT: u16 = 1000;
 /// Objects that may lie where the probe was; there are far fewer.
 const LEFT_PAGES_MAX: usize = 16;
 
-/// What the endpoint can do. With `write` by objects below `prefix`, which are removed again; without it, by what
-/// can be listed and read there.
+/// What the endpoint can do. With `write` by objects below `prefix`, which are removed again; without it, and where
+/// writing or deleting is not allowed (then it is not `writable`), by what can be listed and read there.
 ///
 /// # Errors
-/// [`UnderStoreError`] when it does not answer, or does not let us list, read or, with `write`, write.
+/// [`UnderStoreError`] when it does not answer, or does not let us list or read.
 pub async fn probe(
     store: &dyn MountedStore,
     prefix: &str,
@@ -40,9 +40,13 @@ pub async fn probe(
     let trial = Trial { store, scratch: scratch.clone() };
     let found = trial.all().await;
     let removed = remove_all(store, &scratch).await;
-    let found = found?;
-    removed?;
-    Ok(found)
+    match found.and_then(|found| removed.map(|()| found)) {
+        Err(UnderStoreError::Denied { code }) => {
+            tracing::warn!(store = store.describe(), prefix, code, "objects cannot be written and deleted");
+            probe_reads(store, prefix).await
+        }
+        outcome => outcome,
+    }
 }
 
 async fn probe_reads(

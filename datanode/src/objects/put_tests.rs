@@ -27,6 +27,7 @@ async fn suite(store: Arc<dyn MountedStore>, abilities: v1::EndpointAbilities) {
     what_others_changed_is_left_alone(&bench).await;
     if !sole_writer {
         of_many_writers_one_wins(&bench).await;
+        nodes_with_the_same_work_make_one_object(&bench).await;
     }
     odd_objects(&bench).await;
     a_killed_put_leaves_nothing(&bench).await;
@@ -131,6 +132,28 @@ async fn of_many_writers_one_wins(bench: &Bench) {
         assert_eq!(done.iter().filter(wrote).count(), 1, "{length} {done:?}");
         let winner = done.iter().position(|done| wrote(&done)).unwrap();
         assert!(bench.read(&key).await == bench.chunks.chunks[&1][winner..winner + length], "{length}");
+    }
+}
+
+/// A node that was taken for dead is still at it when another one is given its work.
+async fn nodes_with_the_same_work_make_one_object(bench: &Bench) {
+    let source = bench.outside("source", &random_bytes(100)).await;
+    let ways = [vec![chunk(1, 0, 100)], vec![chunk(1, 0, 17 * MIB)], vec![object("source", &source, 0, 100)]];
+    for (n, pieces) in (200..).zip(ways) {
+        let key = format!("twice-{n}");
+        let there = bench.outside(&key, &random_bytes(9)).await;
+        let work = bench.work(n, &key, &there.etag, pieces);
+        let mut made = Vec::new();
+        for done in join_all((0..3).map(|_| bench.put(&work))).await {
+            match done {
+                Ok(PutDone::Written { object, .. }) => made.push(object),
+                // Told to come again.
+                Err(error) if !error.permanent() => {}
+                wrong => panic!("{wrong:?}"),
+            }
+        }
+        assert!(!made.is_empty() && made.iter().all(|object| *object == made[0]), "{made:?}");
+        assert_eq!(bench.store.inspect(&key).await.unwrap().etag, made[0].etag);
     }
 }
 

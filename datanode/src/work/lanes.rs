@@ -11,8 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UPLOADS_MAX: usize = 8;
 /// Directories of mounts read at once.
 const IMPORTS_MAX: usize = 8;
-/// Objects of mounts written or deleted at once, and, apart from them, those with much to be sent or copied.
-const OBJECTS_MAX: usize = 16;
+/// Objects of mounts written or deleted at once: most wait for the endpoint alone, and their buffers are bounded by
+/// themselves. Apart from them, those with much to be sent or copied.
+const OBJECTS_MAX: usize = 64;
 const LARGE_OBJECTS_MAX: usize = 2;
 /// From here on an object has much to be sent, or to be copied by the endpoint.
 const LARGE_SENT_BYTES: u64 = 16 << 20;

@@ -2,9 +2,12 @@
 //! a time by kind, reported.
 
 mod chunk_turns;
+mod delete_object;
 mod import;
 mod lanes;
 mod merge;
+mod mounted;
+mod probe_mount;
 mod put_object;
 pub mod sealed;
 mod source;

@@ -1,4 +1,4 @@
-//! Work `PutObject`, `DeleteObject`: a mounted bucket is brought to what the namespace says.
+//! Work `PutObject`: an object of a mounted bucket is brought to what the namespace says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use cairn_proto::v1::report_work_request::Outcome;
 use cairn_types::ChunkId;
 
 use super::Worker;
+use super::mounted::failed;
 use crate::node::Node;
-use crate::objects::{self, Chunks, Deleted, ObjectError, Order, Put, PutDone, PutKind};
+use crate::objects::{Chunks, ObjectError, Order, Put, PutDone, PutKind};
 use crate::service::read::chunk_piece;
-use crate::understore::{MountBucket, MountedStore};
 use crate::upload::ReadFailed;
 
 /// A put that takes longer, beyond what its bytes may take, has a line in the log.
@@ -55,58 +55,6 @@ impl Worker {
         let took = clock.boottime().saturating_sub(begun);
         note(&key, put.kind(), work.length, &done, took);
         done
-    }
-
-    /// Deletes an object.
-    pub(super) async fn delete_object(&self, work: &v1::DeleteObject) -> Outcome {
-        match self.delete_ordered(work).await {
-            Ok(deleted) => deleted.into(),
-            Err(error) => failed(&error),
-        }
-    }
-
-    async fn delete_ordered(&self, work: &v1::DeleteObject) -> Result<Deleted, ObjectError> {
-        let malformed = ObjectError::Malformed { field: "key" };
-        let key = std::str::from_utf8(&work.key).ok().filter(|key| !key.is_empty()).ok_or(malformed)?;
-        let bucket = work.bucket.as_ref().ok_or(ObjectError::Malformed { field: "bucket" })?;
-        let store = self.mounted(Some(bucket))?;
-        let deleted = objects::delete(store.as_ref(), objects::Terms::of(bucket), key, &work.etag).await;
-        let outcome = match &deleted {
-            Ok(Deleted::Gone) => "ok",
-            Ok(Deleted::Conflict(_)) => "conflict",
-            Err(_) => "failed",
-        };
-        metrics::counter!("cairn_data_mount_deletions_total", "outcome" => outcome).increment(1);
-        deleted
-    }
-
-    /// Finds out what a bucket's endpoint can do.
-    pub(super) async fn probe_mount(&self, work: &v1::ProbeMount) -> Outcome {
-        let store = match self.mounted(work.bucket.as_ref()) {
-            Ok(store) => store,
-            Err(error) => return failed(&error),
-        };
-        let found =
-            objects::probe(store.as_ref(), &work.prefix, work.write, &cairn_types::SystemRandom).await;
-        match found {
-            Ok(abilities) => Outcome::MountProbed(v1::MountProbed { abilities: Some(abilities) }),
-            Err(error) => failed(&error.into()),
-        }
-    }
-
-    fn mounted(&self, bucket: Option<&v1::MountedBucket>) -> Result<Arc<dyn MountedStore>, ObjectError> {
-        let bucket = bucket.ok_or(ObjectError::Malformed { field: "bucket" })?;
-        Ok(self.buckets.for_mount(&MountBucket::from(bucket)))
-    }
-}
-
-fn failed(error: &ObjectError) -> Outcome {
-    let (message, permanent) = (error.to_string(), error.permanent());
-    tracing::warn!(error = message, permanent, "work on a mounted bucket failed");
-    if permanent {
-        Outcome::ObjectFailed(v1::ImportFailed { message, permanent })
-    } else {
-        Outcome::Failure(message)
     }
 }
 
