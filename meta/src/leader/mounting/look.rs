@@ -7,13 +7,12 @@ use cairn_types::{ChunkId, InodeId, IntentId, MountId};
 use super::Mounted;
 use super::rests::Rests;
 use super::ripe::{Due, QUIET_MS, Seen, due};
+use crate::keys::RowFault;
 use crate::keys::moves::MoveRow;
-use crate::keys::objects::{self, ObjectRow};
 use crate::keys::pending::PendingRow;
-use crate::keys::{self, RowFault};
 use crate::leader::first_seen::Now;
 use crate::namespace::{NamespaceError, Target, mounting, read};
-use crate::store::{KeyRange, Rows};
+use crate::store::Rows;
 
 /// Rows of one kind that are looked at in one turn, at most.
 const ROWS_PER_LOOK: usize = 2048;
@@ -63,7 +62,7 @@ pub struct Found {
     pub deletions: Vec<Vec<u8>>,
     /// Directories whose tree is to follow them.
     pub walks: Vec<InodeId>,
-    /// Prefixes that a directory left, and below which nothing is any more.
+    /// Prefixes that a directory left, with all that lay in it.
     pub left: Vec<Vec<u8>>,
 }
 
@@ -231,7 +230,7 @@ impl Desk {
                     found.walks.push(directory);
                 }
             }
-            if walking == 0 && !self.moves.is_resting(&prefix, now.boot) && is_bare(rows, mount, &prefix)? {
+            if walking == 0 && !self.moves.is_resting(&prefix, now.boot) {
                 found.left.push(prefix);
             }
         }
@@ -249,12 +248,6 @@ fn is_held(rows: &dyn Rows, intent: Option<IntentId>, retry: bool) -> Result<boo
     Ok(!retry || read::intent(rows, intent)?.is_some_and(|record| !record.failed))
 }
 
-/// True when no object is known below a prefix.
-fn is_bare(rows: &dyn Rows, mount: MountId, prefix: &[u8]) -> Result<bool, RowFault> {
-    let range = KeyRange::prefix(&objects::key(mount, prefix));
-    Ok(keys::scan::<ObjectRow>(rows, &range, 1)?.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,7 +255,7 @@ mod tests {
     use crate::keys::mount_counts::MountCounts;
     use crate::keys::mount_modes::{EndpointAbilities, MountMode, MountRules};
     use crate::keys::surplus::{self, SurplusRow};
-    use crate::keys::{Record, moves, pending};
+    use crate::keys::{self, Record, moves, pending};
     use crate::store::{MemoryStore, Store, Txn};
     use cairn_types::{NodeId, Timestamp};
 
@@ -371,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_left_when_no_tree_is_on_its_way_and_no_object_is_below() {
+    fn a_prefix_is_left_when_no_tree_is_on_its_way() {
         let store = MemoryStore::new();
         put(&store, moves::key(MOUNT, b"p/old/"), &MoveRow { directory: file(9) });
         let walk = PendingRow { walk: Some(Vec::new()), ..PendingRow::default() };
@@ -379,17 +372,11 @@ mod tests {
         (10..=20).for_each(|ino| {
             pend(&store, ino, &PendingRow { intent: Some(IntentId(1)), ..PendingRow::default() })
         });
-        let row = ObjectRow { ino: InodeId(10), etag: "e".into(), size: 1 };
-        put(&store, objects::key(MOUNT, b"p/old/x"), &row);
         let mut desk = Desk::default();
         let found = desk.look(&store, &mounted(12, 1, 0), 5, at(0)).expect("read");
         assert_eq!((found.walks, found.left, found.puts), (inos([9]), Vec::new(), Vec::new()));
         delete::<PendingRow>(&store, pending::key(MOUNT, file(9)));
         let found = desk.look(&store, &mounted(11, 0, 0), 5, at(500)).expect("read");
-        assert_eq!(found, Found::default(), "an object is there yet");
-        delete::<ObjectRow>(&store, objects::key(MOUNT, b"p/old/x"));
-        put(&store, objects::key(MOUNT, b"p/older"), &row);
-        let found = desk.look(&store, &mounted(11, 0, 0), 5, at(1_000)).expect("read");
         assert_eq!(found.left, [b"p/old/".to_vec()]);
     }
 }

@@ -50,7 +50,8 @@ use crate::namespace::mounting::{self, Figures};
 use crate::namespace::{Command, jobs};
 use crate::store::Rows;
 
-/// Files that are pending in a mount while its directories' trees follow them, at most; beyond it the walks wait.
+/// Files that are pending in a mount while its directories' trees follow them, at most; beyond it the walks wait, as
+/// long as there is work on them.
 const PENDING_MAX: u64 = 10_000;
 /// Names that one step of a walk makes pending, at most.
 const NAMES_PER_STEP: u64 = 512;
@@ -200,9 +201,9 @@ impl Job {
         found: &Found,
         now: Now,
     ) -> Result<(), JobFault> {
-        let mount = mounted.mount;
+        let (mount, in_flight) = (mounted.mount, self.in_flight(mounted.mount));
         let Some(desk) = self.desks.get_mut(&mount) else { return Ok(()) };
-        let steps = steps(&mounted.counts);
+        let steps = steps(&mounted.counts, in_flight == 0 && found.puts.is_empty());
         let each = (steps / found.walks.len().max(1)).clamp(1, STEPS_PER_WALK);
         let walks = futures::stream::iter(found.walks.iter().copied().take(steps))
             .map(|directory| async move { (directory, walk(tenure, mount, directory, each).await) })
@@ -289,10 +290,12 @@ impl Job {
     }
 }
 
-/// How many steps the walks of a mount may take now: each may make as many files pending as it has names.
-fn steps(counts: &MountCounts) -> usize {
+/// How many steps the walks of a mount may take now: each may make as many files pending as it has names. One at
+/// least where no work is under way nor to be begun: who waits for the key of a file that no walk has come to yet
+/// waits for the walks.
+fn steps(counts: &MountCounts, stuck: bool) -> usize {
     let left = PENDING_MAX.saturating_sub(counts.pending.saturating_sub(counts.walking));
-    usize::try_from(left.div_ceil(NAMES_PER_STEP)).unwrap_or(usize::MAX)
+    usize::try_from(left.div_ceil(NAMES_PER_STEP)).unwrap_or(usize::MAX).max(usize::from(stuck))
 }
 
 /// The mounts that are more than read; `None` before the cluster's level is that of mounts that are written to.
@@ -316,10 +319,11 @@ mod tests {
     #[test]
     fn walks_wait_while_many_files_are_pending() {
         let counts = |pending, walking| MountCounts { pending, walking, ..MountCounts::default() };
-        assert_eq!(steps(&counts(0, 0)), 20);
-        assert_eq!(steps(&counts(5_000, 5_000)), 20, "directories are no files");
-        assert_eq!(steps(&counts(9_999, 0)), 1);
-        assert_eq!(steps(&counts(PENDING_MAX, 0)), 0);
-        assert_eq!(steps(&counts(1_000_000, 1)), 0);
+        assert_eq!(steps(&counts(0, 0), false), 20);
+        assert_eq!(steps(&counts(5_000, 5_000), true), 20, "directories are no files");
+        assert_eq!(steps(&counts(9_999, 0), false), 1);
+        assert_eq!(steps(&counts(PENDING_MAX, 0), false), 0);
+        assert_eq!(steps(&counts(1_000_000, 1), false), 0);
+        assert_eq!(steps(&counts(1_000_000, 1), true), 1, "all of them may wait for one that is to come");
     }
 }
