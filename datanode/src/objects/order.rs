@@ -105,7 +105,9 @@ fn source(piece: &v1::ObjectPiece) -> Result<Source, ObjectError> {
     let (offset, end) = (piece.offset, piece.offset.checked_add(piece.length));
     match &piece.source {
         Some(v1::object_piece::Source::Chunk(range)) => {
-            if end.is_none_or(|end| end > range.sealed_length) {
+            // Of a chunk that is open yet, what a file names of it was acknowledged.
+            let length = if range.sealed_length > 0 { range.sealed_length } else { range.known_committed };
+            if end.is_none_or(|end| end > length) {
                 return Err(malformed("pieces.chunk"));
             }
             Ok(Source::Chunk { range: Arc::new(range.clone()), offset })
