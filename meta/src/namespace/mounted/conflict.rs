@@ -51,7 +51,7 @@ impl State<'_, '_> {
                 what = format!("; {lost} bytes that were of its former version are zeros here");
             }
         }
-        self.note_file(contest.file, Changed::Content)?;
+        self.note_file(contest.file, if was_home { Changed::Content } else { Changed::Name })?;
         let number = self.next_conflict(mount)?;
         let (kept, story) = match contest.found {
             None => (None, "the object was deleted in the bucket, and is written anew"),

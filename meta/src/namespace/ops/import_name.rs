@@ -236,9 +236,7 @@ pub fn marker(state: &mut State<'_, '_>, reading: &Reading<'_>, entry: &Imported
     }
     let known = state.object(mount, &entry.key)?;
     if known.is_none_or(|known| known.ino == dir.ino && known.etag != entry.etag) {
-        let row = ObjectRow { ino: dir.ino, etag: entry.etag.clone(), size: entry.size };
-        state.put_object(mount, &entry.key, &row)?;
-        state.put_home(mount, dir.ino, &entry.key);
+        state.adopt_marker(dir, &entry.key, (&entry.etag, entry.size))?;
     }
     Ok(())
 }
