@@ -106,10 +106,9 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
     let intent = record.intent.0;
     Some(work(match &record.work {
         // What they write is looked up beside them.
-        Work::Merge { .. }
-        | Work::PutObject { .. }
-        | Work::DeleteObject { .. }
-        | Work::ProbeMount { .. } => return None,
+        Work::Merge { .. } | Work::PutObject { .. } | Work::DeleteObject { .. } | Work::ProbeMount { .. } => {
+            return None;
+        }
         Work::Upload { pack, key, chunks } => {
             let chunks = chunks.iter().map(|c| v1::UploadChunk {
                 chunk: c.chunk.0,

@@ -267,12 +267,8 @@ fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
         }
         Work::Import { prefix, .. } => ("import", String::from_utf8_lossy(prefix).into_owned(), 0, 0),
         Work::DeletePack { key, .. } => ("delete", key.clone(), 0, 0),
-        Work::PutObject { key, length, .. } => {
-            ("put", String::from_utf8_lossy(key).into_owned(), 0, *length)
-        }
-        Work::DeleteObject { key, .. } => {
-            ("delete object", String::from_utf8_lossy(key).into_owned(), 0, 0)
-        }
+        Work::PutObject { key, length, .. } => ("put", String::from_utf8_lossy(key).into_owned(), 0, *length),
+        Work::DeleteObject { key, .. } => ("delete object", String::from_utf8_lossy(key).into_owned(), 0, 0),
         Work::ProbeMount { prefix, .. } => ("probe", prefix.clone(), 0, 0),
     };
     v1::ExplainedIntent {

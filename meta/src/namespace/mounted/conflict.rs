@@ -61,12 +61,16 @@ impl State<'_, '_> {
                     _ => self.set_ours_aside(mount, contest, found, rule, number)?,
                 };
                 let story = match rule {
-                    ConflictRule::Namespace => "the file was changed here and in the bucket: ours has the name",
+                    ConflictRule::Namespace => {
+                        "the file was changed here and in the bucket: ours has the name"
+                    }
                     _ => "the file was changed here and in the bucket: the bucket's has the name",
                 };
                 (Some(kept), story)
             }
-            Some(_) => (None, "the object was changed in the bucket after the file had left it, and stays there"),
+            Some(_) => {
+                (None, "the object was changed in the bucket after the file had left it, and stays there")
+            }
         };
         let row = ConflictRow {
             key: contest.key.to_vec(),

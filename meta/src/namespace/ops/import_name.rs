@@ -58,7 +58,8 @@ fn prefix(
     change: &mut Change,
 ) -> Outcome<()> {
     let (mount, import) = (reading.import.mount, reading.import);
-    if row.is_some_and(Inode::is_dir) || (name == TEMPORARY && state.mount_at_root(reading.parent)?.is_some()) {
+    if row.is_some_and(Inode::is_dir) || (name == TEMPORARY && state.mount_at_root(reading.parent)?.is_some())
+    {
         return Ok(());
     }
     let below = [import.prefix.as_slice(), name, b"/"].concat();

@@ -256,7 +256,8 @@ fn begin(
     let Some(mount) = inode.mount else { return Ok(Answer::default()) };
     let Target { key, replaces, temporary } = target;
     let version = state.index;
-    let work = Work::PutObject { mount, ino: inode.ino, key: key.clone(), replaces, version, length, temporary };
+    let work =
+        Work::PutObject { mount, ino: inode.ino, key: key.clone(), replaces, version, length, temporary };
     let intent = state.new_intent(assignee, work);
     state.put_claim(mount, &key, intent);
     for source in sources(&picture) {
@@ -279,7 +280,8 @@ fn too_long(
     key: Vec<u8>,
     assignee: NodeId,
 ) -> Outcome<Answer> {
-    let why = format!("its key would have {} bytes, and may have {KEY_BYTES_MAX}: shorten its path", key.len());
+    let why =
+        format!("its key would have {} bytes, and may have {KEY_BYTES_MAX}: shorten its path", key.len());
     give_up(state, inode, row, Vec::new(), assignee, &why)
 }
 
