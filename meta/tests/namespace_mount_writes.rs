@@ -139,7 +139,10 @@ fn chains_of_renames_collapse() {
     w.rename("/m/a", "/m/b").unwrap();
     w.converge();
     let data = |key| w.bucket.data(key).map(<[u8]>::to_vec);
-    assert_eq!((data("p/b"), data("p/c"), data("p/d")), (Some(b"1".to_vec()), Some(b"2".to_vec()), Some(b"3".to_vec())));
+    assert_eq!(
+        (data("p/b"), data("p/c"), data("p/d")),
+        (Some(b"1".to_vec()), Some(b"2".to_vec()), Some(b"3".to_vec()))
+    );
     assert_eq!(w.bucket.objects.len(), 3);
     assert_eq!(w.conflicts(), 0);
 }
@@ -353,5 +356,8 @@ fn what_is_not_read_yet_is_read_before_names_are_made_there() {
     let create = driver::create("/m/a", Vec::new());
     assert!(matches!(w.d.ask(create.clone()), Err(FsError::Importing { .. })));
     assert_eq!(w.ask(create).unwrap().inode.unwrap().size, 1);
-    assert!(matches!(w.d.ask(Operation::Rmdir { target: cairn_meta::namespace::Target::path("/m") }), Err(FsError::IsMountRoot)));
+    assert!(matches!(
+        w.d.ask(Operation::Rmdir { target: cairn_meta::namespace::Target::path("/m") }),
+        Err(FsError::IsMountRoot)
+    ));
 }

@@ -30,7 +30,8 @@ fn number(key: &[u8]) -> u64 {
 pub fn check(rows: &dyn Rows) {
     let objects = all::<ObjectRow>(rows);
     let surplus = all::<SurplusRow>(rows);
-    let ownerless: BTreeSet<_> = objects.iter().filter(|(_, row)| row.ino == NOBODY).map(|(key, _)| key).collect();
+    let ownerless: BTreeSet<_> =
+        objects.iter().filter(|(_, row)| row.ino == NOBODY).map(|(key, _)| key).collect();
     assert_eq!(surplus.keys().collect::<BTreeSet<_>>(), ownerless, "surplus");
     for (key, home) in all::<Home>(rows) {
         let ino = InodeId(number(&key));
@@ -68,9 +69,8 @@ pub fn check(rows: &dyn Rows) {
 /// Claims, pictures and what is kept are an unfinished intent's.
 fn check_intents(rows: &dyn Rows) {
     let intents = all::<IntentRecord>(rows);
-    let unfinished = |id: cairn_types::IntentId| {
-        intents.get(&keys::intents::key(id)).is_some_and(|record| !record.failed)
-    };
+    let unfinished =
+        |id: cairn_types::IntentId| intents.get(&keys::intents::key(id)).is_some_and(|record| !record.failed);
     for (key, claim) in all::<ClaimRow>(rows) {
         assert!(unfinished(claim.intent), "{key:?} is used by {}, which is over", claim.intent);
     }

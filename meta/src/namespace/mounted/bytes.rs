@@ -3,10 +3,10 @@
 
 use cairn_types::{Extent, ExtentSource, FsError, Inode, InodeId, IntentId, ObjectKey};
 
-use crate::keys::{self, RowFault};
 use crate::keys::contents::{self, ContentId, ContentRow, Part};
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::pictures::{self, KeepRow};
+use crate::keys::{self, RowFault};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::content::note;
 use crate::namespace::error::{Outcome, refuse};

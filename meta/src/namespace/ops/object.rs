@@ -102,6 +102,13 @@ pub fn create_deletion(
     if state.claim(mount, key)?.is_some() {
         return refuse(FsError::KeyBusy);
     }
+    // A file that is to be there replaces it.
+    if let Some(record) = state.mount(mount)?
+        && let Some(file) = state.file_at_key(&record, key)?
+        && state.pending(mount, file.ino)?.is_some()
+    {
+        return refuse(FsError::KeyBusy);
+    }
     state.end_failed(row.intent)?;
     let etag = if known.etag.is_empty() { NO_ETAG.to_owned() } else { known.etag };
     let intent = state.new_intent(assignee, Work::DeleteObject { mount, key: key.to_vec(), etag });
