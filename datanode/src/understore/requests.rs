@@ -11,7 +11,7 @@ pub enum RequestKind {
     Part,
     /// Bytes of an object.
     Get,
-    /// What is known of an object.
+    /// What is known of an object, also its tags.
     Head,
     /// Objects, multipart uploads, or the parts of one.
     List,
@@ -31,6 +31,7 @@ impl RequestKind {
             "PUT" | "POST" => Self::Put,
             "HEAD" => Self::Head,
             "DELETE" => Self::Delete,
+            _ if has("tagging") => Self::Head,
             _ if ["list-type", "uploads", "uploadId"].into_iter().any(has) => Self::List,
             _ => Self::Get,
         }
@@ -145,6 +146,9 @@ mod tests {
             ("GET", "http://h/b?uploads=&prefix=p", K::List),
             ("GET", "http://h/b/k?uploadId=u&x-id=ListParts", K::List),
             ("HEAD", "http://h/b/k", K::Head),
+            ("GET", "http://h/b/k?tagging&x-id=GetObjectTagging", K::Head),
+            ("PUT", "http://h/b/k?x-id=UploadPartCopy&partNumber=1&uploadId=u", K::Part),
+            ("PUT", "http://h/b/k?x-id=CopyObject", K::Put),
             ("DELETE", "http://h/b/k?uploadId=u", K::Delete),
             ("DELETE", "http://h/b/k", K::Delete),
         ] {
