@@ -40,6 +40,9 @@ pub fn check(rows: &dyn Rows) {
         assert_eq!(objects.get(&at).map(|row| row.ino), Some(ino), "the home of {ino}");
     }
     for (key, row) in objects.iter().filter(|(_, row)| row.ino != NOBODY) {
+        let home: Option<Home> = keys::get(rows, &keys::homes::key(row.ino)).unwrap();
+        let known = home.is_none_or(|home| keys::objects::key(home.mount, &home.key) == *key);
+        assert!(known, "{key:?} is {}'s, whose home is another", row.ino);
         assert!(read::stat(rows, &Target::ino(row.ino)).is_ok(), "{key:?} is {}'s, which is gone", row.ino);
     }
     let pending = all::<PendingRow>(rows);
