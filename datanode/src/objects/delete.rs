@@ -37,6 +37,11 @@ pub async fn delete(
         Ok(()) => Ok(Deleted::Gone),
         Err(UnderStoreError::PreconditionFailed { .. }) => match seen(store, key).await? {
             None => Ok(Deleted::Gone),
+            // SeaweedFS refuses whatever it is told of a directory's marker. One without bytes loses none.
+            Some(object) if object.etag == etag && object.size == 0 && key.ends_with('/') => {
+                store.delete(key, None).await?;
+                Ok(Deleted::Gone)
+            }
             Some(object) if object.etag == etag => {
                 Err(UnderStoreError::PreconditionFailed { key: key.to_owned() }.into())
             }

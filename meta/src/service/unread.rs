@@ -81,6 +81,7 @@ fn collect<'o>(operation: &'o Operation, targets: &mut Vec<(&'o Target, bool)>) 
         | Operation::RemoveTree { target, .. } => targets.push((target, false)),
         Operation::Rename { from, to, .. } => targets.extend([(from, false), (to, true)]),
         Operation::Link { from, to } => targets.extend([(from, false), (to, false)]),
+        Operation::Holding { operation, .. } => collect(operation, targets),
         Operation::Transact { operations, .. } => {
             operations.iter().for_each(|operation| collect(operation, targets));
         }
