@@ -139,7 +139,10 @@ fn chains_of_renames_collapse() {
     w.rename("/m/a", "/m/b").unwrap();
     w.converge();
     let data = |key| w.bucket.data(key).map(<[u8]>::to_vec);
-    assert_eq!((data("p/b"), data("p/c"), data("p/d")), (Some(b"1".to_vec()), Some(b"2".to_vec()), Some(b"3".to_vec())));
+    assert_eq!(
+        (data("p/b"), data("p/c"), data("p/d")),
+        (Some(b"1".to_vec()), Some(b"2".to_vec()), Some(b"3".to_vec()))
+    );
     assert_eq!(w.bucket.objects.len(), 3);
     assert_eq!(w.conflicts(), 0);
 }
@@ -335,6 +338,39 @@ fn a_growing_file_is_put_up_to_its_recorded_length() {
 }
 
 #[test]
+fn a_file_in_many_pieces_takes_no_change_while_it_is_written_and_grows_all_the_same() {
+    let base = "0".repeat(2100);
+    let mut w = mounted(&[("p/f", &base)]);
+    for n in 0..1010 {
+        w.write_at("/m/f", 2 * n, b"1").unwrap();
+    }
+    let ino = w.stat("/m/f").unwrap().ino;
+    w.turn();
+    let record = w.intents()[0].clone();
+    let commit = Operation::SetAttr {
+        target: driver_target(ino),
+        mode: None,
+        uid: None,
+        gid: None,
+        size: Some(5),
+        mtime: None,
+        atime: None,
+        expected_version: None,
+    };
+    assert_eq!(w.d.ask(commit), Err(FsError::Importing { intent: record.intent }));
+    let chunk = w.d.open_tail(ino, 0, 1).unwrap().chunk.unwrap().chunk;
+    w.chunks.insert(chunk, b"tail".to_vec());
+    w.d.close(chunk, 4, Vec::new());
+    w.execute(&record, Luck::Good);
+    let wanted = "10".repeat(1010) + &"0".repeat(80);
+    assert_eq!(w.bucket.data("p/f"), Some(wanted.as_bytes()));
+    assert_eq!(w.text("/m/f"), wanted.clone() + "tail");
+    w.converge();
+    assert_eq!(w.bucket.data("p/f"), Some((wanted + "tail").as_bytes()));
+    assert!(w.chunks.is_empty());
+}
+
+#[test]
 fn all_that_is_pending_is_so_in_any_store_and_after_a_replay() {
     let mut w = mounted(&[("p/a", "1"), ("p/d/b", "2")]);
     w.rename("/m/d", "/m/e").unwrap();
@@ -353,5 +389,8 @@ fn what_is_not_read_yet_is_read_before_names_are_made_there() {
     let create = driver::create("/m/a", Vec::new());
     assert!(matches!(w.d.ask(create.clone()), Err(FsError::Importing { .. })));
     assert_eq!(w.ask(create).unwrap().inode.unwrap().size, 1);
-    assert!(matches!(w.d.ask(Operation::Rmdir { target: cairn_meta::namespace::Target::path("/m") }), Err(FsError::IsMountRoot)));
+    assert!(matches!(
+        w.d.ask(Operation::Rmdir { target: cairn_meta::namespace::Target::path("/m") }),
+        Err(FsError::IsMountRoot)
+    ));
 }

@@ -3,8 +3,8 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FeatureLevel, Generation, Incarnation,
-    InodeId, IntentId, LockKind, LockMode, LockRange, LogIndex, MountId, NodeId, PackId, Sequence,
-    SessionId, Timestamp, WriterId,
+    InodeId, IntentId, LockKind, LockMode, LockRange, LogIndex, MountId, NodeId, PackId, Sequence, SessionId,
+    Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -108,7 +108,11 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     ];
     let all =
         all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_nodes_that_leave(node, chunk));
-    let all = all.chain(of_what_is_collected()).chain(of_spares()).chain(of_the_fifth_level()).chain(of_the_sixth_level());
+    let all = all
+        .chain(of_what_is_collected())
+        .chain(of_spares())
+        .chain(of_the_fifth_level())
+        .chain(of_the_sixth_level());
     all.map(|command| (command_name(&command), command)).collect()
 }
 

@@ -278,7 +278,12 @@ pub fn next() -> Next {
 }
 
 pub fn rules() -> MountRules {
-    MountRules { writable: true, object_lag_ms: 30_000, on_conflict: ConflictRule::Namespace, sole_writer: true }
+    MountRules {
+        writable: true,
+        object_lag_ms: 30_000,
+        on_conflict: ConflictRule::Namespace,
+        sole_writer: true,
+    }
 }
 
 pub fn access() -> BucketAccess {
@@ -293,7 +298,12 @@ pub fn access() -> BucketAccess {
 }
 
 pub fn abilities() -> EndpointAbilities {
-    EndpointAbilities { put_if_absent: true, copy_if_match: true, writable: true, ..EndpointAbilities::default() }
+    EndpointAbilities {
+        put_if_absent: true,
+        copy_if_match: true,
+        writable: true,
+        ..EndpointAbilities::default()
+    }
 }
 
 pub fn mount_mode() -> MountMode {

@@ -12,8 +12,9 @@ use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
     clone, cluster, commit, compact, concat, copy_range, create, deny, drain, follow, import, intent, level,
-    link, load, lock, merge, mkdir, mknod, mount, node, object, object_changed, open, pack, probe, punch_hole,
-    purge, put, remove_tree, rename, repair, replica, rmdir, seal, server, session, set_attr, set_policy, spare, symlink, transact, unlink, xattr,
+    link, load, lock, merge, mkdir, mknod, mount, node, object, object_changed, open, pack, probe,
+    punch_hole, purge, put, remove_tree, rename, repair, replica, rmdir, seal, server, session, set_attr,
+    set_policy, spare, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};

@@ -37,7 +37,8 @@ impl Bucket {
     /// Somebody else writes.
     pub fn put(&mut self, key: &str, data: &[u8]) -> String {
         let etag = self.etag();
-        let object = Object { etag: etag.clone(), data: data.to_vec(), intent: None, metadata: BTreeMap::new() };
+        let object =
+            Object { etag: etag.clone(), data: data.to_vec(), intent: None, metadata: BTreeMap::new() };
         let old = self.objects.insert(key.as_bytes().to_vec(), object);
         self.destroyed.extend(old.map(|old| old.data));
         etag

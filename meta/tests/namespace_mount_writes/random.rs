@@ -90,8 +90,14 @@ impl Run {
     }
 
     fn others_delete(&mut self) {
-        let keys: Vec<Vec<u8>> =
-            self.w.bucket.objects.keys().filter(|key| !key.starts_with(b"p/.cairn-temporary")).cloned().collect();
+        let keys: Vec<Vec<u8>> = self
+            .w
+            .bucket
+            .objects
+            .keys()
+            .filter(|key| !key.starts_with(b"p/.cairn-temporary"))
+            .cloned()
+            .collect();
         if !keys.is_empty() {
             let key = self.dice.one_of(&keys);
             self.w.bucket.delete(&key);
@@ -223,13 +229,20 @@ impl Run {
     /// object that held it: what was theirs then is told, or was known to be the newer version.
     fn check(&self) {
         for (ino, list) in &self.acknowledged {
-            let found = cairn_meta::namespace::read::stat(&self.w.d.store, &cairn_meta::namespace::Target::ino(*ino));
+            let found =
+                cairn_meta::namespace::read::stat(&self.w.d.store, &cairn_meta::namespace::Target::ino(*ino));
             let content = found.ok().and_then(|_| self.w.content(*ino));
             for Acknowledged { at, bytes } in list {
-                let here = content.as_ref().is_some_and(|data| data.get(*at..*at + bytes.len()) == Some(bytes));
+                let here =
+                    content.as_ref().is_some_and(|data| data.get(*at..*at + bytes.len()) == Some(bytes));
                 let destroyed = || self.w.bucket.destroyed.iter().any(|data| holds(data, bytes));
                 let shown = String::from_utf8_lossy(bytes);
-                assert!(here || destroyed(), "{shown} at {at} of {ino} is lost: {:?}\n{}", content, self.w.rest());
+                assert!(
+                    here || destroyed(),
+                    "{shown} at {at} of {ino} is lost: {:?}\n{}",
+                    content,
+                    self.w.rest()
+                );
             }
         }
     }

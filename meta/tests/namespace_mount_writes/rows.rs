@@ -30,7 +30,8 @@ fn number(key: &[u8]) -> u64 {
 pub fn check(rows: &dyn Rows) {
     let objects = all::<ObjectRow>(rows);
     let surplus = all::<SurplusRow>(rows);
-    let ownerless: BTreeSet<_> = objects.iter().filter(|(_, row)| row.ino == NOBODY).map(|(key, _)| key).collect();
+    let ownerless: BTreeSet<_> =
+        objects.iter().filter(|(_, row)| row.ino == NOBODY).map(|(key, _)| key).collect();
     assert_eq!(surplus.keys().collect::<BTreeSet<_>>(), ownerless, "surplus");
     for (key, home) in all::<Home>(rows) {
         let ino = InodeId(number(&key));
@@ -39,6 +40,9 @@ pub fn check(rows: &dyn Rows) {
         assert_eq!(objects.get(&at).map(|row| row.ino), Some(ino), "the home of {ino}");
     }
     for (key, row) in objects.iter().filter(|(_, row)| row.ino != NOBODY) {
+        let home: Option<Home> = keys::get(rows, &keys::homes::key(row.ino)).unwrap();
+        let known = home.is_none_or(|home| keys::objects::key(home.mount, &home.key) == *key);
+        assert!(known, "{key:?} is {}'s, whose home is another", row.ino);
         assert!(read::stat(rows, &Target::ino(row.ino)).is_ok(), "{key:?} is {}'s, which is gone", row.ino);
     }
     let pending = all::<PendingRow>(rows);
@@ -68,9 +72,8 @@ pub fn check(rows: &dyn Rows) {
 /// Claims, pictures and what is kept are an unfinished intent's.
 fn check_intents(rows: &dyn Rows) {
     let intents = all::<IntentRecord>(rows);
-    let unfinished = |id: cairn_types::IntentId| {
-        intents.get(&keys::intents::key(id)).is_some_and(|record| !record.failed)
-    };
+    let unfinished =
+        |id: cairn_types::IntentId| intents.get(&keys::intents::key(id)).is_some_and(|record| !record.failed);
     for (key, claim) in all::<ClaimRow>(rows) {
         assert!(unfinished(claim.intent), "{key:?} is used by {}, which is over", claim.intent);
     }

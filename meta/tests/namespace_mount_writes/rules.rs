@@ -72,7 +72,7 @@ fn names_that_no_key_can_say_are_refused() {
     // "p/" and four times 251 bytes: 1,006.
     assert!(w.write(&format!("{path}/{}", long(18)), b"1").is_ok());
     assert_eq!(w.write(&format!("{path}/{}", long(19)), b"1"), Err(FsError::KeyTooLong));
-    assert_eq!(w.mkdir(&format!("{path}/{}", long(18))), Err(FsError::KeyTooLong));
+    assert_eq!(w.mkdir(&format!("{path}/{}", "y".repeat(18))), Err(FsError::KeyTooLong));
     let odd = Target { path: b"/m/\xff".to_vec(), ..Target::default() };
     let create = Operation::Mkdir { target: odd, mode: 0o755, uid: 0, gid: 0, parents: false };
     assert_eq!(w.ask(create), Err(FsError::KeyNotText));
@@ -114,7 +114,10 @@ fn a_mount_is_written_to_when_its_endpoint_keeps_conditions() {
     w.write("/m/a", b"1").unwrap();
     w.probe(EndpointAbilities { writable: false, ..able() });
     assert_eq!(w.write("/m/b", b"1").map(|_| ()), refused);
-    assert_eq!(w.d.propose(Command::CreatePut { mount: MOUNT, ino: w.root, assignee: super::FIRST }), refused.map(|()| Default::default()));
+    assert_eq!(
+        w.d.propose(Command::CreatePut { mount: MOUNT, ino: w.root, assignee: super::FIRST }),
+        refused.map(|()| Default::default())
+    );
     w.probe(able());
     w.converge();
     let mounts = cairn_meta::namespace::read::mounts(&w.d.store).unwrap();
@@ -127,7 +130,8 @@ fn overlapping_prefixes_of_one_bucket_are_refused() {
     let mut add = |path: &str, bucket: &str, prefix: &str| {
         let source = MountSource { bucket: bucket.into(), prefix: prefix.into(), ..MountSource::default() };
         let (access, rules) = (BucketAccess::default(), rules(ConflictRule::KeepBoth));
-        w.ask(Operation::MountAddAs { target: target(path), source, access, rules }).map(|answer| answer.mount)
+        w.ask(Operation::MountAddAs { target: target(path), source, access, rules })
+            .map(|answer| answer.mount)
     };
     for prefix in ["", "p/", "p/below/"] {
         assert_eq!(add("/n", "b", prefix), Err(FsError::MountOverlap { mount: MOUNT }), "{prefix}");
@@ -147,7 +151,10 @@ fn a_mount_with_changes_is_removed_only_when_they_are_abandoned() {
     let pending = mounting::all_pending(&w.d.store).unwrap();
     assert!(pending >= 3);
     assert_eq!(w.ask(remove(false)), Err(FsError::MountPending { pending }));
-    assert_eq!(w.ask(Operation::MountRemove { target: target("/m") }), Err(FsError::MountPending { pending }));
+    assert_eq!(
+        w.ask(Operation::MountRemove { target: target("/m") }),
+        Err(FsError::MountPending { pending })
+    );
     let record = w.intents()[0].clone();
     w.done(remove(true));
     let late = Command::ObjectGone { intent: record.intent };
@@ -156,11 +163,28 @@ fn a_mount_with_changes_is_removed_only_when_they_are_abandoned() {
         w.collect();
     }
     w.d.check();
-    let left = |table| cairn_meta::store::Rows::scan(&w.d.store, table, &cairn_meta::store::KeyRange::default(), 9).unwrap().len();
+    let left = |table| {
+        cairn_meta::store::Rows::scan(&w.d.store, table, &cairn_meta::store::KeyRange::default(), 9)
+            .unwrap()
+            .len()
+    };
     use cairn_meta::store::Table as T;
     for table in [
-        T::MountModes, T::MountCounts, T::Homes, T::Pending, T::PendingSince, T::Surplus, T::Moves, T::Claims,
-        T::Pictures, T::Keeps, T::Conflicts, T::Keys, T::Imports, T::Intents, T::Detached,
+        T::MountModes,
+        T::MountCounts,
+        T::Homes,
+        T::Pending,
+        T::PendingSince,
+        T::Surplus,
+        T::Moves,
+        T::Claims,
+        T::Pictures,
+        T::Keeps,
+        T::Conflicts,
+        T::Keys,
+        T::Imports,
+        T::Intents,
+        T::Detached,
     ] {
         assert_eq!(left(table), 0, "{table:?}");
     }

@@ -9,7 +9,9 @@ use cairn_meta::keys::mounts::MountSource;
 use cairn_meta::namespace::command::ImportedEntry;
 use cairn_meta::namespace::mounting::{self, PieceSource};
 use cairn_meta::namespace::{Answer, Command, Operation, Reply, Target, jobs, read};
-use cairn_types::{ChunkId, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, NodeId, Timestamp};
+use cairn_types::{
+    ChunkId, Extent, ExtentSource, FsError, Inode, InodeId, IntentId, MountId, NodeId, Timestamp,
+};
 
 use super::bucket::Bucket;
 use super::driver::{Driver, FIRST, SECOND, extent};
@@ -267,7 +269,9 @@ impl World {
 
     /// Reads a directory from the bucket.
     pub fn import(&mut self, dir: InodeId) {
-        let Ok(started) = self.d.propose(Command::StartImport { directory: dir, assignee: FIRST }) else { return };
+        let Ok(started) = self.d.propose(Command::StartImport { directory: dir, assignee: FIRST }) else {
+            return;
+        };
         let intent = started.intent.unwrap();
         let record = read::intent(&self.d.store, intent).unwrap().unwrap();
         let Work::Import { prefix, .. } = record.work else { panic!("{record:?}") };
@@ -401,7 +405,8 @@ impl World {
             match &piece.source {
                 PieceSource::Hole => data.resize(data.len() + piece.length as usize, 0),
                 PieceSource::Chunk(chunk) => {
-                    let bytes = self.chunks.get(chunk).unwrap_or_else(|| panic!("{record:?}: {chunk} is gone"));
+                    let bytes =
+                        self.chunks.get(chunk).unwrap_or_else(|| panic!("{record:?}: {chunk} is gone"));
                     data.extend_from_slice(&bytes[from..until]);
                 }
                 PieceSource::Object { key: source, etag, size } => {
@@ -464,9 +469,9 @@ impl World {
             self.d.ok(Command::Purge { ino });
         }
         let dead = |chunk: &ChunkId| {
-            read::chunk(&self.d.store, *chunk).unwrap().is_none_or(|record| {
-                record.sealed.is_some() && record.live_bytes == 0 && !record.held
-            })
+            read::chunk(&self.d.store, *chunk)
+                .unwrap()
+                .is_none_or(|record| record.sealed.is_some() && record.live_bytes == 0 && !record.held)
         };
         let gone: Vec<ChunkId> = self.chunks.keys().copied().filter(dead).collect();
         gone.iter().for_each(|chunk| drop(self.chunks.remove(chunk)));
@@ -498,7 +503,8 @@ impl World {
 
     /// What is left to be done, for people.
     pub fn rest(&self) -> String {
-        let paths: Vec<String> = self.tree().into_iter().map(|(path, inode)| format!("{path}={}", inode.ino)).collect();
+        let paths: Vec<String> =
+            self.tree().into_iter().map(|(path, inode)| format!("{path}={}", inode.ino)).collect();
         format!(
             "pending {:#?}\nsurplus {:#?}\nmoves {:?}\nintents {:#?}\ntree {paths:?}\nbucket {:?}",
             mounting::pending_after(&self.d.store, MOUNT, None, 100).unwrap(),

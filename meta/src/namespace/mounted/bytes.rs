@@ -3,10 +3,10 @@
 
 use cairn_types::{Extent, ExtentSource, FsError, Inode, InodeId, IntentId, ObjectKey};
 
-use crate::keys::{self, RowFault};
 use crate::keys::contents::{self, ContentId, ContentRow, Part};
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::pictures::{self, KeepRow};
+use crate::keys::{self, RowFault};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::content::note;
 use crate::namespace::error::{Outcome, refuse};
@@ -119,15 +119,19 @@ impl State<'_, '_> {
         Ok(())
     }
 
-    /// Makes the object that was written what a file consists of, while the file is as it was then.
-    pub fn become_object(&mut self, inode: &Inode, object: &ObjectKey) -> Outcome<()> {
+    /// Makes the object that was written what a file consists of, up to its length: nothing of that was changed
+    /// since.
+    pub fn become_object(&mut self, inode: &Inode, object: &ObjectKey, length: u64) -> Outcome<()> {
         let mut live = LiveChanges::new();
+        let beyond = self.extents_within(inode.ino, length, u64::MAX)?;
         if !self.cut_off(inode.ino, 0, &mut live)? {
             self.carve(inode.ino, 0, u64::MAX, &mut live)?;
         }
-        if inode.size > 0 {
+        if length > 0 {
             let source = ExtentSource::Object { object: object.clone(), offset: 0 };
-            let extent = Extent { file_offset: 0, length: inode.size, source };
+            self.lay(inode.ino, &Extent { file_offset: 0, length, source }, &mut live)?;
+        }
+        for extent in beyond {
             self.lay(inode.ino, &extent, &mut live)?;
         }
         self.apply_live(live)

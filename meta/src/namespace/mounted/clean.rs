@@ -3,8 +3,8 @@
 use cairn_types::MountId;
 
 use crate::keys::intents::{self, IntentRecord};
-use crate::keys::{claims::ClaimRow, pending::PendingRow, surplus::SurplusRow};
 use crate::keys::{self};
+use crate::keys::{claims::ClaimRow, pending::PendingRow, surplus::SurplusRow};
 use crate::namespace::error::Outcome;
 use crate::namespace::state::State;
 use crate::store::{KeyRange, Rows, Table};

@@ -51,7 +51,7 @@ impl State<'_, '_> {
                 what = format!("; {lost} bytes that were of its former version are zeros here");
             }
         }
-        self.note_file(contest.file, Changed::Content)?;
+        self.note_file(contest.file, if was_home { Changed::Content } else { Changed::Name })?;
         let number = self.next_conflict(mount)?;
         let (kept, story) = match contest.found {
             None => (None, "the object was deleted in the bucket, and is written anew"),
@@ -61,12 +61,16 @@ impl State<'_, '_> {
                     _ => self.set_ours_aside(mount, contest, found, rule, number)?,
                 };
                 let story = match rule {
-                    ConflictRule::Namespace => "the file was changed here and in the bucket: ours has the name",
+                    ConflictRule::Namespace => {
+                        "the file was changed here and in the bucket: ours has the name"
+                    }
                     _ => "the file was changed here and in the bucket: the bucket's has the name",
                 };
                 (Some(kept), story)
             }
-            Some(_) => (None, "the object was changed in the bucket after the file had left it, and stays there"),
+            Some(_) => {
+                (None, "the object was changed in the bucket after the file had left it, and stays there")
+            }
         };
         let row = ConflictRow {
             key: contest.key.to_vec(),

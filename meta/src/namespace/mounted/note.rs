@@ -150,6 +150,42 @@ impl State<'_, '_> {
         Ok(())
     }
 
+    /// A marker that is not where its directory is now is surplus.
+    pub fn leave_marker(&mut self, dir: &Inode) -> Outcome<()> {
+        let Some(mount) = dir.mount else { return Ok(()) };
+        if let Some(home) = self.home(dir)?
+            && self.wanted_key(dir)?.as_ref() != Some(&home)
+        {
+            self.drop_home(dir.ino);
+            self.make_surplus(mount, &home)?;
+        }
+        Ok(())
+    }
+
+    /// The object at a key is a directory's marker from here on, whosever it was. A directory that loses it so
+    /// has left that place.
+    pub fn adopt_marker(&mut self, dir: &Inode, key: &[u8], (etag, size): (&str, u64)) -> Outcome<()> {
+        let Some(mount) = dir.mount else { return Ok(()) };
+        let former = self.home(dir)?.filter(|former| former != key);
+        let owner = self.object(mount, key)?.map(|row| row.ino).filter(|ino| *ino != dir.ino);
+        self.drop_object(mount, key)?;
+        if let Some(owner) = owner.filter(|owner| *owner != NOBODY) {
+            self.drop_home(owner);
+            self.note_taken_from(owner)?;
+        }
+        let row = ObjectRow { ino: dir.ino, etag: etag.to_owned(), size };
+        self.put_object(mount, key, &row)?;
+        self.put_home(mount, dir.ino, key);
+        if let Some(former) = former {
+            self.make_surplus(mount, &former)?;
+        }
+        if let Some(mut row) = self.pending(mount, dir.ino)? {
+            row.marker &= self.wanted_key(dir)?.as_deref() != Some(key);
+            self.settle_pending(dir, row)?;
+        }
+        Ok(())
+    }
+
     /// Nothing is pending of an inode that goes. An intent that is at it goes on: what it writes is surplus.
     fn forget_row(&mut self, mount: MountId, ino: InodeId) -> Outcome<()> {
         if let Some(row) = self.pending(mount, ino)? {

@@ -10,6 +10,7 @@ use crate::keys::places::{self, Place};
 use crate::keys::{RowFault, contents};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::state::State;
+use crate::namespace::walk;
 
 /// Bytes of an object's key, at most.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -62,6 +63,20 @@ impl State<'_, '_> {
             return Ok(Some(home));
         }
         Ok(Some(wanted))
+    }
+
+    /// The file that is to be at a key.
+    pub fn file_at_key(&self, mount: &MountRecord, key: &[u8]) -> Result<Option<Inode>, RowFault> {
+        let Some(path) = key.strip_prefix(mount.source.prefix.as_bytes()) else { return Ok(None) };
+        let (mut at, mut found) = (mount.root, None);
+        for name in path.split(|byte| *byte == b'/') {
+            match walk::lookup(&*self.txn, at, name)? {
+                Some(next) => at = next.inode.ino,
+                None => return Ok(None),
+            }
+            found = walk::inode(&*self.txn, at)?.map(|(_, inode)| inode);
+        }
+        Ok(found.filter(Inode::is_file))
     }
 
     /// The object that holds an inode's bytes, or is a directory's marker.

@@ -280,7 +280,8 @@ pub(in crate::namespace) fn sources(picture: &PictureRow) -> Vec<Vec<u8>> {
         PieceSource::Object { key, .. } => Some(key),
         _ => None,
     });
-    let mut found: Vec<Vec<u8>> = of_pieces.chain(picture.like.as_ref().map(|(key, _)| key)).cloned().collect();
+    let mut found: Vec<Vec<u8>> =
+        of_pieces.chain(picture.like.as_ref().map(|(key, _)| key)).cloned().collect();
     found.sort_unstable();
     found.dedup();
     found

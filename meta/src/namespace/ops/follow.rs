@@ -57,11 +57,11 @@ fn follow_one(state: &mut State<'_, '_>, mount: MountId, inode: &Inode) -> Outco
 fn arrive(state: &mut State<'_, '_>, mount: MountId, dir: &Inode) -> Outcome<()> {
     let Some(mut row) = state.pending(mount, dir.ino)? else { return Ok(()) };
     let (wanted, import) = (state.wanted_key(dir)?, state.import_of(dir.ino)?);
+    let (empty, has_marker) = (state.is_empty(dir.ino)?, state.home(dir)?.is_some());
     if let (Some(wanted), Some(mut import)) = (wanted, import)
         && import.prefix != wanted
     {
-        // One that has a marker and needs it elsewhere keeps it until that is there.
-        if !state.is_empty(dir.ino)? || state.home(dir)?.is_none() {
+        if !has_marker {
             state.forget_marker(mount, dir)?;
         }
         end_import_of(state, dir.ino)?;
@@ -69,8 +69,12 @@ fn arrive(state: &mut State<'_, '_>, mount: MountId, dir: &Inode) -> Outcome<()>
         import.prefix = wanted;
         state.put_import(dir.ino, Some(&import))?;
     }
+    if !empty {
+        // One that is empty keeps its marker until another is where it is now.
+        state.leave_marker(dir)?;
+    }
     row.walk = None;
-    row.marker |= state.is_empty(dir.ino)? && state.mount_at_root(dir)?.is_none();
+    row.marker |= empty && state.mount_at_root(dir)?.is_none();
     state.settle_pending(dir, row)
 }
 

@@ -58,7 +58,8 @@ fn prefix(
     change: &mut Change,
 ) -> Outcome<()> {
     let (mount, import) = (reading.import.mount, reading.import);
-    if row.is_some_and(Inode::is_dir) || (name == TEMPORARY && state.mount_at_root(reading.parent)?.is_some()) {
+    if row.is_some_and(Inode::is_dir) || (name == TEMPORARY && state.mount_at_root(reading.parent)?.is_some())
+    {
         return Ok(());
     }
     let below = [import.prefix.as_slice(), name, b"/"].concat();
@@ -236,9 +237,7 @@ pub fn marker(state: &mut State<'_, '_>, reading: &Reading<'_>, entry: &Imported
     }
     let known = state.object(mount, &entry.key)?;
     if known.is_none_or(|known| known.ino == dir.ino && known.etag != entry.etag) {
-        let row = ObjectRow { ino: dir.ino, etag: entry.etag.clone(), size: entry.size };
-        state.put_object(mount, &entry.key, &row)?;
-        state.put_home(mount, dir.ino, &entry.key);
+        state.adopt_marker(dir, &entry.key, (&entry.etag, entry.size))?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ struct Written<'w> {
     version: LogIndex,
     etag: &'w str,
     size: u64,
+    /// Its file was one to which bytes were only added meanwhile.
+    frozen: bool,
 }
 
 /// The object is there. What is known of its key is what the bucket holds now, whatever else has happened.
@@ -31,6 +33,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
     if record.failed || size != *length || etag.is_empty() {
         return refuse(FsError::InvalidRequest);
     }
+    let frozen = state.keep_of(*ino)?.is_some_and(|keep| keep.intent == intent && keep.frozen);
     state.end_object_intent(&record)?;
     if state.mount(*mount)?.is_none() {
         return Ok(Answer::default());
@@ -38,7 +41,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
     if state.object(*mount, key)?.is_some_and(|row| row.ino == NOBODY) {
         state.end_surplus(*mount, key)?;
     }
-    let written = Written { mount: *mount, key, version: *version, etag, size };
+    let written = Written { mount: *mount, key, version: *version, etag, size, frozen };
     match walk::inode(&*state.txn, *ino)? {
         Some((_, inode)) => settle(state, &inode, &written)?,
         None => {
@@ -50,7 +53,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
 }
 
 fn settle(state: &mut State<'_, '_>, inode: &Inode, written: &Written<'_>) -> Outcome<()> {
-    let Written { mount, key, version, etag, size } = *written;
+    let Written { mount, key, version, etag, size, frozen } = *written;
     let former = state.home(inode)?;
     state.put_object(mount, key, &ObjectRow { ino: inode.ino, etag: etag.to_owned(), size })?;
     state.put_home(mount, inode.ino, key);
@@ -63,7 +66,9 @@ fn settle(state: &mut State<'_, '_>, inode: &Inode, written: &Written<'_>) -> Ou
         let object = ObjectKey { mount, key: key.to_vec(), etag: etag.to_owned() };
         if row.content_at < version {
             (row.content, row.content_at) = (false, LogIndex(0));
-            state.become_object(inode, &object)?;
+            state.become_object(inode, &object, size)?;
+        } else if frozen {
+            state.become_object(inode, &object, size)?;
         } else {
             state.repoint(inode, &object)?;
         }
@@ -100,6 +105,13 @@ pub fn create_deletion(
         return Ok(Answer::default());
     };
     if state.claim(mount, key)?.is_some() {
+        return refuse(FsError::KeyBusy);
+    }
+    // A file that is to be there replaces it.
+    if let Some(record) = state.mount(mount)?
+        && let Some(file) = state.file_at_key(&record, key)?
+        && state.pending(mount, file.ino)?.is_some()
+    {
         return refuse(FsError::KeyBusy);
     }
     state.end_failed(row.intent)?;

@@ -4,6 +4,7 @@ use cairn_types::{FsError, Inode, IntentId, MountId};
 
 use crate::keys::intents::Work;
 use crate::keys::objects::{NOBODY, ObjectRow};
+use crate::keys::surplus::{self, SurplusRow};
 use crate::namespace::command::FoundObject;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::mounted::Contest;
@@ -29,6 +30,11 @@ pub fn changed(
     }
     let Work::PutObject { ino, key: target, .. } = &record.work else {
         surplus_changed(state, mount, key, found)?;
+        // What is left to be deleted is looked at anew.
+        let at = surplus::key(mount, key);
+        if let Some(row) = state.get::<SurplusRow>(&at)? {
+            state.put(at, &SurplusRow { intent: None, ..row });
+        }
         return Ok(Answer::default());
     };
     if let Some(mut row) = state.pending(mount, *ino)?
@@ -95,19 +101,10 @@ fn marker_found(
     key: &[u8],
     found: Option<&FoundObject>,
 ) -> Outcome<()> {
-    let Some(found) = found else { return Ok(state.drop_object(mount, key)?) };
-    state.drop_object(mount, key)?;
-    let row = ObjectRow { ino: dir.ino, etag: found.etag.clone(), size: found.size };
-    state.put_object(mount, key, &row)?;
-    if let Some(former) = state.home(dir)?.filter(|former| former != key) {
-        state.make_surplus(mount, &former)?;
+    match found {
+        Some(found) => state.adopt_marker(dir, key, (&found.etag, found.size)),
+        None => Ok(state.drop_object(mount, key)?),
     }
-    state.put_home(mount, dir.ino, key);
-    if let Some(mut row) = state.pending(mount, dir.ino)? {
-        row.marker &= state.wanted_key(dir)?.as_deref() != Some(key);
-        state.settle_pending(dir, row)?;
-    }
-    Ok(())
 }
 
 /// An object of which a file is to be made, or that it is to replace, is another one than was known.

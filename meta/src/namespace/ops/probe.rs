@@ -25,11 +25,7 @@ pub fn create(state: &mut State<'_, '_>, mount: MountId, assignee: NodeId) -> Ou
 }
 
 /// Takes in what was found.
-pub fn probed(
-    state: &mut State<'_, '_>,
-    intent: IntentId,
-    abilities: &EndpointAbilities,
-) -> Outcome<Answer> {
+pub fn probed(state: &mut State<'_, '_>, intent: IntentId, abilities: &EndpointAbilities) -> Outcome<Answer> {
     let record = state.intent(intent)?;
     let Work::ProbeMount { mount, .. } = &record.work else { return refuse(FsError::InvalidRequest) };
     if record.failed {

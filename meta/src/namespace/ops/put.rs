@@ -48,29 +48,36 @@ pub fn create(state: &mut State<'_, '_>, mount: MountId, ino: InodeId, assignee:
     if inode.is_dir() { marker(state, &inode, row, assignee) } else { file(state, &inode, row, assignee) }
 }
 
-/// A directory that has a name in it needs no marker.
+/// A directory that has a name in it needs no marker. One that is there already, whosever it was, will do.
 fn marker(state: &mut State<'_, '_>, dir: &Inode, mut row: PendingRow, assignee: NodeId) -> Outcome<Answer> {
     let Some(mount) = dir.mount else { return Ok(Answer::default()) };
     let (wanted, home) = (state.wanted_key(dir)?, state.home(dir)?);
-    let Some(wanted) = wanted.filter(|_| row.marker) else {
+    let is_needed = row.marker && state.is_empty(dir.ino)?;
+    let Some(wanted) = wanted.filter(|wanted| is_needed && home.as_ref() != Some(wanted)) else {
+        row.marker = false;
+        if row.walk.is_none() {
+            state.leave_marker(dir)?;
+        }
         state.settle_pending(dir, row)?;
         return Ok(Answer::default());
     };
-    if home.as_ref() == Some(&wanted) || !state.is_empty(dir.ino)? {
-        row.marker = false;
-        state.settle_pending(dir, row)?;
-        return Ok(Answer::default());
-    }
     if wanted.len() > KEY_BYTES_MAX {
         return too_long(state, dir, row, wanted, assignee);
     }
-    let known = state.object(mount, &wanted)?;
-    let replaces = match known {
-        None => String::new(),
-        Some(ObjectRow { ino: NOBODY, etag, .. }) if !etag.is_empty() => etag,
-        Some(_) => return refuse(FsError::KeyBusy),
-    };
-    let target = Target { key: wanted, replaces, temporary: false };
+    if state.claim(mount, &wanted)?.is_some() {
+        return refuse(FsError::KeyBusy);
+    }
+    match state.object(mount, &wanted)? {
+        None => {}
+        // Which one is there is to be found out first: a deletion does.
+        Some(known) if known.etag.is_empty() => return refuse(FsError::KeyBusy),
+        Some(known) => {
+            state.put_pending(mount, dir.ino, Some(&row))?;
+            state.adopt_marker(dir, &wanted, (&known.etag, known.size))?;
+            return Ok(Answer::default());
+        }
+    }
+    let target = Target { key: wanted, replaces: String::new(), temporary: false };
     begin(state, dir, row, target, (PictureRow::default(), 0, false), assignee)
 }
 
@@ -249,7 +256,8 @@ fn begin(
     let Some(mount) = inode.mount else { return Ok(Answer::default()) };
     let Target { key, replaces, temporary } = target;
     let version = state.index;
-    let work = Work::PutObject { mount, ino: inode.ino, key: key.clone(), replaces, version, length, temporary };
+    let work =
+        Work::PutObject { mount, ino: inode.ino, key: key.clone(), replaces, version, length, temporary };
     let intent = state.new_intent(assignee, work);
     state.put_claim(mount, &key, intent);
     for source in sources(&picture) {
@@ -272,7 +280,8 @@ fn too_long(
     key: Vec<u8>,
     assignee: NodeId,
 ) -> Outcome<Answer> {
-    let why = format!("its key would have {} bytes, and may have {KEY_BYTES_MAX}: shorten its path", key.len());
+    let why =
+        format!("its key would have {} bytes, and may have {KEY_BYTES_MAX}: shorten its path", key.len());
     give_up(state, inode, row, Vec::new(), assignee, &why)
 }
 
