@@ -13,6 +13,11 @@ use super::{Cluster, LONG, Manner, Session, eventually};
 
 /// One cluster seen through each of its three servers.
 pub(super) async fn three() -> Vec<Cluster> {
+    three_by(Policy::cluster()).await
+}
+
+/// As [`three`], by a policy.
+pub(super) async fn three_by(policy: Policy) -> Vec<Cluster> {
     let mut listeners = Vec::new();
     for _ in 0..3 {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port"));
@@ -22,7 +27,7 @@ pub(super) async fn three() -> Vec<Cluster> {
     let mut servers = Vec::new();
     for (id, listener) in (1..).map(NodeId).zip(listeners) {
         let manner = Manner {
-            policy: Policy::cluster(),
+            policy,
             heartbeat_ms: 200,
             election_ms: (1000, 2000),
             node_timeout: Duration::from_secs(1000),

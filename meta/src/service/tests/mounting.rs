@@ -13,6 +13,7 @@ use tonic::Streaming;
 
 use super::data_node::FakeNode;
 use super::gc::{ALWAYS, level_raised};
+use super::group::{leader, three_by};
 use super::persist::{next, sealed_file};
 use super::{Cluster, LONG, Session, at, eventually, mkdir};
 
@@ -584,6 +585,35 @@ async fn the_put_of_a_node_that_died_goes_to_another_one() {
         .report(asked.intent, written("\"f\"", 1000))
         .await
         .expect("a late report changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_goes_on_with_what_the_old_one_had_begun() {
+    let mut servers = three_by(Policy::single()).await;
+    let first = leader(&mut servers, None).await;
+    let mut bucket = bucket(["data/d/a", "data/d/b"]);
+    let asked = {
+        let old = &servers[first];
+        let nodes = FakeNode::start_all(old, 1).await;
+        let mut work = writable(old, &nodes[0], &mut bucket).await;
+        let session = old.session().await;
+        sealed_file(old, &session, &nodes, "/m/f").await;
+        old.clock.skip(Duration::from_secs(2));
+        let asked = next(&mut work, put).await;
+        rename(&session, "/m/d", "/m/e").await;
+        let to = old.request(v1::TransferLeaderRequest { to: 0 });
+        old.meta.clone().transfer_leader(to).await.expect("handed over");
+        asked
+    };
+    let second = leader(&mut servers, Some(first)).await;
+    let new = &servers[second];
+    // The same disk, at another address.
+    let node = FakeNode::start(new, 1).await;
+    let mut work = node.pull().await;
+    let done = settle(new, &node, &mut work, &mut bucket).await;
+    let keys: Vec<&str> = bucket.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["data/e/a", "data/e/b", "data/f"], "{done:?}");
+    assert_eq!(bucket["data/f"].0, format!("\"{}\"", asked.intent), "it is the work that was begun");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
