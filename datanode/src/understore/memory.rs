@@ -14,7 +14,6 @@ use super::{
     NewObject, ObjectHead, Properties, PutOutcome, SourceVersion, UnderStore, UnderStoreError, probe,
 };
 
-#[path = "memory_mounted.rs"]
 mod mounted;
 
 /// What the next request meets.
