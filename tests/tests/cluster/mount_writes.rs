@@ -170,6 +170,7 @@ async fn a_mount_goes_only_when_the_bucket_has_everything_or_it_is_given_up() {
     assert!(bed.client.mounts().await.unwrap().is_empty());
     // Given up: the mount goes, and the bucket stays as it is.
     bed.mount().await;
+    assert_eq!(bed.files().await.unwrap().len(), 2);
     bed.proxy.set_link(Link::Refused);
     bed.write("lost", b"nobody wants it").await;
     let _ = bed.cluster.cairn(&format!("mount rm {MOUNT} --abandon"), COMMAND).await.unwrap().expected();
