@@ -4,7 +4,6 @@ use bytes::Bytes;
 use cairn_proto::v1;
 
 use super::import_tests::{check_ranges, listed, run, run_work};
-use super::*;
 use crate::understore::memory::MemoryStore;
 
 /// What a directory with these keys shows, and how many it counts as left out and as shadowed.

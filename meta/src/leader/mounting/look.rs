@@ -154,13 +154,14 @@ impl Desk {
         if row.walk.is_some() && found.walks.len() < WALKS_MAX && !self.walks.is_resting(&ino, now.boot) {
             found.walks.push(ino);
         }
+        // Also of one that rests: what is not seen for a whole pass is forgotten, its closed tail with it.
+        let ages = self.seen.ages(ino, row.since, row.changed, now);
         if self.files.is_resting(&ino, now.boot) || is_held(rows, row.intent, self.retry_puts)? {
             return Ok(());
         }
         if row.walk.is_some() && !row.marker {
             return Ok(());
         }
-        let ages = self.seen.ages(ino, row.since, row.changed, now);
         if ages.quiet_ms < QUIET_MS && ages.pending_ms < lag_ms {
             return Ok(());
         }
