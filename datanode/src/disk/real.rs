@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
+use super::direct::{DirectWriter, Gathering};
 use super::{Capacity, Disk, DiskError, DiskFile};
 use crate::ancestry;
 
@@ -22,6 +23,8 @@ const SLICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// Of all its files: 4 MiB once a large write came.
+    gathering: Arc<Gathering>,
     _lock: File,
 }
 
@@ -60,7 +63,7 @@ impl RealDisk {
             Err(Errno::WOULDBLOCK) => return Err(DiskError::Locked { name }),
             Err(errno) => return Err(failed(&name, "flock", errno)),
         }
-        let disk = Self { root, _lock: lock };
+        let disk = Self { root, gathering: Arc::default(), _lock: lock };
         // A process before this one may have made any of these names and died before it fsynced them.
         disk.sync_directory("segments")?;
         ancestry::sync_ancestry(&disk.root).map_err(|e| failed_std(&name, "fsync", &e))?;
@@ -83,6 +86,11 @@ impl RealDisk {
             Err(errno) => return Err(failed(name, "create", errno)),
         }
         rustix::fs::fsync(file).map_err(|e| failed(name, "fsync", e))
+    }
+
+    fn file(&self, file: File, name: &str, bytes: u64) -> RealFile {
+        let direct = DirectWriter::new(self.root.join(name));
+        RealFile { file, direct, gathering: Arc::clone(&self.gathering), name: name.to_owned(), bytes }
     }
 
     fn fill_with_zeros(file: &File, name: &str, bytes: u64) -> Result<(), DiskError> {
@@ -131,13 +139,13 @@ impl Disk for RealDisk {
             return Err(error);
         }
         self.sync_directory(name.rsplit_once('/').map_or("", |(directory, _)| directory))?;
-        Ok(Arc::new(RealFile { file, name: name.to_owned(), bytes }))
+        Ok(Arc::new(self.file(file, name, bytes)))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
         let file = Self::options().open(self.root.join(name)).map_err(|e| failed_std(name, "open", &e))?;
         let bytes = file.metadata().map_err(|e| failed_std(name, "open", &e))?.len();
-        Ok(Arc::new(RealFile { file, name: name.to_owned(), bytes }))
+        Ok(Arc::new(self.file(file, name, bytes)))
     }
 
     fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
@@ -181,13 +189,18 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    direct: DirectWriter,
+    gathering: Arc<Gathering>,
     name: String,
     bytes: u64,
 }
 
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), DiskError> {
-        write_all(&self.file, &self.name, offset, parts)
+        match self.direct.write(&self.gathering, offset, parts) {
+            Some(outcome) => outcome.map_err(|errno| failed(&self.name, "write", errno)),
+            None => write_all(&self.file, &self.name, offset, parts),
+        }
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
