@@ -3,13 +3,18 @@
 //! A stream of a gigabyte a second through the page cache costs a page to be found, filled and written back for
 //! every 4 KiB, and on a virtual machine that gives unused memory back a fault in its host for each of them. Past
 //! it, the bytes are gathered once, in a buffer that stays, and fetched from there by the device.
+//!
+//! What was written past it must be read from the medium, by whoever uploads or follows. That is well for a medium
+//! that is fast; a slow one is spared it: there a write takes its time whatever way it goes.
 
 use std::fs::{File, OpenOptions};
 use std::io::IoSlice;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use cairn_types::{Clock, SystemClock};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -20,6 +25,10 @@ pub const DIRECT_BYTES: usize = 512 << 10;
 pub(super) const ALIGN: usize = 4096;
 /// Gathered at once, at most.
 const GATHER_BYTES: usize = 4 << 20;
+/// A medium that takes fewer bytes in a second is slow.
+const FAST_BYTES: f64 = 300e6;
+/// Large writes through the page cache before a slow medium is tried again.
+const SPARED: u32 = 64;
 
 /// Memory that begins at a multiple of [`ALIGN`].
 #[derive(Default)]
@@ -36,7 +45,23 @@ impl Aligned {
 
 /// The buffer of a disk's direct writes: one at a time.
 #[derive(Default)]
-pub(super) struct Gathering(Mutex<Aligned>);
+pub(super) struct Gathering(Mutex<Gathered>);
+
+#[derive(Default)]
+struct Gathered {
+    memory: Aligned,
+    /// Writes that go through the page cache from here on: the medium is slow.
+    spared: u32,
+}
+
+impl Gathered {
+    /// Notes how long the medium took.
+    fn note(&mut self, bytes: usize, took: Duration) {
+        if bytes as f64 / took.as_secs_f64().max(1e-9) < FAST_BYTES {
+            self.spared = SPARED;
+        }
+    }
+}
 
 impl std::fmt::Debug for Gathering {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,8 +104,13 @@ impl DirectWriter {
             return None;
         }
         let file = self.open()?;
-        let mut memory = gathering.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer = memory.bytes();
+        let mut gathered = gathering.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if gathered.spared > 0 {
+            gathered.spared -= 1;
+            return None;
+        }
+        let mut took = Duration::ZERO;
+        let buffer = gathered.memory.bytes();
         let mut filled = 0;
         let mut left = parts.iter().map(|part| &part[..]);
         let mut part: &[u8] = &[];
@@ -88,8 +118,7 @@ impl DirectWriter {
             if part.is_empty() {
                 match left.next() {
                     Some(next) => part = next,
-                    None if filled == 0 => return Some(Ok(())),
-                    None => {}
+                    None => break,
                 }
             }
             let now = part.len().min(buffer.len() - filled);
@@ -98,16 +127,19 @@ impl DirectWriter {
             part = &part[now..];
             let last = part.is_empty() && left.len() == 0;
             if filled == buffer.len() || last {
+                let begun = SystemClock.boottime();
                 match write_all(file, offset, &buffer[..filled]) {
                     // A device that wants more: nothing of this was written.
                     Err(Errno::INVAL) => return None,
                     Err(errno) => return Some(Err(errno)),
-                    Ok(()) => {}
+                    Ok(()) => took += SystemClock.boottime().saturating_sub(begun),
                 }
                 offset += filled as u64;
                 filled = 0;
             }
         }
+        gathered.note(total, took);
+        Some(Ok(()))
     }
 }
 
@@ -135,6 +167,15 @@ mod tests {
         let mut memory = Aligned::default();
         let bytes = memory.bytes();
         assert_eq!((bytes.as_ptr() as usize % ALIGN, bytes.len()), (0, GATHER_BYTES));
+    }
+
+    #[test]
+    fn a_slow_medium_is_spared_for_a_while() {
+        let mut gathered = Gathered::default();
+        gathered.note(4 << 20, Duration::from_millis(2));
+        assert_eq!(gathered.spared, 0);
+        gathered.note(4 << 20, Duration::from_millis(20));
+        assert_eq!(gathered.spared, SPARED);
     }
 
     #[test]

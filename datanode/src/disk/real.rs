@@ -11,11 +11,13 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::direct::{DirectWriter, Gathering};
-use super::{Capacity, Disk, DiskError, DiskFile};
+use super::{Capacity, DIRECT_BYTES, Disk, DiskError, DiskFile};
 use crate::ancestry;
 
 /// Bytes of zeros written at once where a filesystem cannot allocate.
 const ZERO_BYTES: usize = 1 << 20;
+/// What is fetched ahead behind a large read that the page cache did not have.
+const AHEAD_BYTES: u64 = 2 << 20;
 /// Slices in one pwritev, at most (Linux's IOV_MAX).
 const SLICES_MAX: usize = 1024;
 
@@ -195,6 +197,25 @@ struct RealFile {
     bytes: u64,
 }
 
+impl RealFile {
+    /// Reads what of the range the page cache has, from its begin; the rest is fetched from here on, and what
+    /// follows: whoever reads so much at once reads on.
+    fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> usize {
+        let length = bytes.len();
+        let mut slices = [std::io::IoSliceMut::new(bytes)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        // A kernel or filesystem without it: all is read as ever.
+        let had = rustix::io::preadv2(&self.file, &mut slices, offset, flags).unwrap_or(0).min(length);
+        if had < length {
+            let missing = std::num::NonZeroU64::new((length - had) as u64 + AHEAD_BYTES);
+            let from = offset + had as u64;
+            // Only advice.
+            let _ignored = rustix::fs::fadvise(&self.file, from, missing, rustix::fs::Advice::WillNeed);
+        }
+        had
+    }
+}
+
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), DiskError> {
         match self.direct.write(&self.gathering, offset, parts) {
@@ -205,7 +226,8 @@ impl DiskFile for RealFile {
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
         use std::os::unix::fs::FileExt;
-        self.file.read_exact_at(bytes, offset).map_err(|e| DiskError::Io {
+        let had = if bytes.len() >= DIRECT_BYTES { self.read_cached(offset, bytes) } else { 0 };
+        self.file.read_exact_at(&mut bytes[had..], offset + had as u64).map_err(|e| DiskError::Io {
             name: self.name.clone(),
             operation: "read",
             errno: Errno::from_io_error(&e).unwrap_or(Errno::IO).raw_os_error(),

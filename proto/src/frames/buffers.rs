@@ -26,21 +26,37 @@ pub fn keep(bytes: &Bytes) {
     kept.push_back(bytes.clone());
 }
 
+/// A kept buffer that nobody has any more.
+fn free() -> Option<BytesMut> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = kept.iter().position(Bytes::is_unique).and_then(|at| kept.remove(at));
+    free.and_then(|bytes| bytes.try_into_mut().ok())
+}
+
 /// An empty buffer with room for `bytes`.
 #[must_use]
 pub fn take(bytes: usize) -> BytesMut {
-    if bytes >= LARGE_BYTES {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = kept.iter().position(Bytes::is_unique).and_then(|at| kept.remove(at));
-        drop(kept);
-        if let Some(Ok(mut again)) = free.map(Bytes::try_into_mut) {
-            again.clear();
-            // In what it has, also before its begin, wherever that is enough.
-            again.reserve(bytes);
-            return again;
-        }
+    if bytes >= LARGE_BYTES
+        && let Some(mut again) = free()
+    {
+        again.clear();
+        // In what it has, also before its begin, wherever that is enough.
+        again.reserve(bytes);
+        return again;
     }
     BytesMut::with_capacity(bytes)
+}
+
+/// A buffer of `bytes` bytes that say nothing: zeros, or what was there before.
+#[must_use]
+pub fn filled(bytes: usize) -> BytesMut {
+    if bytes >= LARGE_BYTES
+        && let Some(mut again) = free()
+    {
+        again.resize(bytes, 0);
+        return again;
+    }
+    BytesMut::zeroed(bytes)
 }
 
 #[cfg(test)]
@@ -63,8 +79,8 @@ mod tests {
         drop(part);
         let mut found = false;
         for _ in 0..KEPT_MAX {
-            let again = take(bytes - 200);
-            assert!(again.is_empty() && again.capacity() >= bytes - 200);
+            let again = filled(bytes - 200);
+            assert_eq!(again.len(), bytes - 200);
             found |= (first..=first.wrapping_add(100)).contains(&again.as_ptr());
         }
         assert!(found);
