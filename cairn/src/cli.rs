@@ -4,6 +4,7 @@ mod admin;
 mod dump;
 mod fs;
 mod lag;
+mod mount;
 mod policy;
 mod raft;
 
@@ -20,9 +21,13 @@ pub use admin::{
 pub use dump::{DumpArgs, LoadArgs};
 pub use fs::{
     AppendArgs, FindArgs, FsArgs, FsCommand, LockArgs, LsArgs, MknodArgs, RmArgs, TailArgs, TransferArgs,
-    WatchArgs, XattrArgs, XattrCommand, parse_mode,
+    WarmArgs, WatchArgs, XattrArgs, XattrCommand, parse_mode,
 };
 pub use lag::LagArgs;
+pub use mount::{
+    ConflictsArgs, ConflictsCommand, MountAddArgs, MountArgs, MountChange, MountCheckArgs, MountCommand,
+    MountSetArgs, MountSyncArgs,
+};
 pub use policy::{AckWord, PersistWord, PolicyArgs, PolicyChange, PolicyCommand};
 pub use raft::{AddArgs, PromoteArgs, RaftCommand};
 
@@ -118,9 +123,8 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Work with files and directories
     Fs(FsArgs),
-    /// Bind paths to existing buckets (read-only for now)
-    #[command(subcommand)]
-    Mount(MountCommand),
+    /// Bind paths to existing buckets: their objects are files, and files their objects
+    Mount(MountArgs),
     /// Decide what only an operator may decide
     Admin(AdminArgs),
     /// Measure, beside the limit of the same run; without a name, list what can be measured
@@ -278,6 +282,12 @@ pub struct BenchArgs {
     /// Entries of the large directory
     #[arg(long, default_value_t = 1_000_000)]
     pub entries: u64,
+    /// Small objects of the mounted bucket
+    #[arg(long, default_value_t = 20_000)]
+    pub objects: u64,
+    /// MiB of the large object of the mounted bucket
+    #[arg(long, default_value_t = 256)]
+    pub mounted_mib: u64,
     /// Where the bench's cluster and limits keep their files [default: the temporary directory]
     #[arg(long)]
     pub dir: Option<PathBuf>,
@@ -290,41 +300,6 @@ pub struct BenchArgs {
     /// Be the server of the gRPC echoes that limits are taken from
     #[arg(long, hide = true, exclusive = true)]
     pub serve_echo: bool,
-}
-
-/// `cairn mount`.
-#[derive(Debug, Subcommand)]
-pub enum MountCommand {
-    /// Bind a path to s3://bucket/prefix; its objects are files at once
-    Add {
-        /// s3://bucket/prefix
-        url: String,
-        /// The path, made if it is missing
-        path: OsString,
-        /// The S3 endpoint, for other than AWS
-        #[arg(long, env = "AWS_ENDPOINT_URL", default_value = "", hide_default_value = true)]
-        endpoint: String,
-        /// The region
-        #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
-        region: String,
-        /// Seconds after which a directory is read from the bucket again
-        #[arg(long, default_value_t = 60)]
-        refresh_seconds: u64,
-        /// Put the bucket in the host name, not in the path, at an endpoint of one's own
-        #[arg(long)]
-        virtual_host: bool,
-    },
-    /// Show the mounts
-    Ls {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Unbind a path; the bucket stays as it is
-    Rm {
-        /// The mount's path
-        path: OsString,
-    },
 }
 
 #[cfg(test)]

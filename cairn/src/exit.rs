@@ -102,6 +102,12 @@ pub enum CliError {
         /// How many.
         left: u64,
     },
+    /// A mount and its bucket differ, and not only in what is on its way.
+    #[error("{differences} differences are not on their way to the bucket: docs/MOUNTS.md says what each means")]
+    MountDiffers {
+        /// How many.
+        differences: u64,
+    },
     /// Something that nothing points at is not gone in time.
     #[error("{left} things are left to be collected: the cluster goes on by itself")]
     Uncollected {
@@ -163,7 +169,7 @@ impl CliError {
             },
             Self::Io { .. } | Self::Path { .. } | Self::Partial { .. } | Self::Unconfirmed { .. } => 1,
             Self::Damage { .. } => 4,
-            Self::NotLoaded { .. } | Self::NotDrained { .. } => 1,
+            Self::NotLoaded { .. } | Self::NotDrained { .. } | Self::MountDiffers { .. } => 1,
             Self::Dump { source, .. } => match source {
                 cairn_meta::dump::VerifyError::Scratch(_) => 3,
                 _ => 1,

@@ -61,7 +61,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Lag(args) => lag::run(&cli.connect, args).await,
         Command::Policy(args) => policy::run(&cli.connect, args).await,
         Command::Fs(args) => fs::run(&cli.connect, args).await,
-        Command::Mount(command) => mount::run(&cli.connect, command).await,
+        Command::Mount(args) => mount::run(&cli.connect, args).await,
         Command::Admin(args) => admin::run(&cli.connect, args).await,
         Command::Bench(args) => bench::run(&cli.connect, args).await,
         Command::Completions { shell } => completions::print(shell),

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// What `make` makes, where somebody sees it.
+pub fn shown(make: impl FnOnce() -> ProgressBar) -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(make)
+}
+
 /// A line that says what is going on, for what has no end that is known; `None` where nobody sees it.
 pub fn spinner() -> Option<ProgressBar> {
     let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner)?;
@@ -34,6 +39,13 @@ impl Progress {
             bar
         });
         Self { bar, files: AtomicU64::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    /// More bytes are to come than was known.
+    pub fn expect_bytes(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc_length(bytes);
+        }
     }
 
     /// More bytes are through.

@@ -7,6 +7,7 @@
 //! | appends in flight at their primaries | 64 MiB |
 //! | blocks of 1 MiB being fetched from S3 | 32 |
 //! | names of directories being imported | 200 MiB |
+//! | objects on their way to mounts, a part of 16 MiB always | 24 MiB |
 //!
 //! What is left is slack, for what grows by doubling. With less memory all shrink alike, once the
 //! packs have theirs. With more, more blocks are fetched at once; the others stay as they are, since
@@ -25,6 +26,7 @@ const QUEUE_MIB: u64 = 128;
 const APPENDS_MIB: u64 = 64;
 const BLOCKS_MIB: u64 = 32;
 const NAMES_MIB: u64 = 200;
+const OBJECTS_MIB: u64 = 24;
 /// Blocks fetched at once, at least and at most.
 const BLOCKS_LEAST: u64 = 2;
 const BLOCKS_MOST: u64 = 256;
@@ -44,6 +46,8 @@ pub struct Budget {
     pub blocks: usize,
     /// Bytes of names of directories being imported.
     pub names_bytes: usize,
+    /// Bytes of objects on their way to mounts.
+    pub objects_bytes: usize,
 }
 
 impl Budget {
@@ -61,6 +65,7 @@ impl Budget {
             appends_bytes: bounded(APPENDS_MIB),
             blocks: (share(BLOCKS_MIB) / MIB).clamp(BLOCKS_LEAST, BLOCKS_MOST) as usize,
             names_bytes: bounded(NAMES_MIB),
+            objects_bytes: bounded(OBJECTS_MIB),
         }
     }
 }
@@ -77,6 +82,7 @@ mod tests {
             appends_bytes: 64 << 20,
             blocks: 32,
             names_bytes: 200 << 20,
+            objects_bytes: 24 << 20,
         };
         assert_eq!(Budget::of(512), expected);
         let roomy = Budget::of(8192);
@@ -88,7 +94,8 @@ mod tests {
     fn the_shares_fit_and_none_is_too_small_to_work_with() {
         for memory_mib in [64, 65, 100, 255, 256, 300, 511, 512, 600, 1_024, 1 << 24, u64::MAX] {
             let budget = Budget::of(memory_mib);
-            let shared = budget.queue_bytes + budget.appends_bytes + budget.names_bytes;
+            let shared =
+                budget.queue_bytes + budget.appends_bytes + budget.names_bytes + budget.objects_bytes;
             let blocks_mib = (budget.blocks + budget.uploads * UPLOAD_MIB as usize) as u64;
             assert!(shared as u64 / MIB + blocks_mib < memory_mib, "{memory_mib} MiB: {budget:?}");
             assert!(budget.appends_bytes >= 4 << 20, "{memory_mib} MiB: {budget:?}");

@@ -1,7 +1,7 @@
 //! The data node: the log-structured chunk store, the append protocol between nodes, and
 //! write-through to the under-store.
 //!
-//! `frames → service → {replicate, chunk, cache, upload, import} → segments → disk`; the metadata servers are
+//! `frames → service → {replicate, chunk, cache, upload, import, objects} → segments → disk`; the metadata servers are
 //! reached through [`metadata`] alone.
 
 pub mod ancestry;
@@ -22,6 +22,7 @@ pub mod import;
 pub mod membership;
 pub mod metadata;
 pub mod node;
+pub mod objects;
 pub mod replicate;
 pub mod scrub;
 pub mod segments;

@@ -134,7 +134,8 @@ impl Parts {
         let leaving = context.leaving.clone();
         let (buckets, imports) = (Arc::clone(&self.through.buckets), self.through.imports.clone());
         let uploader = self.through.uploader(&member.store);
-        let worker = Worker::new(Arc::clone(&node), uploader, buckets, imports);
+        let buffers = self.through.buffers.clone();
+        let worker = Worker::new(Arc::clone(&node), uploader, buckets, imports, buffers);
         tokio::spawn(member.beat(id, speaks, self.stop.clone()));
         tokio::spawn(worker.run(leaving.clone()));
         let pace = Pace {

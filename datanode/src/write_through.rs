@@ -13,6 +13,7 @@ use crate::config::{Config, UnderStoreConfig};
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::import::Imports;
+use crate::objects::Buffers;
 use crate::understore::{self, Buckets, LocationError, MountStores, RequestCounts, S3Clients, UnderStore};
 use crate::upload::{Findings, Uploader};
 
@@ -26,6 +27,8 @@ pub struct WriteThrough {
     pub buckets: Arc<dyn Buckets>,
     /// Reads the directories of mounts.
     pub imports: Imports,
+    /// The memory of objects on their way to mounts.
+    pub buffers: Buffers,
     /// How the under-store does.
     pub health: Health,
     /// What went to S3.
@@ -70,6 +73,7 @@ pub async fn open(
         packs,
         buckets,
         imports: Imports::new(budget.names_bytes),
+        buffers: Buffers::new(budget.objects_bytes),
         health,
         requests,
         packs_at,

@@ -75,6 +75,9 @@ pub struct Config {
     /// How long an extent is left alone after its seal, in milliseconds: what was written lately is read
     /// from the data nodes that have it.
     pub merge_after_ms: u64,
+    /// Objects of mounted buckets that the leader has written, copied or deleted in a second, at most; 0: no
+    /// bound.
+    pub mount_objects_per_second: u32,
     /// How long a dead pack is kept in the under-store, in milliseconds: a reader may have been told of
     /// it, and a dump that was taken meanwhile needs it.
     pub pack_delay_ms: u64,
@@ -163,6 +166,7 @@ impl Default for Config {
             compact_mib_per_second: 16,
             merge_mib_per_second: 4,
             merge_after_ms: 600_000,
+            mount_objects_per_second: 1000,
             pack_delay_ms: 60_000,
             slow_operation_ms: 500,
             feature_level_max: 0,

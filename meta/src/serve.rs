@@ -146,6 +146,7 @@ pub async fn serve(
             bytes_per_second: config.merge_mib_per_second << 20,
             after: Duration::from_millis(config.merge_after_ms),
         },
+        mount_objects_per_second: NonZeroU32::new(config.mount_objects_per_second),
         pack_delay: Duration::from_millis(config.pack_delay_ms),
         slow_operation: (config.slow_operation_ms > 0)
             .then(|| Duration::from_millis(config.slow_operation_ms)),

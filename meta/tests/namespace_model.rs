@@ -419,6 +419,10 @@ impl World {
                 self.model.holding.claim = None;
                 outcome
             }
+            Operation::MountAddAs { .. }
+            | Operation::MountSet { .. }
+            | Operation::MountRemoveWith { .. }
+            | Operation::ConflictDismiss { .. } => unreachable!("namespace_mount_writes.rs has those"),
             Operation::RenewGrant { .. }
             | Operation::Mknod { .. }
             | Operation::SetXattr { .. }

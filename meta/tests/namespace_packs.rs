@@ -428,7 +428,11 @@ fn job(record: &IntentRecord) -> Job {
             Job::Compact { pack: pack.0, chunks }
         }
         Work::DeletePack { pack, .. } => Job::Delete { pack: pack.0 },
-        Work::Import { .. } | Work::Merge { .. } => panic!("{record:?}"),
+        Work::Import { .. }
+        | Work::Merge { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => panic!("{record:?}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// The kinds, in the order of the numbers that they have in stored replies. A refusal that tells of
 /// another one (a part of a transaction) names it by this number.
-const KINDS: [&str; 55] = [
+const KINDS: [&str; 61] = [
     "NotFound",
     "Exists",
     "NotDirectory",
@@ -58,6 +58,12 @@ const KINDS: [&str; 55] = [
     "Deadlock",
     "TooManyLocks",
     "Loading",
+    "KeyTooLong",
+    "KeyNotText",
+    "ReservedName",
+    "MountPending",
+    "MountOverlap",
+    "KeyBusy",
 ];
 
 /// A kind's number.

@@ -39,6 +39,9 @@ fn fs_code(error: &FsError) -> Code {
             Code::PermissionDenied
         }
         FsError::NameTooLong
+        | FsError::KeyTooLong
+        | FsError::KeyNotText
+        | FsError::ReservedName
         | FsError::InvalidName
         | FsError::InvalidPath
         | FsError::InvalidPolicy
@@ -59,7 +62,9 @@ fn fs_code(error: &FsError) -> Code {
         | FsError::NoSpace
         | FsError::LagBound { .. } => Code::ResourceExhausted,
         FsError::Locked { .. } | FsError::Deadlock => Code::Aborted,
-        FsError::Importing { .. } | FsError::TooFewNodes { .. } | FsError::Loading => Code::Unavailable,
+        FsError::Importing { .. } | FsError::TooFewNodes { .. } | FsError::Loading | FsError::KeyBusy => {
+            Code::Unavailable
+        },
         FsError::NotSupported => Code::Unimplemented,
         FsError::Compacted { .. } => Code::OutOfRange,
         FsError::Damaged => Code::DataLoss,
@@ -131,6 +136,12 @@ fn fs_detail(error: &FsError) -> (&'static str, Vec<u64>) {
         E::Deadlock => ("Deadlock", vec![]),
         E::TooManyLocks => ("TooManyLocks", vec![]),
         E::Loading => ("Loading", vec![]),
+        E::KeyTooLong => ("KeyTooLong", vec![]),
+        E::KeyNotText => ("KeyNotText", vec![]),
+        E::ReservedName => ("ReservedName", vec![]),
+        E::MountPending { pending } => ("MountPending", vec![*pending]),
+        E::MountOverlap { mount } => ("MountOverlap", vec![mount.0.into()]),
+        E::KeyBusy => ("KeyBusy", vec![]),
     }
 }
 
@@ -221,6 +232,12 @@ fn parse_fs(kind: &str, n: &[u64]) -> Option<FsError> {
         "Deadlock" => E::Deadlock,
         "TooManyLocks" => E::TooManyLocks,
         "Loading" => E::Loading,
+        "KeyTooLong" => E::KeyTooLong,
+        "KeyNotText" => E::KeyNotText,
+        "ReservedName" => E::ReservedName,
+        "MountPending" => E::MountPending { pending: at(0)? },
+        "MountOverlap" => E::MountOverlap { mount: MountId(u32::try_from(at(0)?).ok()?) },
+        "KeyBusy" => E::KeyBusy,
         _ => return None,
     })
 }

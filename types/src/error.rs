@@ -250,6 +250,30 @@ pub enum FsError {
     /// A dump is being loaded into the namespace.
     #[error("a dump is being loaded: nothing else is changed until that has ended, or is discarded")]
     Loading,
+    /// Below a mount a name is part of an object's key.
+    #[error("the object's key would be over 1,024 bytes")]
+    KeyTooLong,
+    /// Below a mount a name is part of an object's key.
+    #[error("below a mount a name must be UTF-8: it is part of an object's key")]
+    KeyNotText,
+    /// The name is one that mounts use themselves.
+    #[error("the name is kept for what mounts need it for: choose another")]
+    ReservedName,
+    /// Changes of the mount are not in its bucket yet.
+    #[error("{pending} changes of the mount are not in its bucket yet: wait for them, or abandon them")]
+    MountPending {
+        /// How many.
+        pending: u64,
+    },
+    /// Another mount is bound to the same keys, or to some of them.
+    #[error("the mount {mount} is bound to a prefix of the same bucket that overlaps with this one")]
+    MountOverlap {
+        /// The other mount.
+        mount: MountId,
+    },
+    /// Other work on the bucket uses the object's key.
+    #[error("the object's key is in use by other work on the bucket: it is tried again later")]
+    KeyBusy,
 }
 
 impl FsError {
@@ -273,13 +297,15 @@ impl FsError {
             Self::NotDirectory => Errno::NOTDIR,
             Self::IsDirectory => Errno::ISDIR,
             Self::NotEmpty => Errno::NOTEMPTY,
-            Self::NameTooLong => Errno::NAMETOOLONG,
+            Self::NameTooLong | Self::KeyTooLong => Errno::NAMETOOLONG,
+            Self::KeyNotText => Errno::ILSEQ,
             Self::TooManySymlinks => Errno::LOOP,
             Self::CrossMount => Errno::XDEV,
             Self::ReadOnlyMount { .. } => Errno::ROFS,
-            Self::IsMountRoot | Self::IsRoot | Self::Loading => Errno::BUSY,
+            Self::IsMountRoot | Self::IsRoot | Self::Loading | Self::MountPending { .. } => Errno::BUSY,
             // POSIX: link() on a directory without the privilege is EPERM.
-            Self::LinkDirectory | Self::NotPermitted => Errno::PERM,
+            Self::LinkDirectory | Self::NotPermitted | Self::ReservedName => Errno::PERM,
+            Self::MountOverlap { .. } => Errno::EXIST,
             Self::TooManyLinks => Errno::MLINK,
             Self::FileTooLarge => Errno::FBIG,
             Self::InvalidName
@@ -290,7 +316,7 @@ impl FsError {
             | Self::InvalidPolicy
             | Self::InvalidTarget
             | Self::InvalidRequest => Errno::INVAL,
-            Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } => Errno::AGAIN,
+            Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } | Self::KeyBusy => Errno::AGAIN,
             Self::LengthMismatch { .. } | Self::VersionMismatch { .. } | Self::PreconditionFailed { .. } => {
                 Errno::CANCELED
             }

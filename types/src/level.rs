@@ -28,6 +28,8 @@ impl FeatureLevel {
     pub const FOURTH: Self = Self(4);
     /// Beyond the fourth: small adjacent extents of files are merged.
     pub const FIFTH: Self = Self(5);
+    /// Beyond the fifth: mounts are written to.
+    pub const SIXTH: Self = Self(6);
 }
 
 impl fmt::Display for FeatureLevel {
@@ -37,7 +39,7 @@ impl fmt::Display for FeatureLevel {
 }
 
 /// The highest level that this build applies.
-pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::FIFTH;
+pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel::SIXTH;
 /// The lowest one: a state below it must be raised by a build in between first.
 pub const FEATURE_LEVEL_LOWEST: FeatureLevel = FeatureLevel::FIRST;
 

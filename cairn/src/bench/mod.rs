@@ -8,6 +8,7 @@ mod large;
 mod limit;
 mod measure;
 mod memory;
+mod mount;
 mod report;
 mod restart;
 mod under_store;
@@ -173,6 +174,7 @@ async fn run_case(case: &Case, connect: &Connect, args: &BenchArgs) -> Result<Me
     let client = Client::connect(options).await?;
     let outcome = match case.setting {
         Setting::Killed => failover::run(case, &mut cluster, &client, args).await,
+        Setting::UnderStore if case.name.starts_with("mount-") => mount::run(case, &client, args).await,
         Setting::UnderStore => under_store::run(case, &client, args).await,
         Setting::Restarted => restart::run(case, &mut cluster, &client, args).await,
         Setting::KilledData => failover::appends(case, &mut cluster, &client, args).await,

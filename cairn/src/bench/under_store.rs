@@ -46,7 +46,7 @@ fn failed(error: &UnderStoreError) -> CliError {
     CliError::io("ask", "the under-store", std::io::Error::other(error.to_string()))
 }
 
-async fn store(args: &BenchArgs) -> Result<Arc<dyn UnderStore>, CliError> {
+pub async fn store(args: &BenchArgs) -> Result<Arc<dyn UnderStore>, CliError> {
     let config = config(args).ok_or_else(|| CliError::Usage("name a bucket with --s3".to_owned()))?;
     let clients = S3Clients::load(TIMEOUT).await;
     open(&config, &clients, Arc::new(SystemClock), &SystemRandom)
@@ -113,7 +113,7 @@ async fn objects(store: &dyn UnderStore) -> Result<Vec<(String, u64)>, CliError>
 }
 
 /// How long one small GET takes, and the rate of large ones.
-async fn gets(store: &dyn UnderStore, packs: &[(String, u64)]) -> Result<(Duration, Run), CliError> {
+pub async fn gets(store: &dyn UnderStore, packs: &[(String, u64)]) -> Result<(Duration, Run), CliError> {
     let asked = Instant::now();
     if let Some((key, size)) = packs.first() {
         store.get_range(key, size / 2..(size / 2 + 4096).min(*size), None).await.map_err(|e| failed(&e))?;
@@ -135,7 +135,7 @@ async fn gets(store: &dyn UnderStore, packs: &[(String, u64)]) -> Result<(Durati
 }
 
 /// Drops what the data nodes may drop.
-async fn evict(client: &Client) -> Result<(), CliError> {
+pub async fn evict(client: &Client) -> Result<(), CliError> {
     for node in client.status().await?.nodes {
         let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
             CliError::io("evict from", &node.address, std::io::Error::other(e))

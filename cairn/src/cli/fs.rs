@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use cairn_sdk::types::{Credentials, FileKind, LockRange};
 use clap::{Args, Subcommand};
 
+use crate::units::parse_bytes;
+
 /// `cairn fs`.
 #[derive(Debug, Args)]
 pub struct FsArgs {
@@ -69,7 +71,7 @@ pub enum FsCommand {
         /// The document ("-" is standard input)
         file: OsString,
     },
-    /// Rename files and directories, each in one atomic step
+    /// Rename files and directories, each in one atomic step; across mounts they are copied, then removed
     Mv {
         /// From … to
         #[arg(required = true, num_args = 2.., value_name = "PATH")]
@@ -142,6 +144,8 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// Read files, and all below directories, so that the data nodes keep what they had to get from S3
+    Warm(WarmArgs),
     /// Run a command while a file is locked, as flock(1) does
     ///
     /// Leaves with the command's exit code; with 75 when --no-wait is given and somebody else holds the
@@ -172,6 +176,30 @@ pub struct LsArgs {
     /// Entries at most
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub limit: u64,
+}
+
+/// `cairn fs warm`.
+#[derive(Debug, Args)]
+pub struct WarmArgs {
+    /// Paths
+    #[arg(required = true)]
+    pub paths: Vec<OsString>,
+    /// Bytes a second, at most: 100MiB
+    #[arg(long, value_name = "BYTES", value_parser = parse_bandwidth)]
+    pub bandwidth: Option<u64>,
+    /// Files at once
+    #[arg(short = 'j', long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// No progress bar
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+fn parse_bandwidth(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("nothing a second would never end".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 /// `cairn fs rm`.

@@ -1,5 +1,6 @@
 //! `cairn fs`: files and directories.
 
+mod across;
 mod append;
 mod cat;
 mod concat;
@@ -25,6 +26,7 @@ mod tally;
 mod transfer;
 mod tree;
 mod txn;
+mod warm;
 mod watch;
 mod xattr;
 
@@ -100,6 +102,7 @@ async fn dispatch(client: &Client, args: FsArgs) -> Result<(), CliError> {
         FsCommand::Tree { path, depth } => tree::run(client, &path, depth, json).await,
         FsCommand::Explain { path } => explain::run(client, &path, json).await,
         FsCommand::Sync { paths } => sync::run(client, &paths, json).await,
+        FsCommand::Warm(args) => warm::run(client, &args, json).await,
         FsCommand::Lock(args) => lock::run(client, args).await,
         FsCommand::Watch(args) => watch::run(client, &args, json).await,
     }

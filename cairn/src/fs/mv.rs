@@ -1,11 +1,12 @@
-//! `cairn fs mv`.
+//! `cairn fs mv`; across mounts in `across.rs`.
 
 use std::ffi::{OsStr, OsString};
 
-use cairn_sdk::types::FsPath;
+use cairn_sdk::types::{FsError, FsPath};
 use cairn_sdk::{Client, RenameMode};
 use serde_json::json;
 
+use super::across;
 use super::tally::Tally;
 use super::{destination, no_directory, remote, sources};
 use crate::exit::CliError;
@@ -51,6 +52,11 @@ async fn rename(
     if several && target == *to {
         return Err(no_directory(to));
     }
-    client.rename(&source, &target, mode).await?;
+    match client.rename(&source, &target, mode).await {
+        Err(error) if error.fs() == Some(&FsError::CrossMount) && mode != RenameMode::Exchange => {
+            across::carry(client, &source, &target, mode).await?;
+        }
+        renamed => renamed?,
+    }
     Ok((source, target))
 }

@@ -212,6 +212,7 @@ impl Cause {
                 FsError::Importing { .. }
                 | FsError::TailOpen { .. }
                 | FsError::ChunkState { .. }
+                | FsError::KeyBusy
                 | FsError::Locked { .. }
                 | FsError::TooManyReplies => ErrorKind::Retry,
                 FsError::TooFewNodes { .. }

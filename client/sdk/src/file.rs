@@ -129,9 +129,10 @@ impl File {
     /// Reads up to `length` bytes from `offset`; fewer only at the end, none beyond it. Every
     /// byte is checked against the checksum made when it was written.
     ///
-    /// Bytes that are not where the handle knows them any more, since the cluster merged small extents, are
-    /// looked up and read where they are now. Where others wrote over them, or cut the file, and what was
-    /// there is collected, that is what is read.
+    /// Bytes that are not where the handle knows them any more, since the cluster merged small extents, or
+    /// brought a mounted file to another key of its bucket, are looked up and read where they are now. An object
+    /// that somebody else changed is an error (`ObjectChanged`): its versions are never mixed. Elsewhere, where
+    /// others wrote over them, or cut the file, and what was there is collected, that is what is read.
     ///
     /// # Errors
     /// `Corrupt` when no copy passes its checksum, `Unavailable` when none can be reached.
@@ -141,13 +142,15 @@ impl File {
         let known = newer.as_deref().unwrap_or(&self.view);
         let error = match known.read(&self.client, offset, length).await {
             Ok(bytes) => return Ok(bytes),
-            // Two versions of an object are never mixed: who reads is to be told.
-            Err(error) if self.inode().mount.is_some() => return Err(error),
             Err(error) => error,
         };
         let target = At::Inode(self.ino()).wire("read", true)?;
         let Ok(now) = View::load(&self.client, &target, &self.subject).await else { return Err(error) };
         if !now.differs_from(known, offset, length) {
+            return Err(error);
+        }
+        // Two versions of an object are never mixed: who reads is to be told.
+        if self.inode().mount.is_some() && !now.holds_what(known) {
             return Err(error);
         }
         tracing::debug!(subject = self.subject, %error, "the bytes are not where they were: they are looked up");

@@ -85,7 +85,10 @@ pub use listing::{Listing, ListingEntry, ListingOptions};
 pub use load::{LoadId, LoadState};
 pub use lock::{HeldLock, LockGuard, Locks};
 pub use loss::{Loss, ReplicaAnswer, ReplicaContent};
-pub use mount::{MountOptions, MountStatus};
+pub use mount::{
+    ConflictId, ConflictRule, FileObjects, ListedObjects, MountAccess, MountConflict, MountFigures,
+    MountOptions, MountRules, MountStatus, MountSync, ObjectAt, SyncOptions,
+};
 pub use names::RenameMode;
 pub use options::{ConnectOptions, Transport};
 pub use policy::PolicyInForce;
@@ -100,7 +103,7 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    ChunkState, ClusterLag, DataNode, DumpBatch, ExplainedChunk, ExplainedFile, ExplainedIntent,
+    ChunkState, ClusterLag, DataNode, DumpBatch, EndpointAbilities, ExplainedChunk, ExplainedFile, ExplainedIntent,
     ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
     GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, RefusedDisk, ServerStatusReply,
     StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,

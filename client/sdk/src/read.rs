@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cairn_proto::ServiceError;
 use cairn_proto::v1::{self, ChunkRange, ExtentsRequest, ObjectRange, TailLengthRequest, read_request};
-use cairn_types::{ChunkId, Extent, ExtentSource, Inode, LogIndex, TailRef};
+use cairn_types::{ChunkId, Extent, ExtentSource, Inode, LogIndex, MountId, ObjectKey, TailRef};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 use tonic::Code;
@@ -36,6 +36,8 @@ pub(crate) struct View {
     extents: Vec<Extent>,
     chunks: HashMap<u64, v1::Chunk>,
     mounts: HashMap<u32, v1::Mount>,
+    /// The sizes of objects that are not the file's.
+    sizes: HashMap<ObjectKey, u64>,
     tail: Option<Tail>,
 }
 
@@ -100,6 +102,11 @@ impl View {
         }
     }
 
+    /// As [`load`](Self::load), without asking for the length of a growing file.
+    pub(crate) async fn load_recorded(client: &Client, target: &v1::Target, subject: &str) -> Result<Self> {
+        Self::load_extents(client, target, subject, 0).await
+    }
+
     async fn load_extents(client: &Client, target: &v1::Target, subject: &str, from: u64) -> Result<Self> {
         let mut offset = from;
         let mut view: Option<Self> = None;
@@ -133,8 +140,10 @@ impl View {
                 extents: Vec::new(),
                 chunks: HashMap::new(),
                 mounts: HashMap::new(),
+                sizes: HashMap::new(),
                 tail: None,
             });
+            view_now.sizes.extend(sizes(&reply.extents));
             view_now.extents.extend(extents);
             view_now.chunks.extend(reply.chunks.into_iter().map(|c| (c.chunk, c)));
             view_now.mounts.extend(reply.mounts.into_iter().map(|m| (m.mount, m)));
@@ -203,6 +212,31 @@ impl View {
     pub(crate) fn differs_from(&self, other: &Self, offset: u64, length: u64) -> bool {
         let within = |view: &Self| view.pieces(offset, length.min(view.length().saturating_sub(offset)));
         within(self) != within(other)
+    }
+
+    /// True when `other` has the same bytes, if perhaps elsewhere. Of a mounted file it may be false of the same
+    /// bytes, and is never true of others: an object that somebody else replaced within the precision of its
+    /// time has another ETag at the same key.
+    pub(crate) fn holds_what(&self, other: &Self) -> bool {
+        let same = |view: &Self| (view.inode.ino, view.length(), view.inode.mtime);
+        let replaced = |ours: &ObjectKey, theirs: &ObjectKey| ours.key == theirs.key && ours.etag != theirs.etag;
+        let of_objects_alone = other.chunk_bytes() == 0;
+        let other_version = || self.objects().any(|ours| other.objects().any(|theirs| replaced(ours, theirs)));
+        same(self) == same(other) && !(of_objects_alone && other_version())
+    }
+
+    /// The objects that extents name.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.extents.iter().filter_map(|extent| match &extent.source {
+            ExtentSource::Object { object, .. } => Some(object),
+            ExtentSource::Chunk { .. } => None,
+        })
+    }
+
+    /// Bytes in chunks, as far as extents name them.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        let chunks = self.extents.iter().filter(|e| matches!(e.source, ExtentSource::Chunk { .. }));
+        chunks.map(|extent| extent.length).sum()
     }
 
     fn pieces(&self, offset: u64, length: u64) -> Vec<Piece> {
@@ -294,7 +328,7 @@ impl View {
                     force_path_style: mount.force_path_style,
                     key: object.key.clone().into(),
                     etag: object.etag.clone(),
-                    size: self.inode.size,
+                    size: self.sizes.get(object).copied().unwrap_or(self.inode.size),
                     access: mount.access.clone(),
                 };
                 let mut nodes = client.alive_nodes(false).await?;
@@ -305,6 +339,17 @@ impl View {
             }
         }
     }
+}
+
+/// The sizes of objects, where they are told.
+fn sizes(extents: &[v1::Extent]) -> impl Iterator<Item = (ObjectKey, u64)> {
+    extents.iter().filter_map(|extent| match &extent.source {
+        Some(v1::extent::Source::Object(object)) if object.size > 0 => {
+            let (mount, key, etag) = (MountId(object.mount), object.key.to_vec(), object.etag.clone());
+            Some((ObjectKey { mount, key, etag }, object.size))
+        }
+        _ => None,
+    })
 }
 
 /// True when the primary may be there and did not say.

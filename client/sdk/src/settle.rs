@@ -66,8 +66,17 @@ impl Client {
         }
     }
 
+    /// Waits until an intent is done, as long as the retry budget lasts.
     pub(crate) async fn wait_intent(&self, intent: IntentId) -> Result<()> {
-        let deadline = Instant::now() + self.reach().options.retry_budget;
+        self.wait_intent_until(intent, Some(Instant::now() + self.reach().options.retry_budget)).await
+    }
+
+    /// Waits until an intent is done, or failed, for as long as that takes.
+    pub(crate) async fn wait_intent_done(&self, intent: IntentId) -> Result<()> {
+        self.wait_intent_until(intent, None).await
+    }
+
+    async fn wait_intent_until(&self, intent: IntentId, deadline: Option<Instant>) -> Result<()> {
         loop {
             let request = WaitIntentRequest { intent: intent.0, timeout_ms: WAIT_MS };
             let reply = self
@@ -80,7 +89,7 @@ impl Client {
             if reply.done && reply.failure.is_empty() {
                 return Ok(());
             }
-            if !reply.failure.is_empty() || Instant::now() >= deadline {
+            if !reply.failure.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 let seconds = self.reach().options.retry_budget.as_secs();
                 let last = if reply.failure.is_empty() {
                     "S3 has not answered yet".to_owned()

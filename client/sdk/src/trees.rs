@@ -1,8 +1,11 @@
 //! Trees that go as a whole.
 
+use std::collections::BTreeMap;
+
 use cairn_proto::v1::mutate_request::Operation;
 use cairn_proto::v1::{RemoveTree, WaitTreeRequest};
 use cairn_types::{FsError, Inode, InodeId};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 
 use crate::answer::inode_of;
 use crate::client::Client;
@@ -12,6 +15,17 @@ use crate::tree_listing::TreeOptions;
 
 /// How long one call waits for a tree to be purged, in milliseconds.
 const WAIT_MS: u64 = 4_000;
+
+/// Names that are removed at once where each is removed for itself.
+const NAMES_AT_ONCE: usize = 64;
+
+/// What somebody else removed meanwhile is removed.
+fn gone(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.fs() == Some(&FsError::NotFound) => Ok(()),
+        removed => removed,
+    }
+}
 
 impl Client {
     /// Removes a directory with all that is below it, whatever its size, in one atomic step: when
@@ -33,7 +47,8 @@ impl Client {
     }
 
     /// Removes a file, a symlink, or a directory with all that is below it. Answers the directory that
-    /// [`wait_purged`](Self::wait_purged) takes, if it was one.
+    /// [`wait_purged`](Self::wait_purged) takes, if it was one that went in one step. Below a mount, and to a
+    /// user that is checked, it goes name by name, files before directories: one that fails ends it half done.
     ///
     /// # Errors
     /// Those of [`unlink`](Self::unlink) and [`remove_tree`](Self::remove_tree).
@@ -44,7 +59,10 @@ impl Client {
             Err(error) if error.fs() == Some(&FsError::IsDirectory) => match self.remove_tree(&at).await {
                 Ok(inode) => Ok(Some(inode.ino)),
                 Err(error) => match &at {
-                    At::Path(path) if error.fs() == Some(&FsError::NotPermitted) => {
+                    // As a user that is checked, or below a mount: there each object is told of.
+                    At::Path(path)
+                        if matches!(error.fs(), Some(FsError::NotPermitted | FsError::NotSupported)) =>
+                    {
                         self.remove_by_names(path).await.map(|()| None)
                     }
                     _ => Err(error),
@@ -54,21 +72,35 @@ impl Client {
         }
     }
 
-    /// Removes what lies below a directory name by name, then the directory: as each directory's own
-    /// permissions allow.
+    /// Removes what lies below a directory name by name, several at once, then the directories from the deepest
+    /// up: as each directory's own permissions allow.
     async fn remove_by_names(&self, top: &[u8]) -> Result<()> {
         let mut listing = self.list_tree(top, TreeOptions::default());
-        let mut directories = Vec::new();
+        let mut directories: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut running = FuturesUnordered::new();
         while let Some(entry) = listing.next().await? {
-            let below = At::Path([top, b"/", entry.path.as_slice()].concat());
+            let below = [top, b"/", entry.path.as_slice()].concat();
             if entry.is_dir() {
-                directories.push(below);
-            } else {
-                self.unlink(&below).await?;
+                let depth = entry.path.iter().filter(|byte| **byte == b'/').count();
+                directories.entry(depth).or_default().push(below);
+                continue;
+            }
+            running.push(async move { gone(self.unlink(At::Path(below)).await) });
+            if running.len() >= NAMES_AT_ONCE
+                && let Some(removed) = running.next().await
+            {
+                removed?;
             }
         }
-        for directory in directories.iter().rev() {
-            self.rmdir(directory).await?;
+        while let Some(removed) = running.next().await {
+            removed?;
+        }
+        for (_, level) in directories.into_iter().rev() {
+            let removals = level.into_iter().map(|path| async move { gone(self.rmdir(At::Path(path)).await) });
+            let mut removals = stream::iter(removals).buffer_unordered(NAMES_AT_ONCE);
+            while let Some(removed) = removals.next().await {
+                removed?;
+            }
         }
         self.rmdir(top).await
     }

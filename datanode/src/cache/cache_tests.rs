@@ -11,7 +11,7 @@ use cairn_types::{ChunkId, ClusterId, DiskId, InodeId};
 use super::*;
 use crate::understore::memory::{Fault, MemoryStore};
 use crate::understore::suite::random_bytes;
-use crate::understore::{Buckets, MountBucket, UnderStore, UnderStoreError};
+use crate::understore::{Buckets, MountBucket, MountedStore, UnderStore, UnderStoreError};
 use crate::upload::Uploader;
 use crate::upload::uploader_tests::Chunks;
 
@@ -38,8 +38,8 @@ impl Blocks for MemoryBlocks {
 struct OneBucket(Arc<MemoryStore>);
 
 impl Buckets for OneBucket {
-    fn for_mount(&self, _: &MountBucket) -> Arc<dyn UnderStore> {
-        Arc::clone(&self.0) as Arc<dyn UnderStore>
+    fn for_mount(&self, _: &MountBucket) -> Arc<dyn MountedStore> {
+        Arc::clone(&self.0) as Arc<dyn MountedStore>
     }
 }
 

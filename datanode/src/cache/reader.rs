@@ -16,7 +16,7 @@ use super::blocks::Identities;
 use super::flights::Flights;
 use super::origin::{Kind, Origin};
 use super::{BLOCK_BYTES, Blocks, ReadError};
-use crate::understore::{Buckets, MountBucket, UnderStore};
+use crate::understore::{Buckets, MountBucket, MountedStore, UnderStore};
 use crate::upload::pack::frame_header_bytes;
 
 /// Blocks being fetched at once when nobody says otherwise: bounds their memory to 32 MiB.
@@ -131,17 +131,20 @@ impl Cache {
         if object.etag.is_empty() {
             return Err(ReadError::Malformed { field: "etag" });
         }
-        let bucket = MountBucket {
-            bucket: object.bucket.clone(),
-            endpoint: object.endpoint.clone(),
-            region: object.region.clone(),
-            force_path_style: object.force_path_style,
-        };
-        let id = self.identities.of(&("object", &bucket, key, &object.etag));
+        let bucket = MountBucket::from(object);
+        // Not the credentials: they do not change what the bytes are.
+        let place = (&bucket.bucket, &bucket.endpoint, &bucket.region, bucket.force_path_style);
+        let id = self.identities.of(&("object", place, key, &object.etag));
         let store = self.buckets.for_mount(&bucket);
         let kind = Kind::Object { etag: object.etag.clone() };
         let origin = Origin { id, size: object.size, store, key: key.to_owned(), kind };
         self.read(Arc::new(origin), offset, length).await
+    }
+
+    /// The store of a mounted bucket.
+    #[must_use]
+    pub fn mounted(&self, bucket: &MountBucket) -> Arc<dyn MountedStore> {
+        self.buckets.for_mount(bucket)
     }
 
     async fn read(&self, origin: Arc<Origin>, offset: u64, length: usize) -> Result<Bytes, ReadError> {

@@ -69,7 +69,7 @@ impl Imports {
         // Neither is ever closed.
         let _turn = self.turns.acquire().await.ok();
         let mut large = Large { turns: &self.large, turn: None };
-        let names = gather(store, &prefix, batches, Names::within(self.bounds), &mut large).await?;
+        let names = gather(store, &prefix, batches, Names::within(self.bounds, work.root), &mut large).await?;
         send(&names, &prefix, work, batches).await
     }
 }
@@ -119,12 +119,15 @@ async fn send(
         }
     }
     metrics::counter!("cairn_data_imported_entries_total").increment(entries);
-    metrics::counter!("cairn_data_import_skipped_keys_total").increment(names.skipped);
-    if names.skipped + names.shadowed > 0 {
-        let (skipped, shadowed) = (names.skipped, names.shadowed);
+    for (why, keys) in &names.skipped {
+        let (mount, why) = (work.mount.to_string(), why.word());
+        metrics::counter!("cairn_data_import_skipped_keys_total", "mount" => mount, "why" => why).increment(*keys);
+    }
+    let (skipped, shadowed) = (names.left_out(), names.shadowed);
+    if skipped + shadowed > 0 {
         tracing::warn!(mount = work.mount, prefix, skipped, shadowed, "keys that are no names of their own");
     }
-    Ok(ImportSummary { entries, skipped: names.skipped, shadowed: names.shadowed })
+    Ok(ImportSummary { entries, skipped, shadowed })
 }
 
 /// The directory's prefix: empty, or with a final `/`.

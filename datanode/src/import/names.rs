@@ -1,8 +1,10 @@
 //! [`Names`]: a directory's names, gathered in any order and handed out in order.
 
+use std::collections::HashMap;
+
 use cairn_types::{Name, Timestamp};
 
-use super::{ImportError, NAMES_MAX};
+use super::{ImportError, LeftOut, NAMES_MAX, hides};
 use crate::understore::ListedObject;
 
 /// What is added to the name of an object whose name a directory has.
@@ -51,10 +53,12 @@ struct Entry {
 /// A directory's names. 32 bytes each, and their texts.
 pub(super) struct Names {
     bounds: Bounds,
+    // The directory is a mount's root.
+    root: bool,
     entries: Vec<Entry>,
     text: Vec<u8>,
-    /// Keys that are no names.
-    pub(super) skipped: u64,
+    /// Keys that are no names, by why.
+    pub(super) skipped: HashMap<LeftOut, u64>,
     /// Objects whose name a directory has.
     pub(super) shadowed: u64,
 }
@@ -72,9 +76,18 @@ pub(super) struct Named<'a> {
 }
 
 impl Names {
-    /// No names yet.
-    pub(super) fn within(bounds: Bounds) -> Self {
-        Self { bounds, entries: Vec::new(), text: Vec::new(), skipped: 0, shadowed: 0 }
+    /// No names yet, of a directory that may be a mount's root.
+    pub(super) fn within(bounds: Bounds, root: bool) -> Self {
+        Self { bounds, root, entries: Vec::new(), text: Vec::new(), skipped: HashMap::new(), shadowed: 0 }
+    }
+
+    /// How many keys were left out.
+    pub(super) fn left_out(&self) -> u64 {
+        self.skipped.values().sum()
+    }
+
+    fn skip(&mut self, why: LeftOut) {
+        *self.skipped.entry(why).or_default() += 1;
     }
 
     /// True when they take more than may be held beside the largest directory.
@@ -86,6 +99,9 @@ impl Names {
     pub(super) fn add_object(&mut self, rest: &str, object: &ListedObject) -> Result<(), ImportError> {
         if rest.is_empty() {
             // The directory's own marker.
+            if object.size > 0 {
+                self.skip(LeftOut::MarkerWithBytes);
+            }
             return Ok(());
         }
         self.add(rest, false, &object.etag, object.size, object.mtime)
@@ -93,7 +109,11 @@ impl Names {
 
     /// Takes a common prefix; `rest` is what follows the directory's prefix, with the final `/`.
     pub(super) fn add_directory(&mut self, rest: &str) -> Result<(), ImportError> {
-        self.add(rest.strip_suffix('/').unwrap_or(rest), true, "", 0, Timestamp(0))
+        let name = rest.strip_suffix('/').unwrap_or(rest);
+        if self.root && hides(name) {
+            return Ok(());
+        }
+        self.add(name, true, "", 0, Timestamp(0))
     }
 
     fn add(
@@ -104,11 +124,12 @@ impl Names {
         size: u64,
         mtime: Timestamp,
     ) -> Result<(), ImportError> {
-        let valid = Name::new(name).is_ok();
-        let (Ok(name_bytes), Ok(etag_bytes), true) =
-            (u16::try_from(name.len()), u16::try_from(etag.len()), valid)
-        else {
-            self.skipped += 1;
+        if let Some(why) = LeftOut::of(name) {
+            self.skip(why);
+            return Ok(());
+        }
+        let (Ok(name_bytes), Ok(etag_bytes)) = (u16::try_from(name.len()), u16::try_from(etag.len())) else {
+            self.skip(LeftOut::TooLong);
             return Ok(());
         };
         let entry = Entry { at: 0, name_bytes, etag_bytes, directory, shadowed: false, size, mtime };
@@ -174,7 +195,7 @@ impl Names {
         let (Ok(name_bytes), Err(_), true) =
             (u16::try_from(name.len()), taken, Name::new(name.as_slice()).is_ok())
         else {
-            self.skipped += 1;
+            self.skip(LeftOut::NamesTaken);
             return Ok(());
         };
         let etag_at = entry.at as usize + usize::from(entry.name_bytes);

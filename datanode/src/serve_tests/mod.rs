@@ -9,6 +9,7 @@ mod disks;
 mod faults;
 mod frames;
 mod meta;
+mod objects;
 mod scrub;
 mod seals;
 mod spares;

@@ -9,7 +9,7 @@ use cairn_types::{ChunkId, Epoch, NodeId};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{append, fence, read, survey};
+use super::{append, fence, objects, read, survey};
 use crate::node::{Node, Nodes};
 use crate::replicate::{refusal, secondary};
 
@@ -193,6 +193,14 @@ impl Data for DataService {
         self.check(&request)?;
         let committed = fence::wait_length(self.nodes.first(), request.into_inner()).await?;
         Ok(Response::new(v1::WaitLengthReply { committed }))
+    }
+
+    async fn list_objects(
+        &self,
+        request: Request<v1::ListObjectsRequest>,
+    ) -> Result<Response<v1::ListObjectsReply>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(objects::page(self.nodes.first(), request.into_inner()).await?))
     }
 }
 

@@ -3,6 +3,7 @@
 mod append;
 mod data;
 mod fence;
+mod objects;
 pub(crate) mod read;
 mod survey;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cairn_types::Clock;
 use cairn_types::random::Random;
 
-use super::{DirectoryStore, MeteredStore, MountBucket, S3Clients, UnderStore, UnderStoreError};
+use super::{Access, DirectoryStore, MeteredStore, MountBucket, S3Clients, UnderStore, UnderStoreError};
 use crate::config::UnderStoreConfig;
 
 /// Where an under-store is.
@@ -76,6 +76,7 @@ pub async fn open(
                 endpoint: config.endpoint.clone(),
                 region: config.region.clone(),
                 force_path_style: config.force_path_style,
+                access: Access::default(),
             };
             Arc::new(MeteredStore::new(clients.store(&bucket, &prefix), clock))
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,9 +10,12 @@ use cairn_types::Timestamp;
 
 use super::object::PartReader;
 use super::{
-    BodyFailed, Capabilities, Fetched, GET_BYTES_MAX, ListPage, ListRequest, ListedObject, NewObject,
-    ObjectHead, PutOutcome, UnderStore, UnderStoreError, probe,
+    BodyFailed, Capabilities, Condition, Fetched, GET_BYTES_MAX, ListPage, ListRequest, ListedObject,
+    NewObject, ObjectHead, Properties, PutOutcome, SourceVersion, UnderStore, UnderStoreError, probe,
 };
+
+#[path = "memory_mounted.rs"]
+mod mounted;
 
 /// What the next request meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,23 +30,68 @@ pub(crate) enum Fault {
     WrongBytes,
 }
 
-#[derive(Default)]
-struct State {
-    objects: BTreeMap<String, (Bytes, String)>,
-    faults: VecDeque<Fault>,
-    requests: Vec<String>,
-    made: u64,
+#[derive(Clone, Default)]
+struct Kept {
+    bytes: Bytes,
+    etag: String,
+    properties: Properties,
 }
 
-/// Objects in memory.
 #[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Kept>,
+    faults: VecDeque<Fault>,
+    // By the number of requests before it.
+    later: BTreeMap<usize, Fault>,
+    requests: Vec<String>,
+    made: u64,
+    uploads: u64,
+}
+
+impl State {
+    fn insert(&mut self, key: &str, bytes: Bytes, properties: Properties) -> String {
+        self.made += 1;
+        let etag = format!("etag-{}", self.made);
+        self.objects.insert(key.to_owned(), Kept { bytes, etag: etag.clone(), properties });
+        etag
+    }
+
+    fn find(&self, key: &str) -> Result<Kept, UnderStoreError> {
+        let found = self.objects.get(key).cloned();
+        found.ok_or_else(|| UnderStoreError::NoSuchKey { key: key.to_owned() })
+    }
+
+    /// The condition, as S3 looks at it.
+    fn check(&self, key: &str, condition: &Condition) -> Result<(), UnderStoreError> {
+        let failed = UnderStoreError::PreconditionFailed { key: key.to_owned() };
+        match (condition, self.objects.get(key)) {
+            (Condition::Absent, Some(_)) => Err(failed),
+            (Condition::Version(_), None) => Err(UnderStoreError::NoSuchKey { key: key.to_owned() }),
+            (Condition::Version(etag), Some(kept)) if *etag != kept.etag => Err(failed),
+            _ => Ok(()),
+        }
+    }
+
+    fn source(&self, source: &SourceVersion) -> Result<Kept, UnderStoreError> {
+        let kept = self.find(&source.key)?;
+        if kept.etag == source.etag && kept.bytes.len() as u64 == source.size {
+            Ok(kept)
+        } else {
+            Err(UnderStoreError::PreconditionFailed { key: source.key.clone() })
+        }
+    }
+}
+
+/// Objects in memory. Clones are the same store.
+#[derive(Clone, Default)]
 pub(crate) struct MemoryStore {
     // Guards that the requests of one test are seen one after the other.
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     keeps_checksums: bool,
     overwrites: bool,
+    unconditional: bool,
     // A GET takes one of these before it answers.
-    pub(crate) gate: Option<tokio::sync::Semaphore>,
+    pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl MemoryStore {
@@ -56,12 +104,35 @@ impl MemoryStore {
         Self { overwrites: true, ..Self::default() }
     }
 
+    /// As an endpoint that knows no conditions at all, besides those of reads.
+    pub(crate) fn unconditional() -> Self {
+        Self { overwrites: true, unconditional: true, ..Self::default() }
+    }
+
     pub(crate) fn gated() -> Self {
-        Self { gate: Some(tokio::sync::Semaphore::new(0)), ..Self::default() }
+        Self { gate: Some(Arc::new(tokio::sync::Semaphore::new(0))), ..Self::default() }
     }
 
     pub(crate) fn fail_next(&self, fault: Fault) {
         self.state.lock().unwrap().faults.push_back(fault);
+    }
+
+    /// After so many requests, the next one.
+    pub(crate) fn fail_after(&self, requests: usize, fault: Fault) {
+        let mut state = self.state.lock().unwrap();
+        let after = state.requests.len() + requests;
+        state.later.insert(after, fault);
+    }
+
+    /// Forgets what was to fail.
+    pub(crate) fn no_faults(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.faults.clear();
+        state.later.clear();
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        self.state.lock().unwrap().objects.remove(key);
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {
@@ -69,16 +140,22 @@ impl MemoryStore {
     }
 
     pub(crate) fn object(&self, key: &str) -> Option<Bytes> {
-        self.state.lock().unwrap().objects.get(key).map(|(bytes, _)| bytes.clone())
+        self.state.lock().unwrap().objects.get(key).map(|kept| kept.bytes.clone())
     }
 
     /// Puts or replaces an object behind everyone's back; answers its ETag.
     pub(crate) fn replace(&self, key: &str, bytes: impl Into<Bytes>) -> String {
-        let mut state = self.state.lock().unwrap();
-        state.made += 1;
-        let etag = format!("etag-{}", state.made);
-        state.objects.insert(key.to_owned(), (bytes.into(), etag.clone()));
-        etag
+        self.state.lock().unwrap().insert(key, bytes.into(), Properties::default())
+    }
+
+    /// The keys that exist.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state.lock().unwrap().objects.keys().cloned().collect()
+    }
+
+    /// Uploads in parts that are neither completed nor aborted.
+    pub(crate) fn uploads(&self) -> u64 {
+        self.state.lock().unwrap().uploads
     }
 
     /// The GETs so far.
@@ -88,8 +165,9 @@ impl MemoryStore {
 
     fn begin(&self, request: String) -> Result<Option<Fault>, UnderStoreError> {
         let mut state = self.state.lock().unwrap();
+        let number = state.requests.len();
         state.requests.push(request);
-        match state.faults.pop_front() {
+        match state.later.remove(&number).or_else(|| state.faults.pop_front()) {
             Some(Fault::Unreachable) => Err(UnderStoreError::Unreachable),
             Some(Fault::SlowDown) => Err(UnderStoreError::Throttled { code: "SlowDown".to_owned() }),
             fault => Ok(fault),
@@ -97,8 +175,7 @@ impl MemoryStore {
     }
 
     fn find(&self, key: &str) -> Result<(Bytes, String), UnderStoreError> {
-        let found = self.state.lock().unwrap().objects.get(key).cloned();
-        found.ok_or_else(|| UnderStoreError::NoSuchKey { key: key.to_owned() })
+        self.state.lock().unwrap().find(key).map(|kept| (kept.bytes, kept.etag))
     }
 }
 
@@ -165,7 +242,7 @@ impl UnderStore for MemoryStore {
         let after = request.continuation.clone().or(request.start_after.clone()).unwrap_or_default();
         let mut page = ListPage::default();
         let mut last = String::new();
-        for (key, (bytes, etag)) in &self.state.lock().unwrap().objects {
+        for (key, Kept { bytes, etag, .. }) in &self.state.lock().unwrap().objects {
             let Some(rest) = key.strip_prefix(&request.prefix) else { continue };
             let folded = rest.find('/').filter(|_| request.delimiter);
             let name = folded.map_or(key.as_str(), |slash| &key[..=request.prefix.len() + slash]);
@@ -189,7 +266,8 @@ impl UnderStore for MemoryStore {
 
     async fn delete(&self, key: &str, if_match: Option<&str>) -> Result<(), UnderStoreError> {
         let fault = self.begin(format!("delete {key}"))?;
-        if let (Ok((_, etag)), Some(wanted)) = (self.find(key), if_match)
+        if !self.unconditional
+            && let (Ok((_, etag)), Some(wanted)) = (self.find(key), if_match)
             && etag != wanted
         {
             return Err(UnderStoreError::PreconditionFailed { key: key.to_owned() });

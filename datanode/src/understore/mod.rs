@@ -5,6 +5,8 @@
 //! ├── S3Store         s3.rs, s3_multipart.rs   any S3 endpoint; s3_client.rs makes the connections,
 //! │                                            s3_probe.rs tries its checksums, s3_abandoned.rs
 //! │                                            clears away what dead uploaders left
+//! │   MountedStore    mounted.rs, s3_mounted.rs  of mounts: conditional writes, copies, parts (access.rs:
+//! │                                            with which credentials)
 //! ├── DirectoryStore  directory.rs             a local directory, fsynced
 //! └── MeteredStore    metered.rs               wraps either: metrics, slow requests in the log
 //! location.rs   URL → store        mounts.rs   the bounded set of stores that mounts use
@@ -12,15 +14,17 @@
 //! requests.rs   counts of what went to S3
 //! ```
 //!
-//! Objects are immutable here: they are written once ([`UnderStore::put_new`]) and deleted. Nothing
-//! overwrites.
+//! Objects of the cluster's own are immutable: they are written once ([`UnderStore::put_new`]) and deleted. What
+//! overwrites is [`MountedStore`] alone, and never but under a condition.
 
+mod access;
 mod directory;
 mod error;
 mod location;
 #[cfg(test)]
 pub(crate) mod memory;
 mod metered;
+mod mounted;
 mod mounts;
 mod object;
 mod probe;
@@ -30,7 +34,10 @@ mod s3_abandoned;
 mod s3_client;
 mod s3_error;
 #[cfg(test)]
-mod s3_fault_tests;
+pub(crate) mod s3_fault_tests;
+mod s3_mounted;
+#[cfg(test)]
+mod s3_mounted_tests;
 mod s3_multipart;
 mod s3_probe;
 #[cfg(test)]
@@ -44,10 +51,14 @@ use std::ops::Range;
 use async_trait::async_trait;
 use cairn_types::Timestamp;
 
+pub use access::Access;
 pub use directory::DirectoryStore;
 pub use error::{BodyFailed, UnderStoreError};
 pub use location::{Location, LocationError, open};
 pub use metered::MeteredStore;
+pub use mounted::{
+    Condition, Inspected, MountedStore, Part, PartsUpload, Properties, SourceVersion, Written,
+};
 pub use mounts::{Buckets, MountBucket, MountStores};
 pub use object::{
     Body, Capabilities, Fetched, ListPage, ListRequest, ListedObject, NewObject, ObjectHead, PutOutcome,

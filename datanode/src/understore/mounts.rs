@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cairn_proto::v1;
 use cairn_types::Clock;
 
-use super::{MeteredStore, S3Clients, UnderStore};
+use super::{Access, MeteredStore, MountedStore, S3Clients};
 
 /// Stores kept, at most; the one unused for longest goes first.
 const STORES_MAX: usize = 64;
 
-/// A bucket at an endpoint.
+/// A bucket at an endpoint, and how it is spoken to: what differs in any of it has a store of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MountBucket {
     /// The bucket.
@@ -21,12 +22,62 @@ pub struct MountBucket {
     pub region: String,
     /// The bucket in the path, not in the host name.
     pub force_path_style: bool,
+    /// Credentials, and how what is written is kept.
+    pub access: Access,
+}
+
+impl From<&v1::MountedBucket> for MountBucket {
+    fn from(bucket: &v1::MountedBucket) -> Self {
+        Self {
+            bucket: bucket.bucket.clone(),
+            endpoint: bucket.endpoint.clone(),
+            region: bucket.region.clone(),
+            force_path_style: bucket.force_path_style,
+            access: bucket.access.as_ref().into(),
+        }
+    }
+}
+
+impl From<&v1::Import> for MountBucket {
+    fn from(work: &v1::Import) -> Self {
+        Self {
+            bucket: work.bucket.clone(),
+            endpoint: work.endpoint.clone(),
+            region: work.region.clone(),
+            force_path_style: work.force_path_style,
+            access: work.access.as_ref().into(),
+        }
+    }
+}
+
+impl From<&v1::ListObjectsRequest> for MountBucket {
+    fn from(asked: &v1::ListObjectsRequest) -> Self {
+        Self {
+            bucket: asked.bucket.clone(),
+            endpoint: asked.endpoint.clone(),
+            region: asked.region.clone(),
+            force_path_style: asked.force_path_style,
+            access: asked.access.as_ref().into(),
+        }
+    }
+}
+
+impl From<&v1::ObjectRange> for MountBucket {
+    fn from(range: &v1::ObjectRange) -> Self {
+        Self {
+            bucket: range.bucket.clone(),
+            endpoint: range.endpoint.clone(),
+            region: range.region.clone(),
+            force_path_style: range.force_path_style,
+            access: range.access.as_ref().into(),
+        }
+    }
 }
 
 /// Where the stores of mounted buckets come from.
 pub trait Buckets: Send + Sync + 'static {
     /// The store of a mounted bucket, by whole keys. Asks nothing of the network.
-    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore>;
+    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn MountedStore>;
 }
 
 /// The stores of mounted buckets, at most 64 at once. Cheap to clone.
@@ -40,7 +91,7 @@ pub struct MountStores {
 
 #[derive(Default)]
 struct Kept {
-    stores: HashMap<MountBucket, (u64, Arc<dyn UnderStore>)>,
+    stores: HashMap<MountBucket, (u64, Arc<dyn MountedStore>)>,
     // Counts uses: the store with the lowest number was not used for longest.
     uses: u64,
 }
@@ -54,7 +105,7 @@ impl MountStores {
 }
 
 impl Buckets for MountStores {
-    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn UnderStore> {
+    fn for_mount(&self, bucket: &MountBucket) -> Arc<dyn MountedStore> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let now = kept.uses;
@@ -69,7 +120,7 @@ impl Buckets for MountStores {
             }
         }
         let store = MeteredStore::new(self.clients.store(bucket, ""), Arc::clone(&self.clock));
-        let store: Arc<dyn UnderStore> = Arc::new(store);
+        let store: Arc<dyn MountedStore> = Arc::new(store);
         kept.stores.insert(bucket.clone(), (now, Arc::clone(&store)));
         store
     }
@@ -95,5 +146,8 @@ mod tests {
             assert_eq!(stores.for_mount(&bucket(n)).describe(), format!("s3://b{n}/"));
         }
         assert_eq!(stores.kept.lock().unwrap().stores.len(), STORES_MAX);
+        let access = Access { profile: "other".to_owned(), ..Access::default() };
+        let theirs = stores.for_mount(&MountBucket { access, ..bucket(0) });
+        assert!(!Arc::ptr_eq(&first, &theirs), "other credentials are another store");
     }
 }

@@ -1,6 +1,7 @@
 //! [`S3Store`]: an under-store in a bucket of any S3 endpoint.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +11,14 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType};
+use aws_sdk_s3::types::EncodingType;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::base64;
 use bytes::Bytes;
 use cairn_types::Timestamp;
 
+use super::access::Keep;
+use super::mounted::{Inspected, MountedStore};
 use super::object::PartReader;
 use super::s3_client::ATTEMPTS_MAX;
 use super::s3_error::classify;
@@ -35,13 +38,19 @@ pub struct S3Store {
     pub(super) client: Client,
     pub(super) bucket: String,
     prefix: String,
-    timeout: Duration,
+    pub(super) timeout: Duration,
+    /// How what is written is kept.
+    pub(super) keep: Arc<Keep>,
 }
 
 impl S3Store {
     /// The keys of `bucket` that begin with `prefix`. `timeout` bounds an answer, its bytes apart.
     pub(super) fn new(client: Client, bucket: &str, prefix: &str, timeout: Duration) -> Self {
-        Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), timeout }
+        Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), timeout, keep: Arc::default() }
+    }
+
+    pub(super) fn keeping(self, keep: Keep) -> Self {
+        Self { keep: Arc::new(keep), ..self }
     }
 
     pub(super) fn full_key(&self, key: &str) -> String {
@@ -150,22 +159,8 @@ impl UnderStore for S3Store {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, UnderStoreError> {
-        let request = self
-            .client
-            .head_object()
-            .bucket(&self.bucket)
-            .key(self.full_key(key))
-            .checksum_mode(ChecksumMode::Enabled);
-        let answer = request.send().await.map_err(|error| self.meaning(&error, key))?;
-        let whole = answer.checksum_type() != Some(&ChecksumType::Composite);
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok());
-        Ok(ObjectHead {
-            size: size.ok_or_else(|| UnderStoreError::Corrupt { key: key.to_owned() })?,
-            etag: unquoted(answer.e_tag()),
-            mtime: timestamp(answer.last_modified()),
-            crc32c: answer.checksum_crc32_c().filter(|_| whole).and_then(checksum_number),
-            metadata: answer.metadata().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        })
+        let Inspected { size, etag, mtime, crc32c, properties, .. } = self.inspect(key).await?;
+        Ok(ObjectHead { size, etag, mtime, crc32c, metadata: properties.metadata })
     }
 
     async fn get_range(
@@ -291,7 +286,7 @@ pub(super) fn checksum_text(crc32c: u32) -> String {
     base64::encode(crc32c.to_be_bytes())
 }
 
-fn checksum_number(text: &str) -> Option<u32> {
+pub(super) fn checksum_number(text: &str) -> Option<u32> {
     let bytes: [u8; 4] = base64::decode(text).ok()?.try_into().ok()?;
     Some(u32::from_be_bytes(bytes))
 }

@@ -19,6 +19,7 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 
+use super::access::RequesterPays;
 use super::{MountBucket, RequestCounts, RequestKind, S3Store};
 
 /// Attempts at one request, the first included.
@@ -70,7 +71,8 @@ impl S3Clients {
     /// The store of the keys of `bucket` that begin with `prefix` (empty, or ending in `/`).
     #[must_use]
     pub fn store(&self, bucket: &MountBucket, prefix: &str) -> S3Store {
-        S3Store::new(self.client(bucket), &bucket.bucket, prefix, self.timeout)
+        let store = S3Store::new(self.client(bucket), &bucket.bucket, prefix, self.timeout);
+        store.keeping(bucket.access.keep())
     }
 
     fn client(&self, bucket: &MountBucket) -> Client {
@@ -81,6 +83,12 @@ impl S3Clients {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .interceptor(AttemptCounter { counts: self.counts() });
+        if let Some(credentials) = bucket.access.credentials(&self.shared) {
+            config = config.credentials_provider(credentials);
+        }
+        if bucket.access.requester_pays {
+            config = config.interceptor(RequesterPays);
+        }
         if !bucket.region.is_empty() {
             config = config.region(Region::new(bucket.region.clone()));
         }

@@ -16,7 +16,7 @@ use super::*;
 
 /// What the next request gets.
 #[derive(Clone, Debug)]
-enum Answer {
+pub(crate) enum Answer {
     /// The connection is closed when the whole request is there.
     Nothing,
     /// Status line, headers and body; the connection is closed after it.
@@ -25,7 +25,7 @@ enum Answer {
     Late(Duration, String),
 }
 
-fn says(status: &str, headers: &str, body: &str) -> Answer {
+pub(crate) fn says(status: &str, headers: &str, body: &str) -> Answer {
     let length = if headers.contains("Content-Length") {
         String::new()
     } else {
@@ -34,17 +34,17 @@ fn says(status: &str, headers: &str, body: &str) -> Answer {
     Answer::Says(format!("HTTP/1.1 {status}\r\n{length}Connection: close\r\n{headers}\r\n{body}"))
 }
 
-fn error(status: &str, code: &str) -> Answer {
+pub(crate) fn error(status: &str, code: &str) -> Answer {
     says(status, "Content-Type: application/xml\r\n", &format!("<Error><Code>{code}</Code></Error>"))
 }
 
-fn part(range: &str, etag: &str, body: &str) -> Answer {
+pub(crate) fn part(range: &str, etag: &str, body: &str) -> Answer {
     let headers = format!("Content-Range: bytes {range}\r\nETag: \"{etag}\"\r\n");
     says("206 Partial Content", &headers, body)
 }
 
 /// A store whose endpoint gives `answers` in order, and the request lines it got.
-async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<String>) {
+pub(crate) async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<String>) {
     let (store, told, _) = counted_endpoint(answers).await;
     (store, told)
 }
@@ -53,17 +53,39 @@ async fn endpoint(answers: Vec<Answer>) -> (S3Store, mpsc::UnboundedReceiver<Str
 async fn counted_endpoint(
     answers: Vec<Answer>,
 ) -> (S3Store, mpsc::UnboundedReceiver<String>, Arc<RequestCounts>) {
+    scripted(answers, Access::default(), false).await
+}
+
+/// A store of a bucket that is spoken to like this, and the whole heads of the requests, in lower case.
+pub(crate) async fn headed_endpoint(
+    answers: Vec<Answer>,
+    access: Access,
+) -> (S3Store, mpsc::UnboundedReceiver<String>) {
+    let (store, told, _) = scripted(answers, access, true).await;
+    (store, told)
+}
+
+async fn scripted(
+    answers: Vec<Answer>,
+    access: Access,
+    heads: bool,
+) -> (S3Store, mpsc::UnboundedReceiver<String>, Arc<RequestCounts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let (tell, told) = mpsc::unbounded_channel();
     let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, Arc::clone(&answers), tell.clone()));
+            tokio::spawn(answer(stream, Arc::clone(&answers), tell.clone(), heads));
         }
     });
-    let bucket =
-        MountBucket { bucket: "b".to_owned(), endpoint, force_path_style: true, ..Default::default() };
+    let bucket = MountBucket {
+        bucket: "b".to_owned(),
+        endpoint,
+        region: String::new(),
+        force_path_style: true,
+        access,
+    };
     let clients = S3Clients::load(Duration::from_secs(2)).await;
     let mut store = clients.store(&bucket, "p/");
     let keys = aws_credential_types::Credentials::new("a", "b", None, None, "test");
@@ -76,6 +98,7 @@ async fn answer(
     mut stream: TcpStream,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     tell: mpsc::UnboundedSender<String>,
+    heads: bool,
 ) -> Option<()> {
     let mut request = Vec::new();
     let head = loop {
@@ -99,7 +122,7 @@ async fn answer(
     }
     let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
     let next = answers.lock().unwrap().pop_front();
-    tell.send(line).ok()?;
+    tell.send(if heads { text } else { line }).ok()?;
     if let Some(Answer::Late(after, _)) = &next {
         tokio::time::sleep(*after).await;
     }
@@ -191,7 +214,7 @@ async fn a_slow_line_has_time_for_its_bytes() {
     assert!(requests.recv().await.is_some() && requests.recv().await.is_none(), "sent once");
 }
 
-fn begun() -> Answer {
+pub(crate) fn begun() -> Answer {
     let body = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>p/k</Key><UploadId>u1</UploadId>\
                 </InitiateMultipartUploadResult>";
     says("200 OK", "Content-Type: application/xml\r\n", body)

@@ -1,7 +1,5 @@
 //! Objects above 16 MiB: multipart uploads, conditional at their completion, aborted on failure.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -11,7 +9,7 @@ use futures::stream::FuturesUnordered;
 
 use super::object::PartReader;
 use super::s3::{S3Store, checksum_text, created_or_exists, unquoted};
-use super::{BodyFailed, NewObject, PutOutcome, UnderStore, UnderStoreError, probe};
+use super::{BodyFailed, NewObject, Properties, PutOutcome, UnderStore, UnderStoreError, probe};
 
 /// Bytes in a part, at most; S3 wants 5 MiB at least in all but the last.
 const PART_BYTES: usize = 8 << 20;
@@ -29,14 +27,34 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
+    /// The object's whole key.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The upload's id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Nothing is left to abort.
-    pub(super) fn completed(mut self) {
+    pub(super) fn is_over(&mut self) {
         self.over = true;
     }
 
+    pub(super) fn completed(mut self) {
+        self.is_over();
+    }
+
+    /// Aborts it, once, unless it is over.
+    pub(super) async fn abort_now(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            abort(self.client.clone(), self.bucket.clone(), self.key.clone(), self.id.clone()).await;
+        }
+    }
+
     pub(super) async fn abort(mut self) {
-        self.over = true;
-        abort(self.client.clone(), self.bucket.clone(), self.key.clone(), self.id.clone()).await;
+        self.abort_now().await;
     }
 }
 
@@ -68,7 +86,7 @@ pub(super) async fn abort(client: Client, bucket: String, key: String, id: Strin
 pub(super) async fn begin(
     store: &S3Store,
     key: &str,
-    metadata: BTreeMap<String, String>,
+    properties: &Properties,
 ) -> Result<Unfinished, UnderStoreError> {
     let full_key = store.full_key(key);
     let begun = store
@@ -78,7 +96,16 @@ pub(super) async fn begin(
         .key(&full_key)
         .checksum_algorithm(ChecksumAlgorithm::Crc32C)
         .checksum_type(ChecksumType::FullObject)
-        .set_metadata(Some(metadata.into_iter().collect()))
+        .set_metadata(Some(properties.metadata.clone().into_iter().collect()))
+        .set_content_type(properties.content_type.clone())
+        .set_content_encoding(properties.content_encoding.clone())
+        .set_content_disposition(properties.content_disposition.clone())
+        .set_content_language(properties.content_language.clone())
+        .set_cache_control(properties.cache_control.clone())
+        .set_tagging(properties.tags.clone().filter(|tags| !tags.is_empty()))
+        .set_server_side_encryption(store.keep.sse.clone())
+        .set_ssekms_key_id(store.keep.kms_key.clone())
+        .set_storage_class(store.keep.storage_class(properties))
         .send()
         .await
         .map_err(|error| store.meaning(&error, key))?;
@@ -96,7 +123,8 @@ pub(super) async fn put(
     key: &str,
     object: NewObject,
 ) -> Result<PutOutcome, UnderStoreError> {
-    let upload = begin(store, key, object.metadata).await?;
+    let properties = Properties { metadata: object.metadata, ..Properties::default() };
+    let upload = begin(store, key, &properties).await?;
     let mut parts = PartReader::new(object.body);
     let outcome = match send_parts(store, &upload, &mut parts, key).await {
         Ok(_) if !parts.is_exactly(object.length, object.crc32c) => Err(BodyFailed.into()),

@@ -14,12 +14,7 @@ const BATCHES_AHEAD: usize = 1;
 impl Worker {
     /// Imports a directory; `None` when all of it is reported.
     pub(super) async fn import(&self, work: v1::Import) -> Option<Outcome> {
-        let bucket = MountBucket {
-            bucket: work.bucket.clone(),
-            endpoint: work.endpoint.clone(),
-            region: work.region.clone(),
-            force_path_style: work.force_path_style,
-        };
+        let bucket = MountBucket::from(&work);
         let intent = work.intent;
         let store = self.buckets.for_mount(&bucket);
         let (batches, mut made) = mpsc::channel(BATCHES_AHEAD);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cairn_proto::v1;
 use cairn_proto::v1::work::Work;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -10,6 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const UPLOADS_MAX: usize = 8;
 /// Directories of mounts read at once.
 const IMPORTS_MAX: usize = 8;
+/// Objects of mounts written or deleted at once: most wait for the endpoint alone, and their buffers are bounded by
+/// themselves. Apart from them, those with much to be sent or copied.
+const OBJECTS_MAX: usize = 64;
+const LARGE_OBJECTS_MAX: usize = 2;
+/// From here on an object has much to be sent, or to be copied by the endpoint.
+const LARGE_SENT_BYTES: u64 = 16 << 20;
+const LARGE_BYTES: u64 = 1 << 30;
+/// Mounts tried at once.
+const PROBES_MAX: usize = 2;
 /// Merges of small extents at once: they wait behind everything else.
 const MERGES_MAX: usize = 1;
 /// Replicas copied at once.
@@ -25,6 +35,9 @@ pub(super) struct Lanes {
     uploads: Lane,
     merges: Lane,
     imports: Lane,
+    objects: Lane,
+    large_objects: Lane,
+    probes: Lane,
     copies: Lane,
     notices: Lane,
 }
@@ -35,6 +48,9 @@ impl Default for Lanes {
             uploads: Lane::new(UPLOADS_MAX),
             merges: Lane::new(MERGES_MAX),
             imports: Lane::new(IMPORTS_MAX),
+            objects: Lane::new(OBJECTS_MAX),
+            large_objects: Lane::new(LARGE_OBJECTS_MAX),
+            probes: Lane::new(PROBES_MAX),
             copies: Lane::new(COPIES_MAX),
             notices: Lane::new(NOTICES_MAX),
         }
@@ -48,15 +64,23 @@ impl Lanes {
         let (lane, said_once) = match piece {
             Work::Upload(_) | Work::DeletePack(_) | Work::Compact(_) => (&self.uploads, false),
             Work::Merge(_) => (&self.merges, false),
-            Work::Import(_) | Work::PutObject(_) | Work::DeleteObject(_) | Work::ProbeMount(_) => {
-                (&self.imports, false)
-            }
+            Work::Import(_) => (&self.imports, false),
+            Work::PutObject(work) if is_large(work) => (&self.large_objects, false),
+            Work::PutObject(_) | Work::DeleteObject(_) => (&self.objects, false),
+            Work::ProbeMount(_) => (&self.probes, false),
             Work::Copy(_) => (&self.copies, false),
             Work::Delete(_) => (&self.notices, false),
             Work::Sealed(_) | Work::Persisted(_) => (&self.notices, true),
         };
         lane.enter(said_once).await
     }
+}
+
+/// True for an object that must not stand before small ones.
+fn is_large(work: &v1::PutObject) -> bool {
+    let copied = |piece: &v1::ObjectPiece| matches!(piece.source, Some(v1::object_piece::Source::Object(_)));
+    let sent = work.pieces.iter().filter(|piece| !copied(piece)).map(|piece| piece.length);
+    work.length > LARGE_BYTES || sent.fold(0, u64::saturating_add) > LARGE_SENT_BYTES
 }
 
 #[derive(Clone)]
@@ -97,7 +121,6 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use cairn_proto::v1;
     use futures::FutureExt;
 
     use super::*;
@@ -125,6 +148,26 @@ mod tests {
         hanging.clear();
         let place = lanes.enter(&import).await.unwrap();
         assert_eq!(place.take_turn(std::future::ready(2)).now_or_never(), Some(2));
+    }
+
+    #[tokio::test]
+    async fn large_objects_leave_small_ones_their_turns() {
+        let lanes = Lanes::default();
+        let piece = |length| v1::ObjectPiece { length, ..v1::ObjectPiece::default() };
+        let put = |length| {
+            Work::PutObject(v1::PutObject { length, pieces: vec![piece(length)], ..v1::PutObject::default() })
+        };
+        let mut hanging = Vec::new();
+        while let Some(place) = lanes.enter(&put(17 << 20)).await {
+            let mut turn = Box::pin(place.take_turn(std::future::pending::<()>()));
+            assert!(turn.as_mut().now_or_never().is_none());
+            hanging.push(turn);
+        }
+        assert_eq!(hanging.len(), LARGE_OBJECTS_MAX + WAITING_MAX);
+        for piece in [put(16 << 20), Work::DeleteObject(v1::DeleteObject::default())] {
+            let place = lanes.enter(&piece).await.unwrap();
+            assert_eq!(place.take_turn(std::future::ready(1)).now_or_never(), Some(1));
+        }
     }
 
     #[tokio::test]

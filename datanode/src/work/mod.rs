@@ -2,9 +2,13 @@
 //! a time by kind, reported.
 
 mod chunk_turns;
+mod delete_object;
 mod import;
 mod lanes;
 mod merge;
+mod mounted;
+mod probe_mount;
+mod put_object;
 pub mod sealed;
 mod source;
 
@@ -25,6 +29,7 @@ use self::merge::MergedChunks;
 use crate::chunk::StoreError;
 use crate::import::Imports;
 use crate::node::Node;
+use crate::objects::Buffers;
 use crate::understore::Buckets;
 use crate::upload::Uploader;
 
@@ -39,6 +44,7 @@ pub struct Worker {
     uploader: Option<Uploader>,
     buckets: Arc<dyn Buckets>,
     imports: Imports,
+    buffers: Buffers,
     lanes: Lanes,
     chunks: ChunkTurns,
 }
@@ -51,8 +57,10 @@ impl Worker {
         uploader: Option<Uploader>,
         buckets: Arc<dyn Buckets>,
         imports: Imports,
+        buffers: Buffers,
     ) -> Self {
-        Self { node, uploader, buckets, imports, lanes: Lanes::default(), chunks: ChunkTurns::default() }
+        let (lanes, chunks) = (Lanes::default(), ChunkTurns::default());
+        Self { node, uploader, buckets, imports, buffers, lanes, chunks }
     }
 
     /// Pulls and does work until `stop`. A stream that ends is pulled again from the leader.
@@ -107,9 +115,9 @@ impl Worker {
             Work::DeletePack(work) => Some(self.delete_pack(&work).await),
             Work::Compact(work) => Some(self.compact(&work).await),
             Work::Merge(work) => Some(self.merge(&work).await),
-            Work::PutObject(_) | Work::DeleteObject(_) | Work::ProbeMount(_) => {
-                Some(Outcome::Failure("this build does not write to mounted buckets".to_owned()))
-            }
+            Work::PutObject(work) => Some(self.put_object(&work).await),
+            Work::DeleteObject(work) => Some(self.delete_object(&work).await),
+            Work::ProbeMount(work) => Some(self.probe_mount(&work).await),
             Work::Import(work) => self.import(work).await,
             Work::Sealed(notice) => self.sealed(notice).await,
             Work::Delete(work) => self.delete(ChunkId(work.chunk)).await,

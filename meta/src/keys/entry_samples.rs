@@ -3,8 +3,8 @@
 
 use cairn_types::{
     Chain, ChunkId, ClusterId, DiskId, Epoch, Extent, ExtentSource, FeatureLevel, Generation, Incarnation,
-    InodeId, IntentId, LockKind, LockMode, LockRange, LogIndex, NodeId, PackId, Sequence, SessionId,
-    Timestamp, WriterId,
+    InodeId, IntentId, LockKind, LockMode, LockRange, LogIndex, MountId, NodeId, PackId, Sequence,
+    SessionId, Timestamp, WriterId,
 };
 
 use super::chunks::PlacedReplica;
@@ -13,7 +13,9 @@ use super::mounts::MountSource;
 use super::samples::{self, mark, object, policy};
 use super::servers::DirectoryId;
 use crate::namespace::check::Finding;
-use crate::namespace::command::{ExtentRun, HoldAnswer, ImportedEntry, PersistedChunk, StrayPack};
+use crate::namespace::command::{
+    ExtentRun, FoundObject, HoldAnswer, ImportedEntry, PersistedChunk, StrayPack,
+};
 use crate::namespace::facts::{ChunkFact, Fact};
 use crate::namespace::{Command, Operation, Placement, Precondition, Target, TimeChange, Wanted, XattrMode};
 
@@ -106,7 +108,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     ];
     let all =
         all.into_iter().chain(of_the_second_level(session, mtime)).chain(of_nodes_that_leave(node, chunk));
-    let all = all.chain(of_what_is_collected()).chain(of_spares()).chain(of_the_fifth_level());
+    let all = all.chain(of_what_is_collected()).chain(of_spares()).chain(of_the_fifth_level()).chain(of_the_sixth_level());
     all.map(|command| (command_name(&command), command)).collect()
 }
 
@@ -191,6 +193,23 @@ fn of_the_fifth_level() -> Vec<Command> {
     ]
 }
 
+fn of_the_sixth_level() -> Vec<Command> {
+    let (mount, ino, intent, assignee) = (MountId(2), InodeId(7), IntentId(3), NodeId(101));
+    let (key, mtime) = (b"p/a".to_vec(), Timestamp(1_700_000_000_000_000_000));
+    let found = FoundObject { etag: "e".into(), size: 300, mtime };
+    vec![
+        Command::CreatePut { mount, ino, assignee },
+        Command::CreateObjectDeletion { mount, key: key.clone(), assignee },
+        Command::CreateProbe { mount, assignee },
+        Command::ObjectWritten { intent, etag: "e".into(), size: 300, mtime },
+        Command::ObjectGone { intent },
+        Command::ObjectChanged { intent, key, found: Some(found) },
+        Command::MountProbed { intent, abilities: samples::abilities() },
+        Command::FollowMove { mount, directory: ino },
+        Command::EndMove { mount, prefix: b"p/d/".to_vec() },
+    ]
+}
+
 fn command_name(command: &Command) -> &'static str {
     match command {
         Command::InitCluster { .. } => "init_cluster",
@@ -248,6 +267,15 @@ fn command_name(command: &Command) -> &'static str {
         Command::Roll { .. } => "roll",
         Command::CreateMerge { .. } => "create_merge",
         Command::Merged { .. } => "merged",
+        Command::CreatePut { .. } => "create_put",
+        Command::CreateObjectDeletion { .. } => "create_object_deletion",
+        Command::CreateProbe { .. } => "create_probe",
+        Command::ObjectWritten { .. } => "object_written",
+        Command::ObjectGone { .. } => "object_gone",
+        Command::ObjectChanged { .. } => "object_changed",
+        Command::MountProbed { .. } => "mount_probed",
+        Command::FollowMove { .. } => "follow_move",
+        Command::EndMove { .. } => "end_move",
     }
 }
 
@@ -303,7 +331,7 @@ pub fn operations() -> Vec<(&'static str, Command)> {
         Operation::OpenTail { ino, generation: Generation(1), writer: WriterId(1 << 20), placement },
         Operation::OpenExclusive { ino },
         Operation::ReleaseChunk { chunk },
-        Operation::MountAdd { target: target.clone(), source },
+        Operation::MountAdd { target: target.clone(), source: source.clone() },
         Operation::MountRemove { target: target.clone() },
         Operation::RenewGrant { chunk, epoch: Epoch(1), grant_bytes: 1 << 21 },
     ];
@@ -325,8 +353,19 @@ pub fn operations() -> Vec<(&'static str, Command)> {
             operation: Box::new(Operation::Unlink { target: target.clone() }),
         },
     ];
-    let all = [all, of_attributes(), shares(&target), last].concat();
+    let all = [all, of_attributes(), shares(&target), last, of_mounts(&target, source)].concat();
     all.into_iter().map(|operation| (operation_name(&operation), request(operation))).collect()
+}
+
+fn of_mounts(target: &Target, source: MountSource) -> Vec<Operation> {
+    let (access, rules) = (samples::access(), samples::rules());
+    let target = target.clone();
+    vec![
+        Operation::MountAddAs { target: target.clone(), source, access: access.clone(), rules },
+        Operation::MountSet { target: target.clone(), refresh_ms: 60_000, access, rules },
+        Operation::MountRemoveWith { target, abandon: true },
+        Operation::ConflictDismiss { mount: MountId(2), conflict: 300 },
+    ]
 }
 
 fn of_attributes() -> Vec<Operation> {
@@ -423,5 +462,9 @@ fn operation_name(operation: &Operation) -> &'static str {
         Operation::CancelLock { .. } => "cancel_lock",
         Operation::RemoveTree { .. } => "remove_tree",
         Operation::Holding { .. } => "holding",
+        Operation::MountAddAs { .. } => "mount_add_as",
+        Operation::MountSet { .. } => "mount_set",
+        Operation::MountRemoveWith { .. } => "mount_remove_with",
+        Operation::ConflictDismiss { .. } => "conflict_dismiss",
     }
 }

@@ -149,4 +149,22 @@ golden! {
     trees: trees::key(InodeId(6)), samples::removed_tree().to_bytes();
     branches: trees::branch_key(InodeId(6), 1), samples::branch().to_bytes();
     detached: contents::detached_key(ContentId(7)), contents::DetachedRow { from: 4096 }.to_bytes();
+    mount_modes: mount_modes::key(MountId(2)), samples::mount_mode().to_bytes();
+    mount_counts: mount_counts::key(MountId(2)), samples::mount_counts().to_bytes();
+    homes: homes::key(InodeId(7)), homes::Home { mount: MountId(2), key: b"p/k".to_vec() }.to_bytes();
+    pending: pending::key(MountId(2), InodeId(7)), samples::pending().to_bytes();
+    pending_since: pending::since_key(MountId(2), Timestamp(-1), InodeId(7)), PRESENT.to_vec();
+    surplus: surplus::key(MountId(2), b"p/k"),
+        surplus::SurplusRow { since: Timestamp(9), intent: Some(IntentId(3)) }.to_bytes();
+    moves: moves::key(MountId(2), b"p/d/"), moves::MoveRow { directory: InodeId(6) }.to_bytes();
+    claims: claims::key(MountId(2), b"p/k"), claims::ClaimRow { intent: IntentId(3) }.to_bytes();
+    pictures: pictures::key(IntentId(3)), samples::picture().to_bytes();
+    keeps: pictures::keep_key(InodeId(7)), samples::keep().to_bytes();
+    keeps_content: pictures::kept_key(ContentId(7)), PRESENT.to_vec();
+    conflicts: conflicts::key(MountId(2), 300), conflicts::ConflictRow {
+        key: b"p/k".to_vec(), time: Timestamp(9), expected_etag: "e".into(), found_etag: "f".into(),
+        kept: Some(InodeId(8)), rule: mount_modes::ConflictRule::Bucket, what: "w".into() }.to_bytes();
+    intents_put_object: intents::key(IntentId(3)), samples::put_object().to_bytes();
+    intents_delete_object: intents::key(IntentId(3)), samples::delete_object().to_bytes();
+    intents_probe_mount: intents::key(IntentId(3)), samples::probe_mount().to_bytes();
 }

@@ -1,7 +1,7 @@
 //! `intents`: intent → [`IntentRecord`].
 
 use bincode::{Decode, Encode};
-use cairn_types::{Chain, ChunkId, InodeId, IntentId, MountId, NodeId, PackId, Timestamp};
+use cairn_types::{Chain, ChunkId, InodeId, IntentId, LogIndex, MountId, NodeId, PackId, Timestamp};
 
 use super::Record;
 use super::chunks::PackPlace;
@@ -95,6 +95,55 @@ pub enum Work {
         /// The runs, in the order of the new pack.
         runs: Vec<MergeRun>,
     },
+    /// Write an object of a mounted bucket, as its [`PictureRow`](super::pictures::PictureRow) says.
+    PutObject {
+        /// The mount.
+        mount: MountId,
+        /// The file, or the directory whose marker it is.
+        ino: InodeId,
+        /// The object's key.
+        key: Vec<u8>,
+        /// The ETag of what it replaces; empty: nothing may be there.
+        replaces: String,
+        /// The entry that took the picture: content that changed in none later is as in the picture.
+        version: LogIndex,
+        /// The object's length.
+        length: u64,
+        /// The key is below `.cairn-temporary/`: it makes way for another file, and goes on from there.
+        temporary: bool,
+    },
+    /// Delete an object of a mounted bucket.
+    DeleteObject {
+        /// The mount.
+        mount: MountId,
+        /// The object's key.
+        key: Vec<u8>,
+        /// The version that is known; empty: none is, and what is there is told.
+        etag: String,
+    },
+    /// Find out what a mounted bucket's endpoint can do.
+    ProbeMount {
+        /// The mount.
+        mount: MountId,
+        /// What every key of the mount starts with.
+        prefix: String,
+        /// Try writes too.
+        write: bool,
+    },
+}
+
+impl Work {
+    /// The mount whose bucket it is about.
+    #[must_use]
+    pub fn mount(&self) -> Option<MountId> {
+        match self {
+            Self::Import { mount, .. }
+            | Self::PutObject { mount, .. }
+            | Self::DeleteObject { mount, .. }
+            | Self::ProbeMount { mount, .. } => Some(*mount),
+            Self::Upload { .. } | Self::DeletePack { .. } | Self::Compact { .. } | Self::Merge { .. } => None,
+        }
+    }
 }
 
 /// Extents of a file that follow on one another, and the chunk that is to take their place.

@@ -23,6 +23,17 @@
 //! mounts    mount                   → root, bucket, prefix
 //! keys      mount, key              → ino, ETag, size
 //! imports   ino of a directory      → prefix, when it was read
+//! mount_modes mount                 → how it is written to, what its endpoint can do
+//! mount_counts mount                → how much there is of it
+//! homes     ino                     → key of the object that holds its bytes, once it was pending
+//! pending   mount, ino              → what of it the bucket does not hold as it is to
+//! pending_since mount, time, ino    → (the same by age)
+//! surplus   mount, key              → object to be deleted
+//! moves     mount, prefix           → directory that left it
+//! claims    mount, key              → intent that uses it
+//! pictures  intent                  → what is to be written, as it was when the intent was made
+//! keeps     ino                     → bytes that such a picture names and the file does not
+//! conflicts mount, number           → what somebody else changed under our hands
 //! disks     disk                    → data node
 //! removed   disk                    → data node that will never return
 //! sessions  session                 → client, acknowledged sequence
@@ -49,6 +60,8 @@
 //! ```
 
 pub mod chunks;
+pub mod claims;
+pub mod conflicts;
 pub mod contents;
 pub mod counters;
 pub mod credentials;
@@ -63,17 +76,23 @@ pub mod extents;
 mod golden_tests;
 pub mod held;
 pub mod holds;
+pub mod homes;
 pub mod imports;
 pub mod intents;
 pub mod levels;
 pub mod links;
 pub mod loads;
 pub mod locks;
+pub mod mount_counts;
+pub mod mount_modes;
 pub mod mounts;
+pub mod moves;
 pub mod nodes;
 pub mod objects;
 pub mod orphans;
 pub mod packs;
+pub mod pending;
+pub mod pictures;
 pub mod places;
 pub mod queues;
 pub mod removed;
@@ -84,6 +103,7 @@ pub(crate) mod samples;
 pub mod servers;
 pub mod sessions;
 pub mod spares;
+pub mod surplus;
 pub mod trees;
 pub mod writers;
 pub mod xattrs;

@@ -6,12 +6,15 @@ use cairn_types::{InodeId, MountId};
 use super::Record;
 use crate::store::Table;
 
-/// The file that stands for an object of a mounted bucket, and the object as it was last seen.
+/// The `ino` of an object that the namespace does not want any more.
+pub const NOBODY: InodeId = InodeId(0);
+
+/// The inode that stands for an object of a mounted bucket, and the object as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ObjectRow {
-    /// The file.
+    /// The file, or the directory whose marker it is; [`NOBODY`]: it is surplus.
     pub ino: InodeId,
-    /// The ETag.
+    /// The ETag; empty: not known.
     pub etag: String,
     /// The size in bytes.
     pub size: u64,

@@ -194,3 +194,29 @@ fn entries_and_replies_come_back() {
     assert_eq!(reply::from_bytes(&bytes), Ok(steps));
     assert!((0..bytes.len()).all(|end| reply::from_bytes(&bytes[..end]).is_err()));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rows_of_written_mounts(numbers: [u64; 4], text: String, key: Vec<u8>, some: bool) {
+        let mut pending = samples::pending();
+        (pending.content_at, pending.bytes, pending.content) = (LogIndex(numbers[0]), numbers[1], some);
+        pending.walk = pending.walk.filter(|_| some);
+        back(&pending);
+        back(&homes::Home { mount: MountId(2), key: key.clone() });
+        back(&surplus::SurplusRow { since: Timestamp(numbers[0] as i64), intent: some.then_some(IntentId(numbers[1])) });
+        back(&moves::MoveRow { directory: InodeId(numbers[2]) });
+        back(&claims::ClaimRow { intent: IntentId(numbers[3]) });
+        back(&mount_modes::MountMode { refused: text.clone(), ..samples::mount_mode() });
+        back(&mount_counts::MountCounts { pending: numbers[3], last_error: text.clone(), ..samples::mount_counts() });
+        back(&pictures::PictureRow { like: some.then_some((key.clone(), text.clone())), ..samples::picture() });
+        back(&pictures::KeepRow { next: numbers[0], frozen: some, ..samples::keep() });
+        back(&conflicts::ConflictRow {
+            key, time: Timestamp(numbers[1] as i64), expected_etag: text.clone(), found_etag: String::new(),
+            kept: some.then_some(InodeId(numbers[2])), rule: mount_modes::ConflictRule::KeepBoth, what: text });
+        for record in [samples::put_object(), samples::delete_object(), samples::probe_mount()] {
+            back(&record);
+        }
+    }
+}

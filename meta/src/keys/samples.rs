@@ -13,6 +13,10 @@ use super::disks::{DiskRecord, Drain};
 use super::events::{EventKind, EventRow, Site};
 use super::intents::{IntentRecord, MergePiece, MergeRun, PackSource, PackedChunk, UploadChunk, Work};
 use super::loads::{LoadId, LoadRecord};
+use super::mount_counts::MountCounts;
+use super::mount_modes::{BucketAccess, ConflictRule, EndpointAbilities, MountMode, MountRules};
+use super::pending::PendingRow;
+use super::pictures::{KeepRow, PictureRow, Piece, PieceSource};
 use super::places::Place;
 use super::removed::RemovedNode;
 use super::servers::{DirectoryId, KnownServer, Servers};
@@ -271,4 +275,99 @@ pub fn next() -> Next {
         intent: IntentId(4),
         contents: 1,
     }
+}
+
+pub fn rules() -> MountRules {
+    MountRules { writable: true, object_lag_ms: 30_000, on_conflict: ConflictRule::Namespace, sole_writer: true }
+}
+
+pub fn access() -> BucketAccess {
+    BucketAccess {
+        profile: "p".into(),
+        credentials_file: "/c".into(),
+        requester_pays: true,
+        sse: "aws:kms".into(),
+        sse_kms_key: "k".into(),
+        storage_class: "STANDARD_IA".into(),
+    }
+}
+
+pub fn abilities() -> EndpointAbilities {
+    EndpointAbilities { put_if_absent: true, copy_if_match: true, writable: true, ..EndpointAbilities::default() }
+}
+
+pub fn mount_mode() -> MountMode {
+    let (rules, access, abilities) = (rules(), access(), Some(abilities()));
+    MountMode { rules, access, abilities, refused: "r".into(), probe: Some(IntentId(3)) }
+}
+
+pub fn mount_counts() -> MountCounts {
+    MountCounts {
+        objects: 1,
+        bytes: 300,
+        directories: 2,
+        unread_directories: 1,
+        pending: 3,
+        pending_bytes: 70_000,
+        walking: 1,
+        surplus: 4,
+        conflicts: 1,
+        conflicts_made: 2,
+        failing: 1,
+        last_error: "m".into(),
+        last_sync: Timestamp(9),
+    }
+}
+
+pub fn pending() -> PendingRow {
+    PendingRow {
+        since: Timestamp(9),
+        changed: Timestamp(10),
+        content: true,
+        content_at: LogIndex(300),
+        attributes_at: LogIndex(301),
+        intent: Some(IntentId(3)),
+        walk: Some(b"a".to_vec()),
+        marker: true,
+        bytes: 4096,
+    }
+}
+
+pub fn picture() -> PictureRow {
+    let piece = |source| Piece { offset: 300, length: 512, source };
+    let object = PieceSource::Object { key: b"p/k".to_vec(), etag: "e".into(), size: 300 };
+    PictureRow {
+        pieces: vec![piece(PieceSource::Chunk(ChunkId(9))), piece(object), piece(PieceSource::Hole)],
+        metadata: [("mode".to_owned(), "33188".to_owned())].into(),
+        like: Some((b"p/k".to_vec(), "e".into())),
+    }
+}
+
+pub fn keep() -> KeepRow {
+    let contents = vec![ContentId::later(1), ContentId(7)];
+    KeepRow { intent: IntentId(3), content: Some(ContentId::later(1)), next: 512, contents, frozen: false }
+}
+
+fn of_mount(work: Work) -> IntentRecord {
+    IntentRecord { work, ..intent() }
+}
+
+pub fn put_object() -> IntentRecord {
+    of_mount(Work::PutObject {
+        mount: MountId(2),
+        ino: InodeId(7),
+        key: b"p/k".to_vec(),
+        replaces: "e".into(),
+        version: LogIndex(300),
+        length: 70_000,
+        temporary: true,
+    })
+}
+
+pub fn delete_object() -> IntentRecord {
+    of_mount(Work::DeleteObject { mount: MountId(2), key: b"p/k".to_vec(), etag: "e".into() })
+}
+
+pub fn probe_mount() -> IntentRecord {
+    of_mount(Work::ProbeMount { mount: MountId(2), prefix: "p/".into(), write: true })
 }

@@ -57,9 +57,8 @@ enum Stage {
 }
 
 impl Stage {
-    /// True when the work of `key` is to be sent now.
-    fn is_ready(self, key: WorkKey, now: Duration) -> bool {
-        let resend = if matches!(key, WorkKey::Delete(_)) { RESEND_DELETE } else { RESEND };
+    /// True when work is to be sent now that may take `resend`.
+    fn is_ready(self, resend: Duration, now: Duration) -> bool {
         match self {
             Stage::Waiting => true,
             Stage::Sent { at } => now.saturating_sub(at) >= resend,
@@ -72,6 +71,8 @@ struct Offer {
     work: Work,
     stage: Stage,
     failures: u32,
+    /// How long after it was sent it is sent again.
+    resend: Duration,
 }
 
 #[derive(Default)]
@@ -138,6 +139,12 @@ impl Board {
 
     /// Offers a piece of work, once however often it is called. False when the node's desk is full.
     pub fn offer(&self, node: NodeId, key: WorkKey, work: Work) -> bool {
+        let resend = if matches!(key, WorkKey::Delete(_)) { RESEND_DELETE } else { RESEND };
+        self.offer_long(node, key, work, resend)
+    }
+
+    /// As [`Self::offer`], of work that may take `resend` before it is sent again.
+    pub fn offer_long(&self, node: NodeId, key: WorkKey, work: Work, resend: Duration) -> bool {
         let mut desks = self.desks();
         let desk = desks.entry(node).or_default();
         if desk.offers.contains_key(&key) {
@@ -146,9 +153,17 @@ impl Board {
         if desk.offers.len() >= OFFERS_MAX {
             return false;
         }
-        desk.offers.insert(key, Offer { work, stage: Stage::Waiting, failures: 0 });
+        desk.offers.insert(key, Offer { work, stage: Stage::Waiting, failures: 0, resend });
         desk.wake.notify_one();
         true
+    }
+
+    /// Says anew what a piece of work is that is offered: what it was made of has moved. It is sent when it
+    /// would have been.
+    pub fn renew(&self, node: NodeId, key: WorkKey, work: Work) {
+        if let Some(offer) = self.desks().get_mut(&node).and_then(|d| d.offers.get_mut(&key)) {
+            offer.work = work;
+        }
     }
 
     /// Tells a node something that it need not answer. Lost when it has no stream: it is told all
@@ -176,7 +191,7 @@ impl Board {
         if let Some(notice) = desk.notices.pop_front() {
             return Next::Send(Box::new(notice));
         }
-        match desk.offers.iter_mut().find(|(key, offer)| offer.stage.is_ready(**key, now)) {
+        match desk.offers.iter_mut().find(|(_, offer)| offer.stage.is_ready(offer.resend, now)) {
             Some((_, offer)) => {
                 offer.stage = Stage::Sent { at: now };
                 Next::Send(Box::new(offer.work.clone()))
@@ -298,6 +313,23 @@ mod tests {
         assert_eq!(board.next(NODE, stream), Next::Idle);
         clock.advance(RESEND - RESEND_DELETE);
         assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(1))));
+    }
+
+    #[test]
+    fn long_work_is_sent_again_later_and_as_it_is_by_then() {
+        let (clock, board) = board();
+        let key = WorkKey::Intent(IntentId(1));
+        let long = 2 * RESEND;
+        board.renew(NODE, key, delete(9));
+        assert!(board.offer_long(NODE, key, delete(1), long));
+        let stream = board.attach(NODE).stream;
+        assert_eq!(board.next(NODE, stream), Next::Refill);
+        assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(1))));
+        clock.advance(RESEND);
+        board.renew(NODE, key, delete(2));
+        assert_eq!(board.next(NODE, stream), Next::Idle);
+        clock.advance(long - RESEND);
+        assert_eq!(board.next(NODE, stream), Next::Send(Box::new(delete(2))));
     }
 
     #[test]

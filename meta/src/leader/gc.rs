@@ -131,7 +131,12 @@ impl Waiting {
                     Work::DeletePack { pack, .. } if jobs::pack(state, *pack)?.is_none() => {
                         self.dead_packs.add(0);
                     }
-                    Work::DeletePack { .. } | Work::Upload { .. } | Work::Import { .. } => {}
+                    Work::DeletePack { .. }
+                    | Work::Upload { .. }
+                    | Work::Import { .. }
+                    | Work::PutObject { .. }
+                    | Work::DeleteObject { .. }
+                    | Work::ProbeMount { .. } => {}
                 }
             }
         }

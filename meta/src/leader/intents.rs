@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_proto::v1;
 use cairn_types::{IntentId, NodeId};
 
 use super::board::WorkKey;
@@ -12,16 +13,18 @@ use super::leaving::Leaving;
 use super::nodes::View;
 use super::tenure::{JobFault, Tenure};
 use super::turns::Turns;
-use super::{notice, rows};
-use crate::keys;
+use super::{board, notice, rows};
+use crate::keys::RowFault;
 use crate::keys::intents::{IntentRecord, UploadChunk, Work};
-use crate::keys::mounts::{MountRecord, MountSource};
 use crate::namespace::{Command, read};
+use crate::store::Rows;
 
 /// Intents looked at in one turn, at most.
 const PER_TURN: usize = 16_384;
 /// How long a node may keep an intent before another one gets it.
 const LEASE: Duration = Duration::from_secs(180);
+/// How fast an object is written at least: a larger one may take longer.
+const PUT_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// How often a node may fail at an intent before another one gets it.
 const FAILURES_MAX: u32 = 5;
@@ -36,7 +39,22 @@ pub async fn run(tenure: Arc<Tenure>) {
     }
 }
 
-type Given = HashMap<(IntentId, NodeId), Duration>;
+/// The intents that nodes have.
+type Given = HashMap<(IntentId, NodeId), Gift>;
+
+struct Gift {
+    since: Duration,
+    /// How often the node had failed at it when its work was last put together.
+    failures: u32,
+}
+
+/// How much longer than others a piece of work may take.
+fn takes(work: &Work) -> Duration {
+    match work {
+        Work::PutObject { length, .. } => Duration::from_secs(length / PUT_BYTES_PER_SECOND),
+        _ => Duration::ZERO,
+    }
+}
 
 async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentId>) -> Result<(), JobFault> {
     let (view, after) = (tenure.local()?, *next);
@@ -47,10 +65,10 @@ async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentI
             if record.failed {
                 return None;
             }
-            let source = mount_source(&*view.store, &record.work);
-            Some(source.map(|source| (record, source)))
+            let bucket = bucket(&*view.store, &record.work);
+            Some(bucket.map(|bucket| (record, bucket)))
         })?;
-        Ok::<_, keys::RowFault>((count, unfinished))
+        Ok::<_, RowFault>((count, unfinished))
     };
     let (count, found) = tokio::task::spawn_blocking(read).await??;
     *next = found.next;
@@ -65,65 +83,109 @@ async fn turn(tenure: &Arc<Tenure>, given: &mut Given, next: &mut Option<IntentI
         WorkKey::Intent(intent) => stands(intent, node),
         WorkKey::Delete(_) | WorkKey::Copy(_) => true,
     });
-    for (record, source) in found.rows {
-        let since = *given.entry((record.intent, record.assignee)).or_insert(now);
+    let mut looked_up = Vec::new();
+    for (record, bucket) in found.rows {
+        let gift = given.entry((record.intent, record.assignee)).or_insert(Gift { since: now, failures: 0 });
         let assignee = tenure.registry.get(record.assignee).filter(View::is_live);
         let live = assignee.is_some();
         let leaves = assignee.is_some_and(|v| v.registered.leaving != Leaving::No);
         let failures = tenure.board.failures(record.assignee, WorkKey::Intent(record.intent));
         // What a node is at that leaves it may end, but for what any other can do as well.
         let leaves = leaves && !matches!(record.work, Work::Upload { .. });
-        if !live || leaves || now.saturating_sub(since) > LEASE || failures >= FAILURES_MAX {
+        let late = now.saturating_sub(gift.since) > LEASE.saturating_add(takes(&record.work));
+        let anew = failures > std::mem::replace(&mut gift.failures, failures);
+        if !live || leaves || late || failures >= FAILURES_MAX {
             given.remove(&(record.intent, record.assignee));
             if reassign(tenure, &record, live).await? {
                 continue;
             }
         }
-        if live && matches!(record.work, Work::Merge { .. }) {
-            offer_merge(tenure, record).await?;
-        } else if live && let Some(work) = notice::intent(&record, source) {
-            tenure.board.offer(record.assignee, WorkKey::Intent(record.intent), work);
+        let is_offered = tenure.board.is_offered(record.assignee, WorkKey::Intent(record.intent));
+        match record.work {
+            _ if !live => {}
+            Work::Merge { .. } if is_offered => {}
+            Work::PutObject { .. } if is_offered && !anew => {}
+            Work::Merge { .. } | Work::PutObject { .. } => looked_up.push(record),
+            _ => {
+                if let Some(work) = notice::intent(&record, bucket) {
+                    tenure.board.offer(record.assignee, WorkKey::Intent(record.intent), work);
+                }
+            }
+        }
+    }
+    offer(tenure, looked_up).await
+}
+
+/// Offers merges and puts, whose pieces are looked up: as they are now, some may have moved since they were made,
+/// or since a node failed at them.
+async fn offer(tenure: &Arc<Tenure>, records: Vec<IntentRecord>) -> Result<(), JobFault> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let (view, asked) = (tenure.local()?, Arc::clone(tenure));
+    let read = move || {
+        let rows: &dyn Rows = &*view.store;
+        let address = |node| asked.address(node);
+        let with_work = |record: IntentRecord| {
+            let work = match &record.work {
+                Work::PutObject { .. } => notice::put(rows, asked.cluster, &record, &address)?,
+                _ => notice::merge(rows, asked.cluster, &record, &address)?,
+            };
+            Ok((record, work))
+        };
+        records.into_iter().map(with_work).collect::<Result<Vec<_>, RowFault>>()
+    };
+    for (record, work) in tokio::task::spawn_blocking(read).await?? {
+        let (node, key) = (record.assignee, WorkKey::Intent(record.intent));
+        match work {
+            Some(work) if tenure.board.is_offered(node, key) => tenure.board.renew(node, key, work),
+            Some(work) => {
+                let resend = board::RESEND.saturating_add(takes(&record.work));
+                tenure.board.offer_long(node, key, work, resend);
+            }
+            None => withdraw(tenure, &record).await?,
         }
     }
     Ok(())
 }
 
-/// Offers a merge, whose pieces are looked up once: as they are now, some may have moved since it was made.
-async fn offer_merge(tenure: &Arc<Tenure>, record: IntentRecord) -> Result<(), JobFault> {
-    let (node, intent) = (record.assignee, record.intent);
-    let key = WorkKey::Intent(intent);
-    if tenure.board.is_offered(node, key) {
-        return Ok(());
-    }
-    let (view, asked) = (tenure.local()?, Arc::clone(tenure));
-    let read = move || {
-        let address = |node| asked.address(node);
-        notice::merge(&*view.store, asked.cluster, &record, &address)
+/// Ends work of which something is gone: a file has changed, and what it was is no more. What is left to do is
+/// found again. A put's bytes are kept until it ends: without them it has ended, or never can.
+async fn withdraw(tenure: &Tenure, record: &IntentRecord) -> Result<(), JobFault> {
+    let intent = record.intent;
+    let message = "bytes that the object is made of are gone".to_owned();
+    let command = match record.work {
+        Work::PutObject { .. } => Command::FailIntent { intent, permanent: true, message },
+        _ => Command::CancelUpload { intent },
     };
-    match tokio::task::spawn_blocking(read).await?? {
-        Some(work) => drop(tenure.board.offer(node, key, work)),
-        // A file has changed, and what it was is gone. What is left of the runs is found again.
-        None => drop(tenure.try_propose(Command::CancelUpload { intent }).await?),
+    if tenure.try_propose(command).await?.is_some() {
+        tenure.board.done(record.assignee, WorkKey::Intent(intent));
+        tenure.stir();
     }
     Ok(())
 }
 
-fn mount_source(
-    rows: &(impl crate::store::Rows + ?Sized),
-    work: &Work,
-) -> Result<Option<MountSource>, keys::RowFault> {
-    let Work::Import { mount, .. } = work else { return Ok(None) };
-    let record: Option<MountRecord> = keys::get(rows, &keys::mounts::key(*mount))?;
-    Ok(record.map(|m| m.source))
+/// The bucket that the work is done in, where it is a mount's.
+fn bucket(rows: &dyn Rows, work: &Work) -> Result<Option<v1::MountedBucket>, RowFault> {
+    match work {
+        Work::Import { mount, .. } | Work::DeleteObject { mount, .. } | Work::ProbeMount { mount, .. } => {
+            notice::bucket(rows, *mount)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Gives an intent to another node, if there is one that can do it; false when it stays.
 async fn reassign(tenure: &Tenure, record: &IntentRecord, live: bool) -> Result<bool, JobFault> {
     let able: Vec<NodeId> = match &record.work {
         Work::Upload { chunks, .. } => holders_of_all(tenure, chunks)?,
-        Work::Import { .. } | Work::DeletePack { .. } | Work::Compact { .. } | Work::Merge { .. } => {
-            live_nodes(tenure)
-        }
+        Work::Import { .. }
+        | Work::DeletePack { .. }
+        | Work::Compact { .. }
+        | Work::Merge { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => live_nodes(tenure),
     };
     let others: Vec<NodeId> = able.iter().copied().filter(|n| *n != record.assignee).collect();
     let command = match pick(tenure, &others) {

@@ -24,6 +24,7 @@ pub mod leases;
 pub mod leaving;
 pub mod look;
 pub mod merge;
+pub mod mounting;
 pub mod nodes;
 pub mod notice;
 pub mod persist;
@@ -132,6 +133,7 @@ async fn lead(
     jobs.spawn(collect::run(tenure.clone()));
     jobs.spawn(compact::run(tenure.clone()));
     jobs.spawn(merge::run(tenure.clone()));
+    jobs.spawn(mounting::run(tenure.clone()));
     jobs.spawn(survey::run(tenure.clone()));
     jobs.spawn(trees::run(tenure.clone()));
     jobs.spawn(holds::run(tenure.clone()));

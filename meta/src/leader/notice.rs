@@ -1,15 +1,17 @@
 //! The leader's words to data nodes and about them.
 
+mod objects;
+
 use cairn_proto::v1::{self, work};
 use cairn_types::{ChunkId, ClusterId, NodeId};
 
+pub use self::objects::{bucket, put};
 use super::leaving::Leaving;
 use super::nodes::{Liveness, View};
 use super::wire;
 use crate::keys::RowFault;
 use crate::keys::chunks::{ChunkRecord, PlacedReplica};
 use crate::keys::intents::{IntentRecord, MergePiece, Work};
-use crate::keys::mounts::MountSource;
 use crate::namespace::read;
 use crate::store::Rows;
 
@@ -87,25 +89,45 @@ fn chunk_piece(
     piece: &MergePiece,
     address: &dyn Fn(NodeId) -> Option<String>,
 ) -> Result<Option<v1::ChunkPiece>, RowFault> {
-    let Some(record) = read::chunk(rows, piece.chunk)? else { return Ok(None) };
-    let Some(sealed_length) = record.sealed_length() else { return Ok(None) };
-    let holder = |replica: &&PlacedReplica| record.is_holder(replica.node);
-    let chunk = v1::ChunkRange {
-        chunk: piece.chunk.0,
-        known_committed: sealed_length,
-        place: wire::place(rows, cluster, &record)?,
-        sealed_length,
-        replicas: record.replicas.iter().filter(holder).map(|r| wire::replica(r, address(r.node))).collect(),
-    };
-    Ok(Some(v1::ChunkPiece { chunk: Some(chunk), offset: piece.offset, length: piece.length }))
+    let range = chunk_range(rows, cluster, piece.chunk, address)?.filter(|range| range.sealed_length > 0);
+    let piece = |chunk| v1::ChunkPiece { chunk: Some(chunk), offset: piece.offset, length: piece.length };
+    Ok(range.map(piece))
 }
 
-/// The work of an intent, but for a [`merge`]. An import needs its mount's `source`; `None` without it.
+/// Where a chunk's bytes are: of an open one, those that files point at. `None` when it is gone.
+fn chunk_range(
+    rows: &dyn Rows,
+    cluster: ClusterId,
+    chunk: ChunkId,
+    address: &dyn Fn(NodeId) -> Option<String>,
+) -> Result<Option<v1::ChunkRange>, RowFault> {
+    let Some(record) = read::chunk(rows, chunk)? else { return Ok(None) };
+    let sealed_length = record.sealed_length().unwrap_or(0);
+    let has = |r: &&PlacedReplica| record.sealed.is_none() || record.is_holder(r.node);
+    Ok(Some(v1::ChunkRange {
+        chunk: chunk.0,
+        known_committed: if record.sealed.is_some() { sealed_length } else { record.extent_end },
+        place: wire::place(rows, cluster, &record)?,
+        sealed_length,
+        replicas: record.replicas.iter().filter(has).map(|r| wire::replica(r, address(r.node))).collect(),
+    }))
+}
+
+/// The work of an intent, but for a [`merge`] and a [`put`]. What is done in a mount's bucket needs that
+/// `bucket`; `None` without it.
 #[must_use]
-pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::Work> {
+pub fn intent(record: &IntentRecord, bucket: Option<v1::MountedBucket>) -> Option<v1::Work> {
     let intent = record.intent.0;
     Some(work(match &record.work {
-        Work::Merge { .. } => return None,
+        Work::Merge { .. } | Work::PutObject { .. } => return None,
+        Work::DeleteObject { key, etag, .. } => {
+            let (bucket, key, etag) = (Some(bucket?), key.clone().into(), etag.clone());
+            work::Work::DeleteObject(v1::DeleteObject { intent, bucket, key, etag })
+        }
+        Work::ProbeMount { prefix, write, .. } => {
+            let (bucket, prefix, write) = (Some(bucket?), prefix.clone(), *write);
+            work::Work::ProbeMount(v1::ProbeMount { intent, bucket, prefix, write })
+        }
         Work::Upload { pack, key, chunks } => {
             let chunks = chunks.iter().map(|c| v1::UploadChunk {
                 chunk: c.chunk.0,
@@ -145,7 +167,9 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
             })
         }
         Work::Import { mount, directory, prefix, start_after } => {
-            let source = source?;
+            let source = bucket?;
+            let named = prefix.strip_suffix(b"/").unwrap_or(prefix);
+            let root = source.prefix.trim_end_matches('/').as_bytes() == named;
             work::Work::Import(v1::Import {
                 intent,
                 mount: mount.0,
@@ -156,7 +180,8 @@ pub fn intent(record: &IntentRecord, source: Option<MountSource>) -> Option<v1::
                 region: source.region,
                 force_path_style: source.force_path_style,
                 start_after: start_after.clone().into(),
-                access: None,
+                access: source.access,
+                root,
             })
         }
     }))

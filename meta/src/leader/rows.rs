@@ -1,7 +1,7 @@
 //! What the leader's jobs read of the state, in the shapes that they use. Local reads: every act
 //! that follows is a compare-and-set in the log, so that a stale read costs a try.
 
-use cairn_types::{ChunkId, IntentId, NodeId, SessionId};
+use cairn_types::{ChunkId, IntentId, MountId, NodeId, SessionId};
 
 use super::domains::host_of;
 use super::leaving::Leaving;
@@ -10,6 +10,8 @@ use super::nodes::Registered;
 use crate::keys::chunks::{self, ChunkRecord};
 use crate::keys::disks::DiskRecord;
 use crate::keys::intents::IntentRecord;
+use crate::keys::mount_modes::{self, MountMode};
+use crate::keys::mounts::MountRecord;
 use crate::keys::queues::Queue;
 use crate::keys::{self, RowFault};
 use crate::namespace::jobs::Waiting;
@@ -117,6 +119,18 @@ pub fn known_nodes(rows: &dyn Rows) -> Result<Vec<Registered>, RowFault> {
     let gone = jobs::removed(rows)?;
     let removed = |node: NodeId| gone.iter().any(|g| g.node == node);
     Ok(nodes(rows)?.into_iter().map(|n| Registered { removed: removed(n.node), ..n }).collect())
+}
+
+/// The mounts that say how they are written to, or how their bucket is spoken to.
+///
+/// # Errors
+/// As [`look`].
+pub fn mount_modes(rows: &dyn Rows) -> Result<Vec<(MountId, MountMode)>, RowFault> {
+    let mode = |record: MountRecord| {
+        let mode = keys::get(rows, &mount_modes::key(record.mount)).transpose()?;
+        Some(mode.map(|mode| (record.mount, mode)))
+    };
+    read::mounts(rows)?.into_iter().filter_map(mode).collect()
 }
 
 /// A page of all chunks after `after`, by id.

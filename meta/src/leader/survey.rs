@@ -247,7 +247,10 @@ fn packs_of_intents(state: &dyn Rows) -> Result<BTreeSet<PackId>, crate::keys::R
             | Work::DeletePack { pack, .. }
             | Work::Compact { pack, .. }
             | Work::Merge { pack, .. } => Some(*pack),
-            Work::Import { .. } => None,
+            Work::Import { .. }
+            | Work::PutObject { .. }
+            | Work::DeleteObject { .. }
+            | Work::ProbeMount { .. } => None,
         }));
     }
 }

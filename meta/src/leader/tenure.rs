@@ -19,6 +19,7 @@ use super::holds::HoldAnswers;
 use super::lag::Told;
 use super::leases::Leases;
 use super::merge::{Fragments, Merging};
+use super::mounting::retries::Retries;
 use super::nodes::{ERROR_BYTES_MAX, Registry, View};
 use super::removal::Losses;
 use super::repair::Repairs;
@@ -92,6 +93,8 @@ pub struct Ground {
     pub compacting: Compacting,
     /// When small extents are merged, and how fast.
     pub merging: Merging,
+    /// Objects of mounted buckets that are written, copied or deleted in a second, at most; `None`: no bound.
+    pub mount_objects_per_second: Option<NonZeroU32>,
     /// How long a dead pack is kept in the under-store.
     pub pack_delay: Duration,
     /// A request that takes longer is told in the log; `None`: none is.
@@ -120,6 +123,8 @@ pub struct Tenure {
     pub compacting: Compacting,
     /// When small extents are merged, and how fast.
     pub merging: Merging,
+    /// Objects of mounted buckets that are written, copied or deleted in a second, at most; `None`: no bound.
+    pub mount_objects_per_second: Option<NonZeroU32>,
     /// How long a dead pack is kept in the under-store.
     pub pack_delay: Duration,
     /// Who looks at what is to be collected.
@@ -144,6 +149,8 @@ pub struct Tenure {
     pub repairs: Repairs,
     /// How far the nodes are that are to be shut down.
     pub drains: Drains,
+    /// In which mounts what failed for good is to be tried once more.
+    pub retries: Retries,
     /// Cancelled when leadership ends.
     pub stop: CancellationToken,
     stir: watch::Sender<u64>,
@@ -183,7 +190,7 @@ impl Tenure {
     ) -> Result<(Arc<Self>, SealAsks), JobFault> {
         let Ground { node, clock, random, node_timeout, session_lease, .. } = ground;
         let Ground { tree_purge_per_second, repair_bytes_per_second, compacting, merging, .. } = ground;
-        let pack_delay = ground.pack_delay;
+        let Ground { mount_objects_per_second, pack_delay, .. } = ground;
         let view = node.read_local()?;
         let registry = Registry::new(clock.clone(), node_timeout, rows::known_nodes(&*view.store)?);
         let leases = Leases::new(clock.clone(), session_lease, rows::sessions(&*view.store)?);
@@ -201,6 +208,7 @@ impl Tenure {
             losses: Losses::default(),
             repairs: Repairs::default(),
             drains: Drains::default(),
+            retries: Retries::default(),
             stop,
             stir,
             urgent: Mutex::new(HashMap::new()),
@@ -215,6 +223,7 @@ impl Tenure {
             repair_bytes_per_second,
             compacting,
             merging,
+            mount_objects_per_second,
             pack_delay,
             gc: Gc::default(),
             fragments: Fragments::default(),

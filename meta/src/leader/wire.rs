@@ -4,6 +4,7 @@ use cairn_proto::v1;
 use cairn_types::{ClusterId, NodeId};
 
 use crate::keys::chunks::{ChunkOwner, ChunkRecord, ChunkState, PlacedReplica};
+use crate::keys::mount_modes::{BucketAccess, ConflictRule, EndpointAbilities, MountRules};
 use crate::keys::packs::{self, PackRecord};
 use crate::keys::{self, RowFault};
 use crate::store::Rows;
@@ -22,6 +23,56 @@ pub fn place(
     let pack: Option<PackRecord> = keys::get(rows, &packs::key(place.pack))?;
     let key = pack.map_or_else(|| packs::object_key(cluster, place.pack), |pack| pack.key);
     Ok(Some(v1::PackPlace { pack: place.pack.0, key, offset: place.offset, length: place.length }))
+}
+
+/// How a mounted bucket is spoken to.
+#[must_use]
+pub fn access(access: &BucketAccess) -> v1::BucketAccess {
+    let BucketAccess { profile, credentials_file, requester_pays, sse, sse_kms_key, storage_class } =
+        access.clone();
+    v1::BucketAccess { profile, credentials_file, requester_pays, sse, sse_kms_key, storage_class }
+}
+
+/// How a mount is written to.
+#[must_use]
+pub fn rules(rules: &MountRules) -> v1::MountRules {
+    v1::MountRules {
+        writable: rules.writable,
+        object_lag_ms: rules.object_lag_ms,
+        on_conflict: conflict_rule(rules.on_conflict).into(),
+        sole_writer: rules.sole_writer,
+    }
+}
+
+/// Who wins a conflict.
+#[must_use]
+pub fn conflict_rule(rule: ConflictRule) -> v1::ConflictRule {
+    match rule {
+        ConflictRule::KeepBoth => v1::ConflictRule::KeepBoth,
+        ConflictRule::Bucket => v1::ConflictRule::Bucket,
+        ConflictRule::Namespace => v1::ConflictRule::Namespace,
+    }
+}
+
+/// What an endpoint can do.
+#[must_use]
+pub fn abilities(a: &EndpointAbilities) -> v1::EndpointAbilities {
+    v1::EndpointAbilities {
+        put_if_absent: a.put_if_absent,
+        put_if_match: a.put_if_match,
+        complete_if_absent: a.complete_if_absent,
+        complete_if_match: a.complete_if_match,
+        copy_if_absent: a.copy_if_absent,
+        copy_if_match: a.copy_if_match,
+        copy_source_if_match: a.copy_source_if_match,
+        delete_if_match: a.delete_if_match,
+        part_copy: a.part_copy,
+        crc32c: a.crc32c,
+        crc64nvme: a.crc64nvme,
+        get_if_match: a.get_if_match,
+        byte_order: a.byte_order,
+        writable: a.writable,
+    }
 }
 
 /// One replica; `address` is empty when the node is unknown.

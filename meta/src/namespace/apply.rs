@@ -11,9 +11,9 @@ use super::error::{NamespaceError, Outcome, refuse};
 use super::memory::Memory;
 use super::operation::{Operation, TimeChange};
 use super::ops::{
-    clone, cluster, commit, compact, concat, copy_range, create, deny, drain, import, intent, level, link,
-    load, lock, merge, mkdir, mknod, mount, node, open, pack, punch_hole, purge, remove_tree, rename, repair,
-    replica, rmdir, seal, server, session, set_attr, set_policy, spare, symlink, transact, unlink, xattr,
+    clone, cluster, commit, compact, concat, copy_range, create, deny, drain, follow, import, intent, level,
+    link, load, lock, merge, mkdir, mknod, mount, node, object, object_changed, open, pack, probe, punch_hole,
+    purge, put, remove_tree, rename, repair, replica, rmdir, seal, server, session, set_attr, set_policy, spare, symlink, transact, unlink, xattr,
 };
 use super::reply::{Answer, Reply};
 use super::state::{Birth, State};
@@ -318,6 +318,26 @@ fn execute_intent(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answe
         Command::Merged { intent, etag, places, bytes } => {
             merge::finish(state, *intent, etag, places, *bytes)
         }
+        _ => execute_mounted(state, command),
+    }
+}
+
+/// What brings a mount's bucket to what the namespace says.
+fn execute_mounted(state: &mut State<'_, '_>, command: &Command) -> Outcome<Answer> {
+    match command {
+        Command::CreatePut { mount, ino, assignee } => put::create(state, *mount, *ino, *assignee),
+        Command::CreateObjectDeletion { mount, key, assignee } => {
+            object::create_deletion(state, *mount, key, *assignee)
+        }
+        Command::CreateProbe { mount, assignee } => probe::create(state, *mount, *assignee),
+        Command::ObjectWritten { intent, etag, size, .. } => object::written(state, *intent, etag, *size),
+        Command::ObjectGone { intent } => object::gone(state, *intent),
+        Command::ObjectChanged { intent, key, found } => {
+            object_changed::changed(state, *intent, key, found.as_ref())
+        }
+        Command::MountProbed { intent, abilities } => probe::probed(state, *intent, abilities),
+        Command::FollowMove { mount, directory } => follow::follow(state, *mount, *directory),
+        Command::EndMove { mount, prefix } => follow::end(state, *mount, prefix),
         _ => refuse(FsError::InvalidRequest),
     }
 }
@@ -361,7 +381,7 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
         Operation::RemoveXattr { target, name } => xattr::remove(state, target, name),
         Operation::SetPolicy { target, policy } => set_policy::set_policy(state, target, *policy),
         Operation::MountAdd { target, source } => mount::add(state, target, source),
-        Operation::MountRemove { target } => mount::remove(state, target),
+        Operation::MountRemove { target } => mount::remove(state, target, false),
         Operation::Holding { number, inos, operation } => {
             if matches!(**operation, Operation::Holding { .. }) {
                 return refuse(FsError::InvalidRequest);
@@ -369,6 +389,14 @@ fn operate(state: &mut State<'_, '_>, id: SessionId, operation: &Operation) -> O
             state.claim = deny::claim(state, id, *number, inos)?;
             operate(state, id, operation)
         }
+        Operation::MountAddAs { target, source, access, rules } => {
+            mount::add_as(state, target, source, access, *rules)
+        }
+        Operation::MountSet { target, refresh_ms, access, rules } => {
+            mount::set(state, target, *refresh_ms, access, *rules)
+        }
+        Operation::MountRemoveWith { target, abandon } => mount::remove(state, target, *abandon),
+        Operation::ConflictDismiss { mount, conflict } => mount::dismiss(state, *mount, *conflict),
         _ => operate_bytes(state, id, operation),
     }
 }

@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 use cairn_types::codec::{self, CodecError};
 use cairn_types::{
     Chain, ChunkId, ClusterId, Credentials, DiskId, Epoch, FeatureLevel, Incarnation, InodeId, IntentId,
-    LogIndex, NodeId, PackId, Policy, Sequence, SessionId, Timestamp, WriterMark,
+    LogIndex, MountId, NodeId, PackId, Policy, Sequence, SessionId, Timestamp, WriterMark,
 };
 
 use super::check::Finding;
@@ -12,6 +12,7 @@ use super::facts::{Fact, Next};
 use super::operation::{Operation, Placement};
 use crate::keys::contents::ContentId;
 use crate::keys::loads::LoadId;
+use crate::keys::mount_modes::EndpointAbilities;
 use crate::keys::servers::DirectoryId;
 
 /// Format byte of an encoded [`Entry`].
@@ -521,6 +522,95 @@ pub enum Command {
         /// The new pack's length.
         bytes: u64,
     },
+    /// Makes the intent that brings a pending file or marker nearer to what the bucket is to hold. Answers
+    /// `intent`; without one nothing is to be done any more, the row that remains is a directory's walk, or the
+    /// file cannot be written (its intent has failed for good); with `resume_after` another file is to leave the
+    /// key first. `KeyBusy` while an intent uses the key. A file that is growing is written up to its recorded
+    /// length.
+    CreatePut {
+        /// The mount.
+        mount: MountId,
+        /// The file or directory.
+        ino: InodeId,
+        /// The data node that shall do it.
+        assignee: NodeId,
+    },
+    /// Makes the intent that deletes a surplus object. Answers `intent`; none when it is surplus no more.
+    /// `KeyBusy`.
+    CreateObjectDeletion {
+        /// The mount.
+        mount: MountId,
+        /// The object's key.
+        key: Vec<u8>,
+        /// The data node that shall do it.
+        assignee: NodeId,
+    },
+    /// Makes the intent that probes a mount's endpoint, or answers the one under way. Answers `intent`.
+    CreateProbe {
+        /// The mount.
+        mount: MountId,
+        /// The data node that shall do it.
+        assignee: NodeId,
+    },
+    /// The object of a PutObject is there, verified. Ends the intent.
+    ObjectWritten {
+        /// The intent.
+        intent: IntentId,
+        /// Its ETag.
+        etag: String,
+        /// Its size.
+        size: u64,
+        /// Its last modification.
+        mtime: Timestamp,
+    },
+    /// The object of a DeleteObject is not there any more. Ends the intent.
+    ObjectGone {
+        /// The intent.
+        intent: IntentId,
+    },
+    /// Somebody else changed an object that an intent reads or writes; nothing was done. Ends the intent.
+    ObjectChanged {
+        /// The intent.
+        intent: IntentId,
+        /// The object's key.
+        key: Vec<u8>,
+        /// What is there; `None`: nothing.
+        found: Option<FoundObject>,
+    },
+    /// What a mount's endpoint can do. Ends the intent.
+    MountProbed {
+        /// The intent.
+        intent: IntentId,
+        /// What was found.
+        abilities: EndpointAbilities,
+    },
+    /// One bounded step of making what lies in a renamed directory follow it. Answers in `resume_after` the
+    /// name up to which it is done, and nothing when all of it is. `Importing` when the directory must be
+    /// read first; its intent is 0 when none reads it yet.
+    FollowMove {
+        /// The mount.
+        mount: MountId,
+        /// The directory.
+        directory: InodeId,
+    },
+    /// Forgets that a directory left a prefix. `KeyBusy` while a tree of the mount is following its directory.
+    EndMove {
+        /// The mount.
+        mount: MountId,
+        /// The prefix.
+        prefix: Vec<u8>,
+    },
+}
+
+/// An object of a mounted bucket, as somebody found it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FoundObject {
+    /// Its ETag.
+    pub etag: String,
+    /// Its size.
+    pub size: u64,
+    /// Its last modification.
+    pub mtime: Timestamp,
 }
 
 /// Extents of a file that follow on one another without a gap.

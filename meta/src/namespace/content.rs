@@ -38,14 +38,14 @@ impl State<'_, '_> {
     /// Makes `[start, end)` of a file a gap.
     pub fn carve(&mut self, ino: InodeId, start: u64, end: u64, live: &mut LiveChanges) -> Outcome<()> {
         for span in contents::of(&*self.txn, ino)?.spans(start, end) {
-            self.carve_span(span, live)?;
+            self.carve_span(ino, span, live)?;
         }
         Ok(())
     }
 
-    fn carve_span(&mut self, span: Span, live: &mut LiveChanges) -> Outcome<()> {
+    fn carve_span(&mut self, ino: InodeId, span: Span, live: &mut LiveChanges) -> Outcome<()> {
         let Span { content, from: start, until: end } = span;
-        self.trim_before(content, start, end, live)?;
+        self.trim_before(ino, content, start, end, live)?;
         let range = extents::starting_in(content, start, end);
         let rows = keys::scan::<ExtentRow>(&*self.txn, &range, ROWS_PER_ENTRY_MAX)?;
         if rows.len() == ROWS_PER_ENTRY_MAX {
@@ -53,7 +53,7 @@ impl State<'_, '_> {
         }
         for (key, row) in rows {
             let old = extents::extent(&key, row)?;
-            self.trim(content, &old, start, end, live);
+            self.trim((ino, content), &old, start, end, live)?;
         }
         Ok(())
     }
@@ -61,6 +61,7 @@ impl State<'_, '_> {
     /// Keeps what lies outside `[start, end)` of the extent that begins before `start`.
     pub fn trim_before(
         &mut self,
+        ino: InodeId,
         content: ContentId,
         start: u64,
         end: u64,
@@ -70,15 +71,25 @@ impl State<'_, '_> {
         if let Some((key, bytes)) = self.txn.last_before(Table::Extents, &first, &here)? {
             let old = extents::extent(&key, keys::Record::from_bytes(&key, &bytes)?)?;
             if old.end() > start {
-                self.trim(content, &old, start, end, live);
+                self.trim((ino, content), &old, start, end, live)?;
             }
         }
         Ok(())
     }
 
-    /// Keeps of one extent what lies outside `[start, end)`.
-    fn trim(&mut self, content: ContentId, old: &Extent, start: u64, end: u64, live: &mut LiveChanges) {
+    /// Keeps of one extent what lies outside `[start, end)`; of a file that is being written to its bucket also
+    /// the rest, elsewhere.
+    fn trim(
+        &mut self,
+        (ino, content): (InodeId, ContentId),
+        old: &Extent,
+        start: u64,
+        end: u64,
+        live: &mut LiveChanges,
+    ) -> Result<(), RowFault> {
         note(live, &old.source, old.length, false);
+        let (from, until) = (old.file_offset.max(start), old.end().min(end));
+        self.keep_range(ino, &further(&old.source, from - old.file_offset), until - from, live)?;
         if old.file_offset < start {
             let kept = ExtentRow { length: start - old.file_offset, source: old.source.clone() };
             note(live, &kept.source, kept.length, true);
@@ -92,6 +103,7 @@ impl State<'_, '_> {
             note(live, &kept.source, kept.length, true);
             self.put(extents::key(content, end), &kept);
         }
+        Ok(())
     }
 
     /// Lays an extent over what is there; joins it to the one before when the bytes follow on.
@@ -99,7 +111,7 @@ impl State<'_, '_> {
         for span in contents::of(&*self.txn, ino)?.spans(extent.file_offset, extent.end()) {
             let source = further(&extent.source, span.from - extent.file_offset);
             let piece = Extent { file_offset: span.from, length: span.until - span.from, source };
-            self.carve_span(span, live)?;
+            self.carve_span(ino, span, live)?;
             self.lay_under(span.content, &piece, live)?;
         }
         Ok(())

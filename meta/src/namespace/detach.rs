@@ -27,11 +27,11 @@ impl State<'_, '_> {
             return Ok(false);
         }
         for part in row.parts.split_off(kept) {
-            self.detach(part)?;
+            self.give_up(ino, part)?;
         }
         if let Some(last) = row.parts.last().copied() {
-            self.trim_before(last.content, size, u64::MAX, live)?;
-            self.detach(Part { from: size, content: last.content })?;
+            self.trim_before(ino, last.content, size, u64::MAX, live)?;
+            self.give_up(ino, Part { from: size, content: last.content })?;
         }
         let content = self.new_content()?;
         row.parts.push(Part { from: size, content });
@@ -53,7 +53,13 @@ impl State<'_, '_> {
         Ok(false)
     }
 
-    fn new_content(&mut self) -> Result<ContentId, RowFault> {
+    /// Detaches a part, unless it is kept for an intent that writes the file to its bucket.
+    fn give_up(&mut self, ino: InodeId, part: Part) -> Result<(), RowFault> {
+        if self.keep_part(ino, part)? { Ok(()) } else { self.detach(part) }
+    }
+
+    /// Another content.
+    pub fn new_content(&mut self) -> Result<ContentId, RowFault> {
         let known: Option<ContentCounter> = self.get(counters::CONTENTS_KEY)?;
         let made = known.unwrap_or_default().made + 1;
         self.put(counters::CONTENTS_KEY.to_vec(), &ContentCounter { made });
@@ -61,7 +67,7 @@ impl State<'_, '_> {
     }
 
     /// Notes that the extents of a part are no file's, up to the end of its content.
-    fn detach(&mut self, part: Part) -> Result<(), RowFault> {
+    pub fn detach(&mut self, part: Part) -> Result<(), RowFault> {
         let key = contents::detached_key(part.content);
         let known: Option<DetachedRow> = self.get(&key)?;
         let from = known.map_or(part.from, |row| row.from.min(part.from));

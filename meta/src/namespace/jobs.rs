@@ -12,6 +12,7 @@ use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::levels::{self, ClusterLevel};
 use crate::keys::orphans::Orphan;
 use crate::keys::packs::{self, PackRecord};
+use crate::keys::pictures;
 use crate::keys::queues::{self, Queue};
 use crate::keys::removed::RemovedNode;
 use crate::keys::servers::{self, Servers};
@@ -100,7 +101,11 @@ pub fn is_in_vain(rows: &dyn Rows, work: &Work) -> Result<bool, RowFault> {
                 }
             }
         }
-        Work::Import { .. } | Work::DeletePack { .. } => {}
+        Work::Import { .. }
+        | Work::DeletePack { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => {}
     }
     Ok(false)
 }
@@ -197,17 +202,32 @@ pub fn orphans(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<
     }
 }
 
-/// Contents with extents that no file names any more, after `after`, `limit` at most.
+/// Contents with extents that no file names any more, after `after`, `limit` at most: but for those that are
+/// kept for an intent that writes a file to its bucket.
 ///
 /// # Errors
 /// A fault of the store.
 pub fn detached(rows: &dyn Rows, after: Option<ContentId>, limit: usize) -> Result<Vec<ContentId>, RowFault> {
-    let range = match after {
+    let mut range = match after {
         Some(content) => KeyRange::prefix_after(&[], &contents::detached_key(content)),
         None => KeyRange::default(),
     };
-    let found = rows.scan(Table::Detached, &range, limit)?;
-    found.iter().map(|(key, _)| contents::detached(key)).collect()
+    let mut free = Vec::new();
+    loop {
+        let found = rows.scan(Table::Detached, &range, limit)?;
+        for (key, _) in &found {
+            let content = contents::detached(key)?;
+            if free.len() < limit && rows.get(Table::Keeps, &pictures::kept_key(content))?.is_none() {
+                free.push(content);
+            }
+        }
+        match found.last() {
+            Some((key, _)) if found.len() == limit && free.len() < limit => {
+                range.from = [key.as_slice(), &[0]].concat();
+            }
+            _ => return Ok(free),
+        }
+    }
 }
 
 /// Removed trees that are not all gone, after `after`, `limit` at most.

@@ -14,6 +14,7 @@ const FIRST: FeatureLevel = FeatureLevel::FIRST;
 const SECOND: FeatureLevel = FeatureLevel::SECOND;
 const FOURTH: FeatureLevel = FeatureLevel::FOURTH;
 const FIFTH: FeatureLevel = FeatureLevel::FIFTH;
+const SIXTH: FeatureLevel = FeatureLevel::SIXTH;
 
 /// The highest of several.
 fn highest(levels: impl Iterator<Item = FeatureLevel>) -> FeatureLevel {
@@ -50,6 +51,15 @@ impl Command {
             | Command::PrepareSpare { .. }
             | Command::Roll { .. } => FOURTH,
             Command::CreateMerge { .. } | Command::Merged { .. } => FIFTH,
+            Command::CreatePut { .. }
+            | Command::CreateObjectDeletion { .. }
+            | Command::CreateProbe { .. }
+            | Command::ObjectWritten { .. }
+            | Command::ObjectGone { .. }
+            | Command::ObjectChanged { .. }
+            | Command::MountProbed { .. }
+            | Command::FollowMove { .. }
+            | Command::EndMove { .. } => SIXTH,
             Command::InitCluster { .. }
             | Command::OpenSession { .. }
             | Command::CloseSession { .. }
@@ -124,6 +134,10 @@ impl Operation {
                 highest(demands.chain(operations.iter().map(Operation::needs)))
             }
             Operation::Holding { operation, .. } => operation.needs().max(SECOND),
+            Operation::MountAddAs { .. }
+            | Operation::MountSet { .. }
+            | Operation::MountRemoveWith { .. }
+            | Operation::ConflictDismiss { .. } => SIXTH,
             Operation::Mkdir { .. }
             | Operation::Create { .. }
             | Operation::Symlink { .. }

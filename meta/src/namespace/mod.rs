@@ -4,7 +4,7 @@
 //! the store's: two servers that apply the same entries hold the same bytes.
 //!
 //! ```text
-//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events, merging → state → last_directory → walk → keys → store
+//! apply → ops/<verb> → tree, content, share, detach, chunks, disks, permissions, acl, set_ids, xattrs, locks, holds, events, merging, mounted → state → last_directory → walk → keys → store
 //! read  → walk                                              → keys → store
 //! ```
 
@@ -28,6 +28,8 @@ mod level;
 pub mod locks;
 mod memory;
 pub mod merging;
+mod mounted;
+pub mod mounting;
 mod names;
 pub mod operation;
 mod ops;

@@ -2,11 +2,12 @@
 
 use bincode::{Decode, Encode};
 use cairn_types::{
-    ChunkId, Epoch, Extent, FileKind, Generation, InodeId, LockKind, LockMode, LockRange, LogIndex, NodeId,
-    Policy, Timestamp, WriterId,
+    ChunkId, Epoch, Extent, FileKind, Generation, InodeId, LockKind, LockMode, LockRange, LogIndex, MountId,
+    NodeId, Policy, Timestamp, WriterId,
 };
 
 use crate::keys::chunks::PlacedReplica;
+use crate::keys::mount_modes::{BucketAccess, MountRules};
 use crate::keys::mounts::MountSource;
 use crate::namespace::precondition::Precondition;
 
@@ -402,5 +403,42 @@ pub enum Operation {
         inos: Vec<InodeId>,
         /// What to do; no other of this kind.
         operation: Box<Operation>,
+    },
+    /// As `MountAdd`, with how the bucket is spoken to, and whether and how it is written to. Answers `inode`
+    /// and `mount`. `MountOverlap`.
+    MountAddAs {
+        /// Made if absent; else it must be an empty directory under no mount.
+        target: Target,
+        /// What it is bound to.
+        source: MountSource,
+        /// How the bucket is spoken to.
+        access: BucketAccess,
+        /// Whether and how it is written to.
+        rules: MountRules,
+    },
+    /// Changes how a mount is kept; what it is bound to stays. The endpoint is probed anew. Answers `mount`.
+    MountSet {
+        /// The mount's root.
+        target: Target,
+        /// Age above which a directory is read again.
+        refresh_ms: u64,
+        /// How the bucket is spoken to.
+        access: BucketAccess,
+        /// Whether and how it is written to.
+        rules: MountRules,
+    },
+    /// As `MountRemove`. `MountPending` while something is, unless it is abandoned.
+    MountRemoveWith {
+        /// The mount's root.
+        target: Target,
+        /// Also with changes that the bucket has not yet.
+        abandon: bool,
+    },
+    /// Forgets a conflict. The files stay. `NotFound`.
+    ConflictDismiss {
+        /// The mount.
+        mount: MountId,
+        /// The conflict's number.
+        conflict: u64,
     },
 }

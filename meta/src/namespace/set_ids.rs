@@ -3,6 +3,7 @@
 use cairn_types::{Credentials, FileKind, Inode};
 
 use super::error::Outcome;
+use super::mounted::Changed;
 use super::state::{Birth, State};
 use super::xattrs::CAPABILITY;
 use crate::keys::RowFault;
@@ -58,6 +59,7 @@ impl State<'_, '_> {
         inode.mtime = self.now();
         self.content_changed(inode)?;
         self.change_inode(inode)?;
+        self.note_file(inode, Changed::Content)?;
         self.tell_of(inode, EventKind::Content)
     }
 

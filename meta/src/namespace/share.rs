@@ -9,7 +9,7 @@ use super::error::{Outcome, refuse};
 use super::operation::Target;
 use super::permissions::{READ, WRITE};
 use super::reply::Answer;
-use super::state::{State, regular, writable};
+use super::state::{State, regular};
 use crate::keys::contents;
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::{self, Record};
@@ -38,10 +38,11 @@ impl State<'_, '_> {
     }
 
     /// A regular file whose length is known, and that the caller may change.
-    pub fn changeable(&self, target: &Target) -> Outcome<Inode> {
+    pub fn changeable(&mut self, target: &Target) -> Outcome<Inode> {
         let inode = self.resolve(target)?;
         regular(&inode)?;
-        writable(&inode)?;
+        self.changing(&inode)?;
+        self.begin_keeping(&inode)?;
         self.may(target, &inode, WRITE)?;
         self.settled(&inode)?;
         Ok(inode)

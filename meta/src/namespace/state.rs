@@ -11,6 +11,7 @@ use super::error::{Outcome, refuse};
 use super::holds::Claim;
 use super::last_directory::LastDirectory;
 use super::memory::Memory;
+use super::mounted::Mounted;
 use super::operation::Target;
 use super::walk::{self, Dentry, End, LastLink, Walk};
 use crate::keys::counters::{self, ClusterRecord};
@@ -52,6 +53,8 @@ pub(super) struct State<'t, 'a> {
     pub last_way: Option<Way>,
     /// The directory that a path led to last: the next one mostly leads there too.
     pub last_directory: LastDirectory,
+    /// What it knows of mounts.
+    pub mounted: Mounted,
     stored: ClusterRecord,
 }
 
@@ -89,12 +92,14 @@ impl<'t, 'a> State<'t, 'a> {
             events: Vec::new(),
             last_way: way,
             last_directory: LastDirectory::new(directory),
+            mounted: Mounted::default(),
             stored,
         })
     }
 
     /// Keeps what the entry did, and remembers what the next one may ask for.
     pub fn keep(mut self, memory: &mut Memory) -> Result<(), RowFault> {
+        self.write_mounted();
         self.write_events()?;
         if self.cluster != self.stored {
             keys::put(self.txn, counters::KEY.to_vec(), &self.cluster);
@@ -109,6 +114,7 @@ impl<'t, 'a> State<'t, 'a> {
     pub fn forget(&mut self) {
         self.txn.discard();
         self.events.clear();
+        self.mounted = Mounted::default();
         self.last_way = None;
         self.last_directory.forget();
         let time = self.cluster.time;
@@ -282,14 +288,6 @@ impl<'t, 'a> State<'t, 'a> {
     pub fn session_lives(&self, session: SessionId) -> Result<bool, RowFault> {
         let record: Option<keys::sessions::SessionRecord> = self.get(&keys::sessions::key(session))?;
         Ok(record.is_some_and(|s| !s.closing))
-    }
-}
-
-/// Refuses a change under a mount.
-pub(super) fn writable(inode: &Inode) -> Result<(), FsError> {
-    match inode.mount {
-        Some(mount) => Err(FsError::ReadOnlyMount { mount }),
-        None => Ok(()),
     }
 }
 

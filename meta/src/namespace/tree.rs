@@ -57,6 +57,9 @@ impl State<'_, '_> {
     /// Takes a name of a file or symlink out; the inode goes with its last name, unless it is a file
     /// that a session may hold.
     pub fn unlink(&mut self, parent: InodeId, name: &[u8], found: &Found) -> Outcome<()> {
+        if found.inode.mount.is_some() {
+            self.forget_file(&found.inode)?;
+        }
         if found.inode.nlink <= 1 && self.may_be_held(&found.inode)? {
             self.keep_unlinked(parent, name, &found.inode)?;
         } else {
@@ -64,7 +67,11 @@ impl State<'_, '_> {
         }
         let inode = Inode { version: found.inode.version + 1, ..found.inode.clone() };
         self.tell(parent, name, &inode, EventKind::Removed { last: inode.nlink <= 1 })?;
-        self.touch_directory(parent, 0)
+        self.touch_directory(parent, 0)?;
+        if inode.mount.is_some() {
+            self.note_taken_from(parent)?;
+        }
+        Ok(())
     }
 
     /// As [`State::unlink`], the directory's own inode left to the caller; whoever holds the file.
@@ -132,9 +139,14 @@ impl State<'_, '_> {
 
     /// Removes an empty directory and its name.
     pub fn drop_directory(&mut self, parent: InodeId, name: &[u8], dir: &Inode) -> Outcome<()> {
+        self.forget_directory(dir)?;
         self.take_directory(parent, name, dir)?;
         self.tell(parent, name, dir, EventKind::Removed { last: true })?;
-        self.touch_directory(parent, -1)
+        self.touch_directory(parent, -1)?;
+        if dir.mount.is_some() {
+            self.note_taken_from(parent)?;
+        }
+        Ok(())
     }
 
     /// As [`State::drop_directory`], the directory above left to the caller.
@@ -144,7 +156,7 @@ impl State<'_, '_> {
         self.drop_xattrs(dir.ino)?;
         self.cluster.counts.inodes = self.cluster.counts.inodes.saturating_sub(1);
         if dir.mount.is_some() {
-            self.delete(Table::Imports, keys::imports::key(dir.ino));
+            self.put_import(dir.ino, None)?;
         }
         Ok(())
     }
@@ -153,7 +165,7 @@ impl State<'_, '_> {
     /// none are left.
     pub fn drop_rows(&mut self, ino: InodeId) -> Outcome<bool> {
         let limit = self.bounds.rows_at_once;
-        let mut done = self.drop_extents(ino.into(), 0, limit)?;
+        let mut done = self.keeps_own(ino) || self.drop_extents(ino.into(), 0, limit)?;
         let rows = self.txn.scan(Table::Writers, &writers::of(ino), limit + 1)?;
         done &= rows.len() <= limit;
         for (key, _) in rows.into_iter().take(limit) {

@@ -2,18 +2,17 @@
 //! checked by the state machine.
 
 mod attributes;
+mod mounts;
 
 use cairn_proto::{WireError, v1};
 use cairn_types::limits::CLAIMED_FILES_MAX;
 use cairn_types::{
-    ChunkId, Epoch, Extent, FsError, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId,
-    WriterId,
+    ChunkId, Epoch, Extent, Generation, GroupId, InodeId, NodeId, Policy, Sequence, SessionId, WriterId,
 };
 
 mod transact;
 
 use super::call::malformed;
-use crate::keys::mounts::MountSource;
 use crate::namespace::operation::{Operation, Target};
 
 /// Permission bits that a mode may have.
@@ -168,9 +167,10 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         }
         Wire::OpenExclusive(m) => Operation::OpenExclusive { ino: inode(m.ino)? },
         Wire::ReleaseChunk(m) => Operation::ReleaseChunk { chunk: ChunkId(m.chunk) },
-        Wire::MountAdd(m) => mount_add(m)?,
-        Wire::MountSet(_) | Wire::ConflictDismiss(_) => return Err(FsError::NotSupported.into()),
-        Wire::MountRemove(m) => Operation::MountRemove { target: target(m.target)? },
+        Wire::MountAdd(m) => mounts::add(m)?,
+        Wire::MountSet(m) => mounts::set(m)?,
+        Wire::MountRemove(m) => mounts::remove(m)?,
+        Wire::ConflictDismiss(m) => mounts::dismiss(&m)?,
         Wire::RenewGrant(m) => Operation::RenewGrant {
             chunk: ChunkId(m.chunk),
             epoch: Epoch(m.epoch),
@@ -226,34 +226,6 @@ fn naming(wire: v1::mutate_request::Operation) -> Result<Operation, WireError> {
         }
         _ => return Err(malformed("operation")),
     })
-}
-
-fn mount_add(m: v1::MountAdd) -> Result<Operation, WireError> {
-    if m.bucket.is_empty() || m.bucket.len() > 255 {
-        return Err(malformed("bucket"));
-    }
-    if m.prefix.len() > cairn_types::limits::S3_KEY_BYTES_MAX {
-        return Err(malformed("prefix"));
-    }
-    if m.endpoint.len() > 1024 {
-        return Err(malformed("endpoint"));
-    }
-    if m.region.len() > 64 {
-        return Err(malformed("region"));
-    }
-    let mut prefix = m.prefix;
-    if !prefix.is_empty() && !prefix.ends_with('/') {
-        prefix.push('/');
-    }
-    let source = MountSource {
-        bucket: m.bucket,
-        prefix,
-        endpoint: m.endpoint,
-        region: m.region,
-        refresh_ms: m.refresh_ms,
-        force_path_style: m.force_path_style,
-    };
-    Ok(Operation::MountAdd { target: target(m.target)?, source })
 }
 
 #[cfg(test)]
@@ -322,17 +294,5 @@ mod tests {
         let policy = Some(v1::Policy::default());
         let set = Wire::SetPolicy(v1::SetPolicy { target: at("/"), policy });
         assert_eq!(mutation(request(Some(set))), Err(WireError::Fs(FsError::InvalidPolicy)));
-    }
-
-    #[test]
-    fn a_mounts_prefix_ends_with_a_slash() {
-        let add =
-            v1::MountAdd { target: at("/m"), bucket: "b".into(), prefix: "p".into(), ..Default::default() };
-        let Operation::MountAdd { source, .. } =
-            mutation(request(Some(Wire::MountAdd(add)))).expect("ok").operation
-        else {
-            panic!("another operation")
-        };
-        assert_eq!(source.prefix, "p/");
     }
 }

@@ -14,7 +14,7 @@ use super::long_read::{Ended, LongRead, Sink};
 use crate::dump::{DumpLines, Header};
 use crate::keys::RowFault;
 use crate::namespace::facts::Facts;
-use crate::namespace::read;
+use crate::namespace::{mounting, read};
 use crate::node::{Consistency, ReadView};
 use crate::store::Rows;
 
@@ -36,6 +36,11 @@ pub async fn dump(ctx: &Arc<Context>) -> Result<DumpStream, WireError> {
     let view = ctx.node.read(Consistency::Linearizable).await?;
     if read::load(&*view.store).map_err(super::fault)?.is_some() {
         return Err(FsError::Loading.into());
+    }
+    // It tells what is in buckets, and not what is yet to come there.
+    let pending = mounting::all_pending(&*view.store).map_err(super::fault)?;
+    if pending > 0 {
+        return Err(FsError::MountPending { pending }.into());
     }
     let (messages, sent) = mpsc::channel(MESSAGES_MAX);
     let run = Run {

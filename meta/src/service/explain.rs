@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use cairn_proto::{ServiceError, WireError, v1};
 use cairn_types::limits::WRITERS_PER_FILE_MAX;
-use cairn_types::{ChunkId, Extent, InodeId, IntentId, WriterMark};
+use cairn_types::{ChunkId, Extent, Inode, InodeId, IntentId, WriterMark};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::extents::mount;
+use super::extents;
 use super::long_read::{Ended, LongRead, Sink};
+use super::mounts::mount;
 use super::stat::{about, caller, imported};
 use super::{Context, decode, lag, policy};
 use crate::keys;
@@ -24,7 +25,7 @@ use crate::keys::places::Place;
 use crate::keys::writers::{self, WriterRow};
 use crate::leader::Tenure;
 use crate::namespace::lag::LagWalk;
-use crate::namespace::{Target, jobs, read};
+use crate::namespace::{Target, jobs, mounting, read};
 use crate::node::Consistency;
 use crate::store::Rows;
 
@@ -166,10 +167,11 @@ impl Explanation {
         let mut intents = self.intents(rows, &records)?;
         if next.is_none() {
             intents.extend(self.import(rows)?);
+            intents.extend(self.put(rows, &range.stat.inode)?);
         }
         Ok(v1::ExplainPart {
             file: None,
-            extents: range.extents.iter().map(v1::Extent::from).collect(),
+            extents: extents::wire(rows, &range.extents)?,
             chunks: self.chunks(rows, &records)?,
             mounts: range.mounts.iter().map(|m| mount(rows, m)).collect::<Result<_, _>>()?,
             intents,
@@ -252,9 +254,18 @@ impl Explanation {
         let Some(id) = import.and_then(|import| import.intent) else { return Ok(None) };
         Ok(read::intent(rows, id).map_err(super::fault)?.as_ref().map(intent))
     }
+
+    /// The intent that writes the object of a file of a mount, under way or failed.
+    fn put(&self, rows: &dyn Rows, inode: &Inode) -> Result<Option<v1::ExplainedIntent>, WireError> {
+        let Some(mount) = inode.mount else { return Ok(None) };
+        let row = mounting::pending(rows, mount, self.ino).map_err(super::fault)?;
+        let Some(id) = row.and_then(|row| row.intent) else { return Ok(None) };
+        Ok(read::intent(rows, id).map_err(super::fault)?.as_ref().map(intent))
+    }
 }
 
 fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
+    let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
     let (kind, key, chunks, bytes) = match &record.work {
         Work::Upload { key, chunks, .. } => {
             ("upload", key.clone(), chunks.len() as u64, chunks.iter().map(|chunk| chunk.length).sum())
@@ -265,8 +276,11 @@ fn intent(record: &IntentRecord) -> v1::ExplainedIntent {
         Work::Merge { key, runs, .. } => {
             ("merge", key.clone(), runs.len() as u64, runs.iter().map(MergeRun::length).sum())
         }
-        Work::Import { prefix, .. } => ("import", String::from_utf8_lossy(prefix).into_owned(), 0, 0),
+        Work::Import { prefix, .. } => ("import", text(prefix), 0, 0),
         Work::DeletePack { key, .. } => ("delete", key.clone(), 0, 0),
+        Work::PutObject { key, length, .. } => ("put", text(key), 0, *length),
+        Work::DeleteObject { key, .. } => ("delete-object", text(key), 0, 0),
+        Work::ProbeMount { prefix, .. } => ("probe", prefix.clone(), 0, 0),
     };
     v1::ExplainedIntent {
         intent: record.intent.0,

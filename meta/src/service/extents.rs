@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use cairn_proto::{WireError, v1};
+use cairn_types::{Extent, ExtentSource, ObjectKey};
 
+use super::mounts::mount;
 use super::stat::{about, caller, consistency, imported};
 use super::{Context, decode};
+use crate::keys;
 use crate::keys::chunks::ChunkRecord;
-use crate::keys::mounts::MountRecord;
+use crate::keys::objects::{self, ObjectRow};
 use crate::namespace::read;
 use crate::store::Rows;
 
@@ -35,7 +38,7 @@ pub async fn extents(
     }
     Ok(v1::ExtentsReply {
         inode: Some(v1::Inode::from(&range.stat.inode)),
-        extents: range.extents.iter().map(v1::Extent::from).collect(),
+        extents: wire(rows, &range.extents)?,
         chunks: ctx.wire_chunks(rows, chunks)?,
         mounts: range.mounts.iter().map(|m| mount(rows, m)).collect::<Result<_, _>>()?,
         log_index: view.applied.0,
@@ -44,21 +47,31 @@ pub async fn extents(
     })
 }
 
-/// A mount as the wire has it.
-pub fn mount(rows: &dyn Rows, record: &MountRecord) -> Result<v1::Mount, WireError> {
-    let source = record.source.clone();
-    Ok(v1::Mount {
-        mount: record.mount.0,
-        path: read::path_of(rows, record.root).map_err(super::refusal)?.into(),
-        bucket: source.bucket,
-        prefix: source.prefix,
-        endpoint: source.endpoint,
-        region: source.region,
-        refresh_ms: source.refresh_ms,
-        force_path_style: source.force_path_style,
-        // Writing to a mount comes with write-back.
-        read_only: true,
-        root: record.root.0,
-        ..v1::Mount::default()
-    })
+/// Extents as the wire has them, each of an object with that one's size: the file's may be another.
+pub fn wire(rows: &dyn Rows, extents: &[Extent]) -> Result<Vec<v1::Extent>, WireError> {
+    let mut last: Option<(ObjectKey, u64)> = None;
+    let mut told = Vec::with_capacity(extents.len());
+    for extent in extents {
+        let mut wire = v1::Extent::from(extent);
+        if let (ExtentSource::Object { object, .. }, Some(v1::extent::Source::Object(source))) =
+            (&extent.source, &mut wire.source)
+        {
+            let known = last.take().filter(|(known, _)| known == object);
+            let (object, size) = match known {
+                Some(known) => known,
+                None => (object.clone(), object_size(rows, object)?),
+            };
+            source.size = size;
+            last = Some((object, size));
+        }
+        told.push(wire);
+    }
+    Ok(told)
+}
+
+/// The size of an object in that version; 0 when another one is known by now.
+fn object_size(rows: &dyn Rows, object: &ObjectKey) -> Result<u64, WireError> {
+    let row: Option<ObjectRow> =
+        keys::get(rows, &objects::key(object.mount, &object.key)).map_err(super::fault)?;
+    Ok(row.filter(|row| row.etag == object.etag).map_or(0, |row| row.size))
 }

@@ -8,14 +8,14 @@ use cairn_proto::v1::members_server::Members;
 use cairn_proto::v1::meta_server::Meta;
 use cairn_proto::v1::nodes_server::Nodes;
 use cairn_proto::{ServiceError, WireError, handshake, v1};
-use cairn_types::FsError;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::call::admit;
 use super::{
-    Context, drain, dump, explain, extents, fsck, gc, lag, list, load, lock, loss, members, mutate, nodes,
-    policy, pull, removal, report, roll, seal, session, split, stat, statfs, status, wait, watch, xattrs,
+    Context, drain, dump, explain, extents, fsck, gc, lag, list, load, lock, loss, members, mounts, mutate,
+    nodes, policy, pull, removal, report, roll, seal, session, split, stat, statfs, status, wait, watch,
+    xattrs,
 };
 use crate::trace;
 
@@ -184,15 +184,15 @@ impl Meta for MetaService {
     }
 
     async fn list_mounts(&self, r: Request<v1::ListMountsRequest>) -> Answered<v1::ListMountsReply> {
-        self.0.call("ListMounts", r, async |ctx, _, _| status::mounts(&ctx).await).await
+        self.0.call("ListMounts", r, async |ctx, m, _| mounts::list(&ctx, m).await).await
     }
 
     async fn list_conflicts(&self, r: Request<v1::ListConflictsRequest>) -> Answered<v1::ListConflictsReply> {
-        self.0.call("ListConflicts", r, async |_, _, _| Err(FsError::NotSupported.into())).await
+        self.0.call("ListConflicts", r, async |ctx, m, _| mounts::conflicts(&ctx, m).await).await
     }
 
     async fn import_now(&self, r: Request<v1::ImportNowRequest>) -> Answered<v1::ImportNowReply> {
-        self.0.call("ImportNow", r, async |_, _, _| Err(FsError::NotSupported.into())).await
+        self.0.call("ImportNow", r, async |ctx, m, d| mounts::import_now(&ctx, m, d).await).await
     }
 
     async fn status(&self, r: Request<v1::StatusRequest>) -> Answered<v1::StatusReply> {

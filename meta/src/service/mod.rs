@@ -16,6 +16,7 @@ mod long_read;
 mod loss;
 mod members;
 pub mod meta;
+mod mounts;
 mod mutate;
 mod nodes;
 mod policy;
@@ -31,6 +32,7 @@ mod statfs;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod wait;
 mod watch;
 mod xattrs;

@@ -10,6 +10,7 @@ use tonic::Status;
 use super::Context;
 use super::call::malformed;
 use super::decode::{self, Mutation};
+use super::unread;
 use crate::keys::chunks::{ChunkOwner, ChunkState};
 use crate::keys::sessions;
 use crate::leader::lag::{self, Given, Room};
@@ -62,8 +63,14 @@ async fn all(
         commands.push(command);
         pause
     };
-    let taken: Vec<Result<Duration, WireError>> =
-        requests.into_iter().map(|request| command(&tenure, request).map(&mut take)).collect();
+    let mut taken: Vec<Result<Duration, WireError>> = Vec::with_capacity(requests.len());
+    for request in requests {
+        let command = match command(&tenure, request) {
+            Ok((command, pause)) => unread::check(ctx, &tenure, &command).await.map(|()| (command, pause)),
+            Err(refused) => Err(refused),
+        };
+        taken.push(command.map(&mut take));
+    }
     let proposed = match commands.is_empty() {
         true => Vec::new(),
         false => ctx.node.propose_all(commands, deadline).await?,

@@ -1,5 +1,7 @@
 //! `ReportWork`: what became of a piece of work.
 
+mod objects;
+
 use std::time::Duration;
 
 use cairn_proto::v1::report_work_request::Outcome;
@@ -46,13 +48,13 @@ pub async fn report(
         Outcome::PackDeleted(true) => report.pack_deleted().await?,
         Outcome::PackDeleted(false) => return Err(malformed("pack_deleted")),
         Outcome::Failure(message) => report.failed(message).await?,
-        Outcome::ImportFailed(failed) => report.import_failed(failed).await?,
+        Outcome::ImportFailed(failed) => report.failed_for_good(failed).await?,
         Outcome::SealedNoticeDone(chunk) => report.obeyed(ChunkId(chunk)).await?,
-        Outcome::ObjectWritten(_)
-        | Outcome::ObjectGone(_)
-        | Outcome::ObjectConflict(_)
-        | Outcome::MountProbed(_)
-        | Outcome::ObjectFailed(_) => return Err(malformed("outcome")),
+        Outcome::ObjectWritten(written) => report.object_written(written).await?,
+        Outcome::ObjectGone(v1::ObjectGone {}) => report.object_gone().await?,
+        Outcome::ObjectConflict(conflict) => report.object_changed(conflict).await?,
+        Outcome::MountProbed(probed) => report.probed(probed).await?,
+        Outcome::ObjectFailed(failed) => report.failed_for_good(failed).await?,
     }
     Ok(v1::ReportWorkReply {})
 }
@@ -218,11 +220,11 @@ impl Report<'_> {
         Ok(())
     }
 
-    async fn import_failed(&self, failed: v1::ImportFailed) -> Result<(), WireError> {
+    async fn failed_for_good(&self, failed: v1::ImportFailed) -> Result<(), WireError> {
         if !failed.permanent {
             return self.failed(failed.message).await;
         }
-        tracing::warn!(intent = %self.intent, message = failed.message, "an import failed for good");
+        tracing::warn!(intent = %self.intent, message = failed.message, "work failed for good");
         self.fail(true, failed.message).await?;
         self.over();
         Ok(())

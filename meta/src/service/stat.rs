@@ -110,7 +110,7 @@ pub async fn importing(ctx: &Context, needed: ImportNeeded) -> WireError {
 }
 
 /// Makes the intent that reads a directory, or finds the one that another request has just made.
-async fn start_import(ctx: &Context, directory: cairn_types::InodeId) -> Result<IntentId, WireError> {
+pub async fn start_import(ctx: &Context, directory: cairn_types::InodeId) -> Result<IntentId, WireError> {
     let tenure = ctx.tenure()?;
     let live = intents::live_nodes(&tenure);
     let assignee = intents::pick(&tenure, &live).ok_or(FsError::TooFewNodes { available: 0, needed: 1 })?;

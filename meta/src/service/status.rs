@@ -1,4 +1,4 @@
-//! `Status`, `ListMounts`, `TransferLeader`.
+//! `Status`, `TransferLeader`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use cairn_types::NodeId;
 
 use super::{Context, loss};
 use crate::namespace::{holds, jobs, read};
-use crate::node::{Consistency, MemberStatus, REACHABLE_MS};
+use crate::node::{MemberStatus, REACHABLE_MS};
 
 /// Undecided chunks that a status lists, at most; it counts all.
 const UNDECIDED_MAX: usize = 64;
@@ -73,14 +73,6 @@ pub fn status(ctx: &Context) -> Result<v1::StatusReply, WireError> {
         copies_running: repair.running,
         copies_running_bytes: repair.running_bytes,
     })
-}
-
-/// All mounts.
-pub async fn mounts(ctx: &Context) -> Result<v1::ListMountsReply, WireError> {
-    let view = ctx.node.read(Consistency::Linearizable).await?;
-    let mounts = read::mounts(&*view.store).map_err(super::fault)?;
-    let wire = |m| super::extents::mount(&*view.store, m);
-    Ok(v1::ListMountsReply { mounts: mounts.iter().map(wire).collect::<Result<_, _>>()? })
 }
 
 /// Hands leadership over.

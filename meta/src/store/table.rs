@@ -92,4 +92,26 @@ tables! {
     Holds => "holds",
     /// open tail → the chunk that was made ahead to follow it.
     Spares => "spares",
+    /// mount → how it is written to, what its endpoint can do.
+    MountModes => "mount_modes",
+    /// mount → how much there is of it.
+    MountCounts => "mount_counts",
+    /// ino → the key of the object that holds its bytes.
+    Homes => "homes",
+    /// (mount, ino) → what of it the bucket does not hold as it is to.
+    Pending => "pending",
+    /// (mount, time, ino): pending inodes by age.
+    PendingSince => "pending_since",
+    /// (mount, key) → an object to be deleted.
+    Surplus => "surplus",
+    /// (mount, prefix) → the directory that left it.
+    Moves => "moves",
+    /// (mount, key) → the intent that uses it.
+    Claims => "claims",
+    /// intent → what it writes.
+    Pictures => "pictures",
+    /// ino → bytes that a picture names and the file does not.
+    Keeps => "keeps",
+    /// (mount, number) → what somebody else changed under our hands.
+    Conflicts => "conflicts",
 }

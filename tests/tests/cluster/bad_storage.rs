@@ -97,6 +97,7 @@ async fn a_mount_whose_bucket_is_missing_or_away() {
             region: "us-east-1".into(),
             force_path_style: true,
             refresh: Duration::from_secs(60),
+            ..MountOptions::default()
         };
         // Refused at once, or when the directory is first asked for; in words that say why.
         let outcome = match impatient.mount_add(path, mount).await {

@@ -75,6 +75,7 @@ impl Setup {
             region: self.bucket.region().into(),
             force_path_style: true,
             refresh,
+            ..MountOptions::default()
         }
     }
 

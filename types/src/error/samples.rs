@@ -74,7 +74,13 @@ impl FsError {
             E::Locked { .. } => E::Deadlock,
             E::Deadlock => E::TooManyLocks,
             E::TooManyLocks => E::Loading,
-            E::Loading => return None,
+            E::Loading => E::KeyTooLong,
+            E::KeyTooLong => E::KeyNotText,
+            E::KeyNotText => E::ReservedName,
+            E::ReservedName => E::MountPending { pending: 300 },
+            E::MountPending { .. } => E::MountOverlap { mount: MountId(2) },
+            E::MountOverlap { .. } => E::KeyBusy,
+            E::KeyBusy => return None,
         })
     }
 }

@@ -121,6 +121,34 @@ pub const CASES: &[Case] = &[
     .aims(Aim::Rate { limit: 0.9, enough: f64::INFINITY }),
     case("smallfiles-puts", Unit::Count, Setting::UnderStore, "PUTs that 100,000 files of 4 KiB cost")
         .aims(Aim::Limit),
+    case(
+        "mount-import-1m",
+        Unit::PerSecond,
+        Setting::UnderStore,
+        "objects of a mounted bucket (--objects) that become files",
+    )
+    .aims(Aim::Rate { limit: 0.9, enough: f64::INFINITY }),
+    case(
+        "mount-read-cold",
+        Unit::MegabytesPerSecond,
+        Setting::UnderStore,
+        "one sequential reader of a mounted object (--mounted-mib)",
+    )
+    .aims(Aim::Rate { limit: 0.9, enough: f64::INFINITY }),
+    case("mount-read-cached", Unit::Micros, Setting::UnderStore, "random 4 KiB reads of it, from the cache")
+        .aims(Aim::Limit),
+    case(
+        "mount-rename-dir",
+        Unit::PerSecond,
+        Setting::UnderStore,
+        "objects that follow a directory's rename (--objects)",
+    ),
+    case(
+        "mount-append-10g",
+        Unit::Micros,
+        Setting::UnderStore,
+        "1 KiB appended to a mounted object (--mounted-mib), until the bucket has it",
+    ),
     case("smallfiles-read", Unit::PerSecond, on(1, 1, 1), "4 KiB files opened and read, 64 at once")
         .aims(Aim::RateAlone(8_000.0)),
 ];

@@ -70,7 +70,11 @@ fn is_named(look: &Look<'_>, record: &IntentRecord) -> Result<bool, StoreFault> 
             Ok(import.holds_readable(|import| import.intent == intent))
         }
         // They hold nothing: chunks may die or move meanwhile, files may change.
-        Work::Compact { .. } | Work::Merge { .. } => Ok(true),
+        Work::Compact { .. }
+        | Work::Merge { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => Ok(true),
         Work::DeletePack { pack, .. } => {
             let pack = look.at::<PackRecord>(&packs::key(*pack))?;
             Ok(pack.record().is_none_or(|pack| pack.deletion == intent))

@@ -5,9 +5,12 @@ use cairn_types::{Inode, InodeId, MountId};
 use super::look::{At, Cursor, Look, Pass};
 use super::{Counter, Finding};
 use crate::keys::extents;
+use crate::keys::homes::{self, Home};
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::mounts::{self, MountRecord};
-use crate::keys::objects::{self, ObjectRow};
+use crate::keys::objects::{self, NOBODY, ObjectRow};
+use crate::keys::{pending, surplus};
+use crate::namespace::mounted::{SHADOWED, is_shadow_of};
 use crate::store::{StoreFault, Table};
 
 pub(super) fn passes() -> Vec<Box<dyn Pass>> {
@@ -38,6 +41,9 @@ pub(super) fn named(
         return Ok(());
     }
     let Some(import) = look.at::<ImportRecord>(&imports::key(parent))?.record() else { return Ok(()) };
+    if is_noted(look, mount, inode)? || name.ends_with(SHADOWED) {
+        return Ok(());
+    }
     let object = [import.prefix.as_slice(), name].concat();
     let row = look.at::<ObjectRow>(&objects::key(mount, &object))?;
     // A row that names another file is found where the rows are looked at.
@@ -95,8 +101,22 @@ impl Pass for Keys {
     }
 }
 
+/// True for a file of which rows of its own say where its bytes are, and what of them is to be written.
+fn is_noted(look: &Look<'_>, mount: MountId, inode: &Inode) -> Result<bool, StoreFault> {
+    Ok(look.has(Table::Homes, &homes::key(inode.ino))?
+        || look.has(Table::Pending, &pending::key(mount, inode.ino))?)
+}
+
 /// True when a file is the one that an object is said to be.
 fn stands_for(look: &Look<'_>, mount: MountId, object: &[u8], row: &ObjectRow) -> Result<bool, StoreFault> {
+    if row.ino == NOBODY {
+        return look.has(Table::Surplus, &surplus::key(mount, object));
+    }
+    match look.at::<Home>(&homes::key(row.ino))? {
+        At::Nothing => {}
+        At::Unreadable => return Ok(true),
+        At::Record(home) => return Ok(home.mount == mount && home.key == object),
+    }
     let (place, inode) = match look.inode(row.ino)? {
         At::Nothing => return Ok(false),
         At::Unreadable => return Ok(true),
@@ -106,7 +126,10 @@ fn stands_for(look: &Look<'_>, mount: MountId, object: &[u8], row: &ObjectRow) -
         return Ok(false);
     }
     Ok(match look.at::<ImportRecord>(&imports::key(place.parent))? {
-        At::Record(import) => [import.prefix, place.name].concat() == object,
+        At::Record(import) => {
+            let key = [import.prefix, place.name].concat();
+            key == object || is_shadow_of(&key, object)
+        }
         // What is missing is found with the directory.
         _ => true,
     })

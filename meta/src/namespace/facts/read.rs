@@ -229,7 +229,13 @@ fn deletion(record: IntentRecord) -> Option<Fact> {
     let IntentRecord { intent, work, created, .. } = record;
     match work {
         Work::DeletePack { pack, key } => Some(Fact::PackDeletion { intent, pack, key, created_ns: created }),
-        Work::Upload { .. } | Work::Import { .. } | Work::Compact { .. } | Work::Merge { .. } => None,
+        Work::Upload { .. }
+        | Work::Import { .. }
+        | Work::Compact { .. }
+        | Work::Merge { .. }
+        | Work::PutObject { .. }
+        | Work::DeleteObject { .. }
+        | Work::ProbeMount { .. } => None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::namespace::operation::Target;
 use crate::namespace::permissions::{READ, SEARCH, WRITE};
 use crate::namespace::reply::Answer;
 use crate::namespace::set_ids;
-use crate::namespace::state::{Birth, State, regular, replaceable, writable};
+use crate::namespace::state::{Birth, State, regular, replaceable};
 use crate::namespace::walk::{self, Dentry, End, LastLink};
 
 /// What is made, and what may be in its way.
@@ -42,7 +42,7 @@ pub fn clone(state: &mut State<'_, '_>, from: &Target, to: &Target, manner: &Man
             if source.mount != parent.mount {
                 return refuse(FsError::CrossMount);
             }
-            writable(&parent)?;
+            state.unmounted(&parent)?;
             state.may_make_in(&parent)?;
             if source.is_dir() && walk::is_under(&*state.txn, parent.ino, source.ino)? {
                 return refuse(FsError::IntoItself);
@@ -72,7 +72,7 @@ fn replace(
     if source.mount != inode.mount {
         return refuse(FsError::CrossMount);
     }
-    writable(&inode)?;
+    state.unmounted(&inode)?;
     state.may(to, &inode, WRITE)?;
     state.settled(source)?;
     state.settled(&inode)?;

@@ -6,7 +6,7 @@ use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, regular, writable};
+use crate::namespace::state::{State, regular};
 
 /// Lays extents over a file's content.
 pub fn commit(
@@ -18,7 +18,8 @@ pub fn commit(
 ) -> Outcome<Answer> {
     let mut inode = state.inode(ino)?;
     regular(&inode)?;
-    writable(&inode)?;
+    state.changing(&inode)?;
+    state.begin_keeping(&inode)?;
     state.may(&Target::ino(ino), &inode, WRITE)?;
     let beyond = inode.tail.is_some_and(|tail| extents.iter().any(|e| e.end() > tail.base));
     if beyond || expected_length.is_some() {

@@ -25,6 +25,7 @@ pub fn concat(state: &mut State<'_, '_>, target: &Target, from: &[Target]) -> Ou
         if source.mount != inode.mount {
             return refuse(FsError::CrossMount);
         }
+        state.unmounted(&inode)?;
         if source.ino == inode.ino {
             return refuse(FsError::InvalidRequest);
         }

@@ -21,6 +21,7 @@ pub fn copy_range(
     if source.mount != inode.mount {
         return refuse(FsError::CrossMount);
     }
+    state.unmounted(&inode)?;
     let length = length.unwrap_or(source.size.saturating_sub(from_offset));
     let from_end = end_of(from_offset, length)?;
     if from_end > source.size {

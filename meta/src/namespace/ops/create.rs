@@ -3,10 +3,11 @@
 use cairn_types::{Extent, FsError, Inode, SessionId};
 
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::mounted::Changed;
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, replaceable, writable};
+use crate::namespace::state::{Birth, State, replaceable};
 use crate::namespace::walk::{Dentry, End, LastLink};
 
 /// What becomes of a file that exists already, and the content.
@@ -32,7 +33,9 @@ pub fn create(
     let inode = match state.walk(target, last)?.end {
         End::Dentry(Dentry { parent, .. }) if !parent.is_dir() => return refuse(FsError::NotDirectory),
         End::Dentry(Dentry { parent, name, found: None }) => {
-            writable(&parent)?;
+            state.changing(&parent)?;
+            state.must_be_read(&parent)?;
+            state.check_key_name(&parent, &name, false)?;
             let mut inode = state.born_in(&parent, birth)?;
             state.hang(parent.ino, &name, &inode)?;
             if !content.extents.is_empty() {
@@ -40,6 +43,7 @@ pub fn create(
                 let place = crate::keys::places::Place { parent: parent.ino, name };
                 state.put_at(&place, &inode);
             }
+            state.note_file(&inode, Changed::Content)?;
             inode
         }
         End::Dentry(Dentry { found: Some(found), .. }) => {
@@ -65,7 +69,8 @@ fn reopen(
         // Extents of a file that was not made would be dropped in silence.
         return if content.extents.is_empty() { Ok(inode) } else { refuse(FsError::Exists) };
     }
-    writable(&inode)?;
+    state.changing(&inode)?;
+    state.begin_keeping(&inode)?;
     state.may(target, &inode, WRITE)?;
     state.settled(&inode)?;
     state.resize(&mut inode, 0)?;

@@ -16,6 +16,7 @@ use crate::keys::objects::{self, ObjectRow};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::command::ImportedEntry;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::ops::import_name::{self, Reading};
 use crate::namespace::ops::purge::forget_object;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::{Birth, State};
@@ -85,9 +86,11 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
     }
     let done_to = cut.clone().unwrap_or_else(|| page.end.to_vec());
     if cut.is_none() && page.end.is_empty() {
-        import.imported_at = Some(state.now());
+        let now = state.now();
+        import.imported_at = Some(now);
         import.intent = None;
-        state.put(imports::key(directory), &import);
+        state.put_import(directory, Some(&import))?;
+        state.count_mount(import.mount, |counts| counts.last_sync = now)?;
         state.end_intent(page.intent);
     } else if let Work::Import { start_after, .. } = &mut record.work {
         *start_after = done_to;
@@ -98,11 +101,13 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
 
 /// How a directory's names changed.
 #[derive(Clone, Copy, Default)]
-struct Change {
-    any: bool,
+pub struct Change {
+    /// Names did.
+    pub any: bool,
     /// Objects of files that stay are others.
-    content: bool,
-    subdirectories: i64,
+    pub content: bool,
+    /// So many more of them are directories'.
+    pub subdirectories: i64,
 }
 
 /// Walks names of both sides in order. Answers the name at which it was cut, if it was.
@@ -112,6 +117,12 @@ fn compare(
     import: &ImportRecord,
     page: &Page<'_>,
 ) -> Outcome<(Change, Option<Vec<u8>>)> {
+    if page.start_after.is_empty()
+        && let Some(entry) = page.entries.iter().find(|entry| entry.name.is_empty() && !entry.directory)
+        && state.is_noted(import.mount)?
+    {
+        import_name::marker(state, &Reading { parent, import }, entry)?;
+    }
     let there = entries_in_range(page);
     let (here, here_ends) = names_in_range(state, parent.ino, page)?;
     let mut names: Vec<&Vec<u8>> = there.keys().copied().chain(here.keys()).collect();
@@ -184,6 +195,9 @@ fn settle(
     row: Option<&Inode>,
     change: &mut Change,
 ) -> Outcome<()> {
+    if state.is_noted(import.mount)? {
+        return import_name::settle(state, &Reading { parent, import }, name, entry, row, change);
+    }
     match (entry, row) {
         (Some(entry), Some(inode)) if entry.directory == inode.is_dir() => {
             if !entry.directory {
@@ -204,7 +218,8 @@ fn settle(
     Ok(())
 }
 
-fn make(
+/// Makes the file of an object, or the directory of a common prefix, at a name that is free.
+pub fn make(
     state: &mut State<'_, '_>,
     parent: &Inode,
     import: &ImportRecord,
@@ -221,7 +236,7 @@ fn make(
         change.subdirectories += 1;
         let prefix = [import.prefix.as_slice(), name, b"/"].concat();
         let below = ImportRecord { mount: import.mount, prefix, imported_at: None, intent: None };
-        state.put(imports::key(inode.ino), &below);
+        state.put_import(inode.ino, Some(&below))?;
     } else {
         inode.mtime = entry.mtime;
         inode.size = entry.size;
@@ -248,8 +263,7 @@ fn point_at(
         state.put(keys::extents::key(inode.ino, 0), &row);
     }
     let known = ObjectRow { ino: inode.ino, etag: entry.etag.clone(), size: entry.size };
-    state.put(objects::key(import.mount, &entry.key), &known);
-    Ok(())
+    Ok(state.put_object(import.mount, &entry.key, &known)?)
 }
 
 /// Gives a file its object's new version; false when that did not change.

@@ -5,6 +5,7 @@ use cairn_types::{FsError, IntentId, NodeId};
 use crate::keys::chunks::ChunkRecord;
 use crate::keys::intents::{self, IntentRecord, Work};
 use crate::keys::packs::{self, PackRecord};
+use crate::keys::surplus::{self, SurplusRow};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::jobs;
 use crate::namespace::ops::session::clipped;
@@ -31,8 +32,18 @@ pub fn reassign(state: &mut State<'_, '_>, intent: IntentId, node: NodeId) -> Ou
 /// those who wait for it.
 pub fn fail(state: &mut State<'_, '_>, intent: IntentId, permanent: bool, message: &str) -> Outcome<Answer> {
     let mut record = state.intent(intent)?;
+    let first = record.failures == 0;
     record.failures = record.failures.saturating_add(1);
     record.message = clipped(message, MESSAGE_BYTES_MAX);
+    if !matches!(record.work, Work::Import { .. })
+        && let Some(mount) = record.work.mount()
+    {
+        let message = record.message.clone();
+        state.count_mount(mount, |counts| {
+            counts.failing += u64::from(first);
+            counts.last_error = message;
+        })?;
+    }
     if !permanent {
         state.put(intents::key(intent), &record);
         return Ok(Answer { intent: Some(intent), ..Answer::default() });
@@ -66,11 +77,35 @@ pub fn give_up(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<(
             }
             state.end_intent(intent);
         }
+        // Kept for those who wait for it.
         Work::Import { .. } => {
             record.failed = true;
             state.put(intents::key(intent), &record);
         }
+        Work::PutObject { .. } | Work::DeleteObject { .. } | Work::ProbeMount { .. } => {
+            give_up_object(state, record)?;
+        }
     }
+    Ok(())
+}
+
+/// What was to become of an object is kept as failed, until its file changes again or somebody asks for it anew;
+/// nothing is kept of what nobody waits for.
+fn give_up_object(state: &mut State<'_, '_>, mut record: IntentRecord) -> Outcome<()> {
+    let waits = match &record.work {
+        Work::PutObject { mount, ino, .. } => state.pending(*mount, *ino)?.and_then(|row| row.intent),
+        Work::DeleteObject { mount, key, .. } => {
+            state.get::<SurplusRow>(&surplus::key(*mount, key))?.and_then(|row| row.intent)
+        }
+        Work::ProbeMount { mount, .. } => state.mount_mode(*mount)?.and_then(|mode| mode.probe),
+        _ => None,
+    };
+    if waits != Some(record.intent) {
+        return Ok(state.end_object_intent(&record)?);
+    }
+    state.release_object_intent(&record)?;
+    record.failed = true;
+    state.put(intents::key(record.intent), &record);
     Ok(())
 }
 

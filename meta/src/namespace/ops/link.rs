@@ -7,7 +7,7 @@ use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 
 /// Gives a file or symlink one more name.
 pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<Answer> {
@@ -26,7 +26,7 @@ pub fn link(state: &mut State<'_, '_>, from: &Target, to: &Target) -> Outcome<An
     if inode.mount != dentry.parent.mount {
         return refuse(FsError::CrossMount);
     }
-    writable(&inode)?;
+    state.unmounted(&inode)?;
     state.may_make_in(&dentry.parent)?;
     if inode.nlink >= LINKS_MAX {
         return refuse(FsError::TooManyLinks);

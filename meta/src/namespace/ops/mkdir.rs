@@ -5,7 +5,7 @@ use cairn_types::{FileKind, FsError, Inode};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, writable};
+use crate::namespace::state::{Birth, State};
 use crate::namespace::walk::{self, Dentry, End, LastLink};
 
 /// Makes a directory, or with `parents` all that are missing on the way.
@@ -24,9 +24,12 @@ fn make_one(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outcom
 
 /// Makes a directory at a name that is free.
 pub fn make_at(state: &mut State<'_, '_>, dentry: &Dentry, birth: &Birth) -> Outcome<Inode> {
-    writable(&dentry.parent)?;
+    state.changing(&dentry.parent)?;
+    state.must_be_read(&dentry.parent)?;
+    state.check_key_name(&dentry.parent, &dentry.name, true)?;
     let inode = state.born_in(&dentry.parent, birth)?;
     state.hang(dentry.parent.ino, &dentry.name, &inode)?;
+    state.note_made(&inode)?;
     Ok(inode)
 }
 

@@ -5,7 +5,7 @@ use cairn_types::{FileKind, FsError};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, writable};
+use crate::namespace::state::{Birth, State};
 
 /// Makes a fifo, a socket or a device; the rest has verbs of its own.
 pub fn mknod(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outcome<Answer> {
@@ -18,7 +18,7 @@ pub fn mknod(state: &mut State<'_, '_>, target: &Target, birth: &Birth) -> Outco
     if dentry.found.is_some() {
         return refuse(FsError::Exists);
     }
-    writable(&dentry.parent)?;
+    state.unmounted(&dentry.parent)?;
     if birth.kind.device().is_some() {
         state.must_administer()?;
     }

@@ -1,11 +1,13 @@
 //! MountAdd, MountRemove.
 
-use cairn_types::{FileKind, FsError, Inode, Policy};
+use cairn_types::{FileKind, FsError, Inode, MountId, Policy};
 
 use crate::keys;
+use crate::keys::conflicts::{self, ConflictRow};
 use crate::keys::events::EventKind;
 use crate::keys::imports::{self, ImportRecord};
 use crate::keys::intents::{IntentRecord, Work};
+use crate::keys::mount_modes::{BucketAccess, MountMode, MountRules};
 use crate::keys::mounts::{self, MountRecord, MountSource};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::places;
@@ -13,7 +15,7 @@ use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::ops::mkdir;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, writable};
+use crate::namespace::state::{Birth, State};
 use crate::namespace::walk::{self, LastLink};
 use crate::store::{KeyRange, Table};
 
@@ -72,18 +74,104 @@ fn mount_point(state: &mut State<'_, '_>, target: &Target) -> Outcome<Inode> {
     if state.mount_at_root(&inode)?.is_some() {
         return refuse(FsError::IsMountRoot);
     }
-    writable(&inode)?;
+    state.unmounted(&inode)?;
     if !state.is_empty(inode.ino)? {
         return refuse(FsError::NotEmpty);
     }
     Ok(inode)
 }
 
-/// Ends a mount. Its names become an orphan, purged in steps; an empty directory takes their place.
-pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
+/// As [`add`], of a mount of which it is noted what its bucket holds.
+pub fn add_as(
+    state: &mut State<'_, '_>,
+    target: &Target,
+    source: &MountSource,
+    access: &BucketAccess,
+    rules: MountRules,
+) -> Outcome<Answer> {
+    check_access(access)?;
+    for (_, other) in keys::scan::<MountRecord>(&*state.txn, &KeyRange::default(), MOUNTS_MAX)? {
+        let same = other.source.bucket == source.bucket && other.source.endpoint == source.endpoint;
+        let (a, b) = (&other.source.prefix, &source.prefix);
+        if same && (a.starts_with(b.as_str()) || b.starts_with(a.as_str())) {
+            return refuse(FsError::MountOverlap { mount: other.mount });
+        }
+    }
+    let answer = add(state, target, source)?;
+    let (Some(mount), Some(root)) = (answer.mount, &answer.inode) else { return Ok(answer) };
+    let mode = MountMode { rules, access: access.clone(), ..MountMode::default() };
+    state.put_mount_mode(mount, mode)?;
+    let import: Option<ImportRecord> = state.import_of(root.ino)?;
+    state.put_import(root.ino, None)?;
+    state.put_import(root.ino, import.as_ref())?;
+    state.count_mount(mount, |counts| (counts.directories, counts.unread_directories) = (1, 1))?;
+    Ok(answer)
+}
+
+fn check_access(access: &BucketAccess) -> Outcome<()> {
+    let BucketAccess { profile, credentials_file, sse, sse_kms_key, storage_class, .. } = access;
+    let texts = [profile, credentials_file, sse, sse_kms_key, storage_class];
+    if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        return refuse(FsError::InvalidRequest);
+    }
+    Ok(())
+}
+
+/// The mount whose root is at a target.
+fn mount_at(state: &State<'_, '_>, target: &Target) -> Outcome<(Inode, MountRecord)> {
     state.must_administer()?;
-    let old = state.resolve(target)?;
-    let Some(record) = state.mount_at_root(&old)? else { return refuse(FsError::NoSuchMount) };
+    let root = state.resolve(target)?;
+    match state.mount_at_root(&root)? {
+        Some(record) => Ok((root, record)),
+        None => refuse(FsError::NoSuchMount),
+    }
+}
+
+/// Changes how a mount is kept. What its endpoint can do is found out anew; until then it is not written to.
+pub fn set(
+    state: &mut State<'_, '_>,
+    target: &Target,
+    refresh_ms: u64,
+    access: &BucketAccess,
+    rules: MountRules,
+) -> Outcome<Answer> {
+    check_access(access)?;
+    let (_, mut record) = mount_at(state, target)?;
+    let mount = record.mount;
+    record.source.refresh_ms = refresh_ms;
+    state.put(mounts::key(mount), &record);
+    let known = state.mount_mode(mount)?.unwrap_or_default();
+    state.end_failed(known.probe)?;
+    let probe = state.unfinished(known.probe)?;
+    if let Some(probe) = probe {
+        state.end_object_intent(&probe)?;
+    }
+    let mode = MountMode { rules, access: access.clone(), ..MountMode::default() };
+    state.put_mount_mode(mount, mode)?;
+    Ok(Answer { mount: Some(mount), ..Answer::default() })
+}
+
+/// Forgets a conflict.
+pub fn dismiss(state: &mut State<'_, '_>, mount: MountId, conflict: u64) -> Outcome<Answer> {
+    state.must_administer()?;
+    let key = conflicts::key(mount, conflict);
+    if state.get::<ConflictRow>(&key)?.is_none() {
+        return refuse(FsError::NotFound);
+    }
+    state.delete(Table::Conflicts, key);
+    state.count_mount(mount, |counts| counts.conflicts = counts.conflicts.saturating_sub(1))?;
+    Ok(Answer { mount: Some(mount), ..Answer::default() })
+}
+
+/// Ends a mount. Its names become an orphan, purged in steps; an empty directory takes their place.
+pub fn remove(state: &mut State<'_, '_>, target: &Target, abandon: bool) -> Outcome<Answer> {
+    let (old, record) = mount_at(state, target)?;
+    let mount = record.mount;
+    let counts = state.mount_counts(mount)?;
+    let pending = counts.pending + counts.surplus;
+    if pending > 0 && !abandon {
+        return refuse(FsError::MountPending { pending });
+    }
     let Some((place, _)) = walk::inode(&*state.txn, old.ino)? else { return refuse(FsError::Stale) };
     let birth = Birth { kind: FileKind::Directory, mode: old.mode, uid: old.uid, gid: old.gid };
     let policy: Option<Policy> = old.policy;
@@ -95,11 +183,14 @@ pub fn remove(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     state.move_xattrs(old.ino, fresh.ino)?;
     state.delete(Table::Places, places::key(old.ino));
     state.put(orphans::key(old.ino), &Orphan { inode: old, since: None });
-    state.delete(Table::Mounts, mounts::key(record.mount));
+    state.delete(Table::Mounts, mounts::key(mount));
+    state.drop_mount_mode(mount);
     let intents = keys::scan::<IntentRecord>(&*state.txn, &KeyRange::default(), INTENTS_MAX)?;
     for (_, intent) in intents {
-        if matches!(intent.work, Work::Import { mount, .. } if mount == record.mount) {
-            state.end_intent(intent.intent);
+        match &intent.work {
+            Work::Import { mount: of, .. } if *of == mount => state.end_intent(intent.intent),
+            work if work.mount() == Some(mount) => state.end_object_intent(&intent)?,
+            _ => {}
         }
     }
     Ok(Answer { inode: Some(fresh), mount: Some(record.mount), ..Answer::default() })

@@ -13,7 +13,7 @@ use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::{Placement, Target};
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 use crate::namespace::walk;
 use crate::store::Table;
 
@@ -22,14 +22,14 @@ fn answer(chunk: ChunkRecord) -> Answer {
 }
 
 /// The file, if it can be appended to.
-fn appendable(state: &State<'_, '_>, ino: InodeId) -> Outcome<Inode> {
+fn appendable(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Inode> {
     let inode = state.inode(ino)?;
     match inode.kind {
         FileKind::Directory => return refuse(FsError::IsDirectory),
         FileKind::File => {}
         _ => return refuse(FsError::NotFile),
     }
-    writable(&inode)?;
+    state.changing(&inode)?;
     state.may(&Target::ino(ino), &inode, WRITE)?;
     Ok(inode)
 }
@@ -42,7 +42,7 @@ pub fn chunk(
     placement: Option<&Placement>,
 ) -> Outcome<Answer> {
     let inode = state.inode(policy_of)?;
-    writable(&inode)?;
+    state.changing(&inode)?;
     let policy = walk::policy_at(&*state.txn, &inode)?;
     let owner = ChunkOwner::Session(session);
     state.open_chunk(owner, policy, placement, Generation(0), Vec::new()).map(answer)

@@ -45,7 +45,7 @@ pub fn allocate(
 }
 
 /// A file that can be changed, and the end of a range in it that is not empty.
-fn range_of(state: &State<'_, '_>, target: &Target, offset: u64, length: u64) -> Outcome<(Inode, u64)> {
+fn range_of(state: &mut State<'_, '_>, target: &Target, offset: u64, length: u64) -> Outcome<(Inode, u64)> {
     let inode = state.changeable(target)?;
     if length == 0 {
         return refuse(FsError::InvalidRequest);

@@ -1,12 +1,14 @@
 //! Purge, PurgeContent: what an unlinked inode, or a cut, leaves behind goes in bounded steps.
 
 use cairn_types::limits::ROWS_PER_ENTRY_MAX;
-use cairn_types::{FileKind, FsError, Inode, InodeId};
+use cairn_types::{FeatureLevel, FileKind, FsError, Inode, InodeId};
 
 use crate::keys::contents::{self, ContentId, DetachedRow};
+use crate::keys::homes::{self, Home};
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::orphans::{self, Orphan};
 use crate::keys::{self, imports, objects, places};
+use crate::namespace::jobs;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::ops::import::end_import_of;
 use crate::namespace::reply::Answer;
@@ -27,9 +29,14 @@ pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
     let Some(orphan) = orphan.filter(|orphan| orphan.since.is_none()) else {
         return refuse(FsError::NotFound);
     };
-    let done = match orphan.inode.kind {
-        FileKind::Directory => purge_directory(state, ino)?,
-        _ => state.drop_rows(ino)?,
+    let done = match (orphan.inode.kind, orphan.inode.mount) {
+        // Of a mount that is gone: first what is about its objects.
+        (FileKind::Directory, Some(mount)) => state.clean_mount(mount)? && purge_directory(state, ino)?,
+        (FileKind::Directory, None) => purge_directory(state, ino)?,
+        _ => {
+            state.load_keep(&orphan.inode)?;
+            state.drop_rows(ino)?
+        }
     };
     if done {
         state.delete(Table::Orphans, orphans::key(ino));
@@ -41,6 +48,10 @@ pub fn purge(state: &mut State<'_, '_>, ino: InodeId) -> Outcome<Answer> {
 pub fn purge_content(state: &mut State<'_, '_>, content: ContentId) -> Outcome<Answer> {
     let key = contents::detached_key(content);
     let Some(row) = state.get::<DetachedRow>(&key)? else { return refuse(FsError::NotFound) };
+    if state.is_kept(content)? {
+        // An intent needs them still.
+        return Ok(Answer::default());
+    }
     let limit = state.bounds.rows_at_once;
     if state.drop_extents(content, row.from, limit)? {
         state.delete(Table::Detached, key);
@@ -61,6 +72,7 @@ fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
             above.pop();
             removed += 1;
             end_import_of(state, dir)?;
+            forget_marker(state, dir)?;
             state.delete(Table::Imports, imports::key(dir));
             if dir != top {
                 remove_name(state, dir)?;
@@ -84,6 +96,16 @@ fn purge_directory(state: &mut State<'_, '_>, top: InodeId) -> Outcome<bool> {
     Ok(above.is_empty())
 }
 
+/// Removes the row of the object that is a directory's marker.
+fn forget_marker(state: &mut State<'_, '_>, dir: InodeId) -> Outcome<()> {
+    let home: Option<Home> = state.get(&homes::key(dir))?;
+    if let Some(home) = home {
+        state.delete(Table::Keys, objects::key(home.mount, &home.key));
+        state.drop_home(dir);
+    }
+    Ok(())
+}
+
 /// Removes the name and place of an emptied directory.
 fn remove_name(state: &mut State<'_, '_>, dir: InodeId) -> Outcome<()> {
     if let Some(place) = state.get::<places::Place>(&places::key(dir))? {
@@ -104,6 +126,13 @@ fn purge_file(state: &mut State<'_, '_>, key: Vec<u8>, inode: &Inode) -> Outcome
 /// Removes the row of the object that a file of a mount stands for.
 pub fn forget_object(state: &mut State<'_, '_>, inode: &Inode) -> Outcome<()> {
     let Some(mount) = inode.mount else { return Ok(()) };
+    if jobs::level(&*state.txn)? >= FeatureLevel::SIXTH {
+        if let Some(home) = state.home(inode)? {
+            state.delete(Table::Keys, objects::key(mount, &home));
+        }
+        state.drop_home(inode.ino);
+        return Ok(());
+    }
     let Some((place, _)) = crate::namespace::walk::inode(&*state.txn, inode.ino)? else { return Ok(()) };
     if let Some(import) = state.get::<imports::ImportRecord>(&imports::key(place.parent))? {
         let object = [import.prefix, place.name].concat();

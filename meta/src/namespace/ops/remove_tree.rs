@@ -16,7 +16,7 @@ use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::jobs;
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 use crate::namespace::walk::{self, Found};
 use crate::store::{KeyRange, Table};
 
@@ -28,7 +28,7 @@ const ROWS_PER_STEP: usize = ROWS_PER_ENTRY_MAX / 4;
 pub fn remove_tree(state: &mut State<'_, '_>, target: &Target) -> Outcome<Answer> {
     let dentry = state.dentry(target, FsError::IsRoot)?;
     let Some(Found { inode, .. }) = dentry.found else { return refuse(FsError::NotFound) };
-    writable(&dentry.parent)?;
+    state.unmounted(&dentry.parent)?;
     if !inode.is_dir() {
         return refuse(FsError::NotDirectory);
     }

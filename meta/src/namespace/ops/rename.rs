@@ -1,15 +1,16 @@
 //! Rename: one entry, whatever is moved.
 
-use cairn_types::FsError;
+use cairn_types::{FsError, Inode};
 
 use crate::keys::events::EventKind;
 use crate::keys::nodes::{self, NodeRow};
 use crate::keys::places::{self, Place};
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::mounted::Changed;
 use crate::namespace::operation::Target;
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 use crate::namespace::walk::{self, Dentry, Found};
 use crate::store::Table;
 
@@ -52,17 +53,18 @@ pub fn rename(
     Ok(Answer { inode: Some(inode), ..Answer::default() })
 }
 
-fn check_mounts(state: &State<'_, '_>, from: &Dentry, to: &Dentry, moved: &Found) -> Outcome<()> {
+fn check_mounts(state: &mut State<'_, '_>, from: &Dentry, to: &Dentry, moved: &Found) -> Outcome<()> {
     if from.parent.mount != to.parent.mount {
         return refuse(FsError::CrossMount);
     }
-    writable(&from.parent)?;
+    state.changing(&from.parent)?;
+    state.must_be_read(&to.parent)?;
     for inode in [Some(moved), to.found.as_ref()].into_iter().flatten().map(|f| &f.inode) {
         if state.mount_at_root(inode)?.is_some() {
             return refuse(FsError::IsMountRoot);
         }
     }
-    Ok(())
+    state.check_key_name(&to.parent, &to.name, moved.inode.is_dir())
 }
 
 /// Both names are taken from where they are; the directory above is part of a directory, so one that
@@ -97,6 +99,7 @@ fn replace(state: &mut State<'_, '_>, to: &Dentry, moved: &Found, other: &Found)
         (false, true) => refuse(FsError::IsDirectory),
         (false, false) => state.unlink(to.parent.ino, &to.name, other),
         (true, true) => {
+            state.must_be_read(&other.inode)?;
             if !state.is_empty(other.inode.ino)? {
                 return refuse(FsError::NotEmpty);
             }
@@ -106,10 +109,11 @@ fn replace(state: &mut State<'_, '_>, to: &Dentry, moved: &Found, other: &Found)
 }
 
 /// Moves a name to one that is free now. Answers the inode after.
-fn shift(state: &mut State<'_, '_>, from: &Dentry, to: &Dentry, moved: Found) -> Outcome<cairn_types::Inode> {
+fn shift(state: &mut State<'_, '_>, from: &Dentry, to: &Dentry, moved: Found) -> Outcome<Inode> {
     let subdirectories = i64::from(moved.inode.is_dir());
     let mut found = moved;
     let to_site = state.site(to.parent.ino, &to.name)?;
+    before_move(state, &found.inode)?;
     state.move_name((from.parent.ino, &from.name), (to.parent.ino, &to.name), &found)?;
     state.change_inode(&mut found.inode)?;
     state.tell(from.parent.ino, &from.name, &found.inode, EventKind::Renamed { to: to_site })?;
@@ -119,6 +123,7 @@ fn shift(state: &mut State<'_, '_>, from: &Dentry, to: &Dentry, moved: Found) ->
         state.touch_directory(from.parent.ino, -subdirectories)?;
         state.touch_directory(to.parent.ino, subdirectories)?;
     }
+    after_move(state, &found.inode, from)?;
     Ok(found.inode)
 }
 
@@ -129,12 +134,14 @@ fn swap(
     to: &Dentry,
     mut moved: Found,
     mut other: Found,
-) -> Outcome<cairn_types::Inode> {
+) -> Outcome<Inode> {
     if other.inode.is_dir() && walk::is_under(&*state.txn, from.parent.ino, other.inode.ino)? {
         return refuse(FsError::IntoItself);
     }
     let (site, to_site) = (state.site(from.parent.ino, &from.name)?, state.site(to.parent.ino, &to.name)?);
     // Both names are taken out before either is written, so that neither overwrites the other.
+    before_move(state, &moved.inode)?;
+    before_move(state, &other.inode)?;
     take_out(state, from, &moved);
     take_out(state, to, &other);
     put_in(state, to, &moved);
@@ -152,7 +159,23 @@ fn swap(
         state.touch_directory(from.parent.ino, -shift)?;
         state.touch_directory(to.parent.ino, shift)?;
     }
+    after_move(state, &moved.inode, from)?;
+    after_move(state, &other.inode, to)?;
     Ok(moved.inode)
+}
+
+/// Below a mount: notes where a file's bytes are, or what a directory leaves, while that can be told.
+fn before_move(state: &mut State<'_, '_>, inode: &Inode) -> Outcome<()> {
+    if inode.is_dir() { state.note_leaving(inode) } else { state.fix_home(inode) }
+}
+
+/// Below a mount: notes that a file is to follow its name, and that the directory it was in may be empty.
+fn after_move(state: &mut State<'_, '_>, inode: &Inode, from: &Dentry) -> Outcome<()> {
+    if inode.mount.is_none() {
+        return Ok(());
+    }
+    state.note_file(inode, Changed::Name)?;
+    state.note_taken_from(from.parent.ino)
 }
 
 fn take_out(state: &mut State<'_, '_>, at: &Dentry, found: &Found) {

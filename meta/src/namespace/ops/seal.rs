@@ -10,6 +10,7 @@ use crate::keys::events::EventKind;
 use crate::keys::writers::{self, WriterRow};
 use crate::namespace::chunks::LiveChanges;
 use crate::namespace::error::{NamespaceError, Outcome, refuse};
+use crate::namespace::mounted::Changed;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::namespace::walk;
@@ -114,6 +115,7 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         let source = ExtentSource::Chunk { chunk: decision.chunk, offset: 0 };
         let extent = Extent { file_offset: base, length: decision.length, source };
         let mut live = LiveChanges::new();
+        state.fix_home(&inode)?;
         state.lay(ino, &extent, &mut live)?;
         // The caller writes this chunk's own live bytes with its seal.
         live.remove(&decision.chunk);
@@ -123,6 +125,7 @@ fn settle_tail(state: &mut State<'_, '_>, ino: InodeId, base: u64, decision: &De
         inode.mtime = inode.mtime.max(decision.mtime.min(state.now()));
         state.content_changed(&mut inode)?;
         state.change_inode(&mut inode)?;
+        state.note_file(&inode, Changed::Content)?;
         if !is_in_removed_tree(state, ino)? {
             state.tell_of(&inode, EventKind::Content)?;
         }

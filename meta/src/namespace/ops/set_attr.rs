@@ -5,11 +5,12 @@ use cairn_types::{FileKind, FsError, Inode, Timestamp};
 
 use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::mounted::Changed;
 use crate::namespace::operation::{Target, TimeChange};
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
 use crate::namespace::set_ids::SET_GROUP_ID;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 
 /// The attributes to set; `None` leaves one as it is.
 pub struct Changes {
@@ -46,7 +47,7 @@ pub fn set_attr(
     expected_version: Option<u64>,
 ) -> Outcome<Answer> {
     let mut inode = state.resolve(target)?;
-    writable(&inode)?;
+    state.changing(&inode)?;
     if changes.size.is_some() || expected_version.is_some() {
         state.settled(&inode)?;
     }
@@ -61,6 +62,7 @@ pub fn set_attr(
     }
     permitted(state, target, &inode, changes)?;
     if let Some(size) = changes.size {
+        state.begin_keeping(&inode)?;
         set_size(state, &mut inode, size)?;
         state.content_changed(&mut inode)?;
     }
@@ -76,6 +78,13 @@ pub fn set_attr(
     inode.mtime = time(state, changes.mtime, inode.mtime);
     inode.atime = time(state, changes.atime, inode.atime);
     state.change_inode(&mut inode)?;
+    if changes.size.is_some() {
+        state.note_file(&inode, Changed::Content)?;
+    }
+    // A bucket keeps no time of access.
+    if changes.mode.or(changes.uid).or(changes.gid).is_some() || changes.mtime.is_some() {
+        state.note_file(&inode, Changed::Attributes)?;
+    }
     if changes.size.is_some() {
         state.tell_of(&inode, EventKind::Content)?;
     }

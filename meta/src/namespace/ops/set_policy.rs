@@ -6,7 +6,7 @@ use crate::keys::events::EventKind;
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 
 /// Sets a directory's own policy, or lets it inherit again. The root always has its own.
 pub fn set_policy(state: &mut State<'_, '_>, target: &Target, policy: Option<Policy>) -> Outcome<Answer> {
@@ -17,7 +17,7 @@ pub fn set_policy(state: &mut State<'_, '_>, target: &Target, policy: Option<Pol
     if !inode.is_dir() {
         return refuse(FsError::NotDirectory);
     }
-    writable(&inode)?;
+    state.changing(&inode)?;
     state.must_own(&inode)?;
     if inode.ino == InodeId::ROOT && policy.is_none() {
         return refuse(FsError::InvalidPolicy);

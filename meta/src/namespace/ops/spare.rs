@@ -11,7 +11,7 @@ use crate::keys::spares::{self, SpareRow};
 use crate::namespace::error::{NamespaceError, Outcome, refuse};
 use crate::namespace::operation::Placement;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 use crate::namespace::walk;
 use crate::store::Table;
 
@@ -86,13 +86,13 @@ fn activate(state: &mut State<'_, '_>, before: &ChunkRecord, next: ChunkId) -> O
 }
 
 /// The file, if a writer could open this spare as its tail now.
-fn follows(state: &State<'_, '_>, before: &ChunkRecord, spare: &ChunkRecord) -> Outcome<Option<Inode>> {
+fn follows(state: &mut State<'_, '_>, before: &ChunkRecord, spare: &ChunkRecord) -> Outcome<Option<Inode>> {
     let ChunkOwner::Tail { ino, .. } = before.owner else { return Ok(None) };
     if spare.state != ChunkState::Spare {
         return Ok(None);
     }
     let inode = state.inode(ino)?;
-    writable(&inode)?;
+    state.changing(&inode)?;
     state.check_not_removed(spare.policy, &spare.replicas)?;
     let fits = inode.kind == FileKind::File
         && inode.tail.is_none()

@@ -6,7 +6,7 @@ use cairn_types::{FileKind, FsError};
 use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::Target;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{Birth, State, writable};
+use crate::namespace::state::{Birth, State};
 
 /// Makes a symlink.
 pub fn symlink(state: &mut State<'_, '_>, target: &Target, to: &[u8], uid: u32, gid: u32) -> Outcome<Answer> {
@@ -17,7 +17,7 @@ pub fn symlink(state: &mut State<'_, '_>, target: &Target, to: &[u8], uid: u32, 
     if dentry.found.is_some() {
         return refuse(FsError::Exists);
     }
-    writable(&dentry.parent)?;
+    state.unmounted(&dentry.parent)?;
     let birth = Birth { kind: FileKind::Symlink, mode: 0o777, uid, gid };
     let mut inode = state.born_in(&dentry.parent, &birth)?;
     inode.target = Some(to.to_vec());

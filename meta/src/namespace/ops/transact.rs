@@ -87,6 +87,10 @@ fn may_be_a_step(operation: &Operation) -> bool {
         | Operation::ReleaseChunk { .. }
         | Operation::MountAdd { .. }
         | Operation::MountRemove { .. }
+        | Operation::MountAddAs { .. }
+        | Operation::MountSet { .. }
+        | Operation::MountRemoveWith { .. }
+        | Operation::ConflictDismiss { .. }
         | Operation::RenewGrant { .. }
         | Operation::RemoveTree { .. }
         | Operation::Lock { .. }

@@ -7,13 +7,13 @@ use crate::namespace::error::{Outcome, refuse};
 use crate::namespace::operation::{Target, XattrMode};
 use crate::namespace::permissions::WRITE;
 use crate::namespace::reply::Answer;
-use crate::namespace::state::{State, writable};
+use crate::namespace::state::State;
 use crate::namespace::xattrs::{self, XattrSpace};
 
 /// The inode of a target, if the caller may change its attributes of a space.
-fn changeable(state: &State<'_, '_>, target: &Target, space: XattrSpace) -> Outcome<Inode> {
+fn changeable(state: &mut State<'_, '_>, target: &Target, space: XattrSpace) -> Outcome<Inode> {
     let inode = state.resolve(target)?;
-    writable(&inode)?;
+    state.unmounted(&inode)?;
     if space == XattrSpace::Acl && inode.kind == FileKind::Symlink {
         return refuse(FsError::NotSupported);
     }

@@ -296,4 +296,8 @@ impl Data for Served {
     async fn wait_length(&self, _: Request<v1::WaitLengthRequest>) -> Answered<v1::WaitLengthReply> {
         absent()
     }
+
+    async fn list_objects(&self, _: Request<v1::ListObjectsRequest>) -> Answered<v1::ListObjectsReply> {
+        absent()
+    }
 }

@@ -13,7 +13,7 @@ use super::persist::{next, sealed_file, upload, uploaded};
 use super::{Cluster, LONG, at, mkdir};
 
 /// All that is told of a file.
-async fn explain(cluster: &Cluster, path: &str) -> Result<v1::ExplainPart, WireError> {
+pub(super) async fn explain(cluster: &Cluster, path: &str) -> Result<v1::ExplainPart, WireError> {
     let request = v1::ExplainRequest { target: at(path), ..Default::default() };
     let mut stream = cluster.meta.clone().explain(cluster.request(request)).await?.into_inner();
     let mut all = v1::ExplainPart::default();

@@ -16,6 +16,7 @@ mod locks;
 mod loss;
 mod members;
 mod merges;
+mod mounting;
 mod names;
 mod persist;
 mod policy;
@@ -186,6 +187,7 @@ impl Cluster {
             repair_bytes_per_second: manner.repair_bytes_per_second,
             compacting: crate::leader::compact::Compacting::default(),
             merging: crate::leader::merge::Merging { after: Duration::ZERO, ..Default::default() },
+            mount_objects_per_second: None,
             pack_delay: Duration::from_secs(60),
             slow_operation: manner.slow_operation,
         };

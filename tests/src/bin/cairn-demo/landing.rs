@@ -41,6 +41,7 @@ pub async fn mount_and_read(stage: &Stage, report: &mut Report) -> Result<(), De
         region: stage.s3().bucket().region().to_owned(),
         force_path_style: true,
         refresh: Duration::from_secs(60),
+        ..MountOptions::default()
     };
     let started = Instant::now();
     client.mount_add(MOUNT, options).await?;

@@ -104,5 +104,8 @@ fn end(state: &mut State<'_, '_>, id: IntentId) -> Outcome<()> {
             state.end_intent(id);
             Ok(())
         }
+        Work::PutObject { .. } | Work::DeleteObject { .. } | Work::ProbeMount { .. } => {
+            Ok(state.end_object_intent(&known)?)
+        }
     }
 }
