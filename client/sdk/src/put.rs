@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use cairn_proto::frames::buffers;
 use cairn_proto::v1;
 use cairn_types::limits::APPEND_BYTES_MAX;
 use cairn_types::{Extent, FsError, Inode, InodeId};
@@ -92,6 +93,9 @@ impl ExtentWriter {
         while !data.is_empty() {
             let room = PIECE_BYTES - self.buffer.len();
             let (now, later) = data.split_at(room.min(data.len()));
+            if self.buffer.is_empty() && now.len() >= buffers::LARGE_BYTES {
+                self.buffer = buffers::take(PIECE_BYTES);
+            }
             self.buffer.extend_from_slice(now);
             data = later;
             if self.buffer.len() == PIECE_BYTES {
@@ -107,6 +111,7 @@ impl ExtentWriter {
         }
         let data: Bytes = self.buffer.split().freeze();
         let length = data.len() as u64;
+        buffers::keep(&data);
         let ticket = client.chunks().submit(self.at, data).await?;
         self.tickets.push_back((self.buffer_offset, length, ticket));
         self.buffer_offset += length;

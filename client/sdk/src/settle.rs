@@ -167,7 +167,8 @@ impl Client {
     /// nodes and go up later.
     pub async fn sync(&self, at: impl Into<At>) -> Result<()> {
         let at = at.into();
-        self.chunks().roll_all().await?;
+        // Boxed: it is done rarely, and the futures of all calls would have room for it.
+        Box::pin(self.chunks().roll_all()).await?;
         let deadline = Instant::now() + self.reach().options.retry_budget;
         loop {
             let target = Some(at.wire("sync", false)?);

@@ -267,6 +267,7 @@ fn run(history: &mut History, disk: &MemoryDisk, (segments, batches): (u32, u32)
     let Ok(mut engine) = open(disk, segments) else { return 0 };
     if history.beside {
         engine.beside_bytes = 0;
+        engine.log.whole_pages_bytes = 2_000;
     }
     for _ in 0..batches {
         if !history.batch(&mut engine, &mut next_chunk) {

@@ -4,11 +4,13 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+mod direct;
 pub mod faulty;
 pub mod identity;
 pub mod memory;
 pub mod real;
 
+pub use direct::DIRECT_BYTES;
 pub use faulty::{FaultyDisk, Operation};
 pub use identity::{Identity, IdentityError};
 pub use memory::MemoryDisk;
@@ -131,7 +133,8 @@ pub trait Disk: Send + Sync + 'static {
 /// A file of a fixed size.
 pub trait DiskFile: Send + Sync + 'static {
     /// Writes all of `parts`, one after the other, at `offset`. Not durable before
-    /// [`sync_data`](Self::sync_data).
+    /// [`sync_data`](Self::sync_data). Whole pages of [`DIRECT_BYTES`] and more may go past the cache above the
+    /// medium.
     ///
     /// # Errors
     /// `Io`; part of it may have been written.

@@ -10,11 +10,14 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
-use super::{Capacity, Disk, DiskError, DiskFile};
+use super::direct::{DirectWriter, Gathering};
+use super::{Capacity, DIRECT_BYTES, Disk, DiskError, DiskFile};
 use crate::ancestry;
 
 /// Bytes of zeros written at once where a filesystem cannot allocate.
 const ZERO_BYTES: usize = 1 << 20;
+/// What is fetched ahead behind a large read that the page cache did not have.
+const AHEAD_BYTES: u64 = 2 << 20;
 /// Slices in one pwritev, at most (Linux's IOV_MAX).
 const SLICES_MAX: usize = 1024;
 
@@ -22,6 +25,8 @@ const SLICES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    /// Of all its files: 4 MiB once a large write came.
+    gathering: Arc<Gathering>,
     _lock: File,
 }
 
@@ -60,7 +65,7 @@ impl RealDisk {
             Err(Errno::WOULDBLOCK) => return Err(DiskError::Locked { name }),
             Err(errno) => return Err(failed(&name, "flock", errno)),
         }
-        let disk = Self { root, _lock: lock };
+        let disk = Self { root, gathering: Arc::default(), _lock: lock };
         // A process before this one may have made any of these names and died before it fsynced them.
         disk.sync_directory("segments")?;
         ancestry::sync_ancestry(&disk.root).map_err(|e| failed_std(&name, "fsync", &e))?;
@@ -83,6 +88,11 @@ impl RealDisk {
             Err(errno) => return Err(failed(name, "create", errno)),
         }
         rustix::fs::fsync(file).map_err(|e| failed(name, "fsync", e))
+    }
+
+    fn file(&self, file: File, name: &str, bytes: u64) -> RealFile {
+        let direct = DirectWriter::new(self.root.join(name));
+        RealFile { file, direct, gathering: Arc::clone(&self.gathering), name: name.to_owned(), bytes }
     }
 
     fn fill_with_zeros(file: &File, name: &str, bytes: u64) -> Result<(), DiskError> {
@@ -131,13 +141,13 @@ impl Disk for RealDisk {
             return Err(error);
         }
         self.sync_directory(name.rsplit_once('/').map_or("", |(directory, _)| directory))?;
-        Ok(Arc::new(RealFile { file, name: name.to_owned(), bytes }))
+        Ok(Arc::new(self.file(file, name, bytes)))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn DiskFile>, DiskError> {
         let file = Self::options().open(self.root.join(name)).map_err(|e| failed_std(name, "open", &e))?;
         let bytes = file.metadata().map_err(|e| failed_std(name, "open", &e))?.len();
-        Ok(Arc::new(RealFile { file, name: name.to_owned(), bytes }))
+        Ok(Arc::new(self.file(file, name, bytes)))
     }
 
     fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
@@ -181,18 +191,43 @@ impl Disk for RealDisk {
 
 struct RealFile {
     file: File,
+    direct: DirectWriter,
+    gathering: Arc<Gathering>,
     name: String,
     bytes: u64,
 }
 
+impl RealFile {
+    /// Reads what of the range the page cache has, from its begin; the rest is fetched from here on, and what
+    /// follows: whoever reads so much at once reads on.
+    fn read_cached(&self, offset: u64, bytes: &mut [u8]) -> usize {
+        let length = bytes.len();
+        let mut slices = [std::io::IoSliceMut::new(bytes)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        // A kernel or filesystem without it: all is read as ever.
+        let had = rustix::io::preadv2(&self.file, &mut slices, offset, flags).unwrap_or(0).min(length);
+        if had < length {
+            let missing = std::num::NonZeroU64::new((length - had) as u64 + AHEAD_BYTES);
+            let from = offset + had as u64;
+            // Only advice.
+            let _ignored = rustix::fs::fadvise(&self.file, from, missing, rustix::fs::Advice::WillNeed);
+        }
+        had
+    }
+}
+
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> Result<(), DiskError> {
-        write_all(&self.file, &self.name, offset, parts)
+        match self.direct.write(&self.gathering, offset, parts) {
+            Some(outcome) => outcome.map_err(|errno| failed(&self.name, "write", errno)),
+            None => write_all(&self.file, &self.name, offset, parts),
+        }
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
         use std::os::unix::fs::FileExt;
-        self.file.read_exact_at(bytes, offset).map_err(|e| DiskError::Io {
+        let had = if bytes.len() >= DIRECT_BYTES { self.read_cached(offset, bytes) } else { 0 };
+        self.file.read_exact_at(&mut bytes[had..], offset + had as u64).map_err(|e| DiskError::Io {
             name: self.name.clone(),
             operation: "read",
             errno: Errno::from_io_error(&e).unwrap_or(Errno::IO).raw_os_error(),

@@ -18,7 +18,7 @@ use super::replay::Entry;
 use super::scan::{Collect, SegmentScan};
 use super::segment::SEGMENT_HEADER_BYTES;
 use super::sync::Syncer;
-use crate::disk::{Disk, DiskError, DiskFile};
+use crate::disk::{DIRECT_BYTES, Disk, DiskError, DiskFile};
 
 /// Writes end at a multiple of this, so that no page has to be read before it is written.
 pub(crate) const PAGE_BYTES: u64 = 4096;
@@ -99,6 +99,9 @@ pub(crate) struct Active {
     pub(crate) end: u32,
     /// All blocks of the file before this offset have been written to.
     pub(crate) touched: u64,
+    /// What the page that `end` lies in begins with: a large batch writes it again, to be whole pages. Empty when
+    /// that is not known.
+    pub(crate) page: Vec<u8>,
     /// The footer's entries so far; none once they would take over an eighth of the segment.
     pub(crate) entries: Option<Vec<u8>>,
 }
@@ -124,6 +127,8 @@ pub struct SegmentLog {
     pub(crate) run: u64,
     pub(crate) durable: Mark,
     pub(crate) unsynced: bool,
+    /// A batch of so many bytes is written as whole pages: [`DIRECT_BYTES`].
+    pub(crate) whole_pages_bytes: usize,
     pub(crate) failure: Option<WriteFailure>,
 }
 
@@ -149,6 +154,7 @@ impl SegmentLog {
             run: 1,
             durable: Mark::default(),
             unsynced: false,
+            whole_pages_bytes: DIRECT_BYTES,
             failure: None,
         }
     }
@@ -335,7 +341,9 @@ impl SegmentLog {
         .encode();
         let written = u64::from(active.end) + (header.len() + self.batch.body_bytes()) as u64;
         let padding = written.next_multiple_of(PAGE_BYTES) - written;
-        let mut parts = vec![IoSlice::new(&header)];
+        let large = self.batch.body_bytes() >= self.whole_pages_bytes;
+        let page = if large { active.page.as_slice() } else { &[] };
+        let mut parts = vec![IoSlice::new(page), IoSlice::new(&header)];
         parts.extend(self.batch.slices().map(IoSlice::new));
         parts.push(IoSlice::new(&ZEROS[..padding as usize]));
         let touched = written + padding;
@@ -351,10 +359,14 @@ impl SegmentLog {
             active.touched = touched + blanks.len() as u64;
         }
         let file = &self.slots[active.slot as usize].shared.file;
-        if let Err(error) = file.write_at(active.end.into(), &parts) {
+        let offset = u64::from(active.end) - page.len() as u64;
+        if let Err(error) = file.write_at(offset, &parts) {
             return Err(self.failed(&error));
         }
-        active.end = written.next_multiple_of(BATCH_ALIGN) as u32;
+        let end = written.next_multiple_of(BATCH_ALIGN);
+        let begin = u64::from(active.end);
+        active.page = last_page(&active.page, &parts[1..], begin, end);
+        active.end = end as u32;
         let half_full = u64::from(active.end) > self.options.segment_bytes / 2;
         self.next_batch += 1;
         self.unsynced = true;
@@ -383,6 +395,25 @@ impl SegmentLog {
         scan.run(&mut collect).map_err(LogError::Disk)?;
         Ok(collect.entries)
     }
+}
+
+/// The bytes of the page that `end` lies in, up to it: of `before`, which ends at `begin`, and of `parts` behind it.
+/// None where they are not all known.
+fn last_page(before: &[u8], parts: &[IoSlice<'_>], begin: u64, end: u64) -> Vec<u8> {
+    let start = end / PAGE_BYTES * PAGE_BYTES;
+    let mut page = Vec::with_capacity(PAGE_BYTES as usize);
+    let mut at = begin - before.len() as u64;
+    for part in std::iter::once(before).chain(parts.iter().map(|part| &part[..])) {
+        let (from, until) = (start.max(at), end.min(at + part.len() as u64));
+        if from < until {
+            page.extend_from_slice(&part[(from - at) as usize..(until - at) as usize]);
+        }
+        at += part.len() as u64;
+    }
+    if page.len() as u64 != end - start {
+        page.clear();
+    }
+    page
 }
 
 /// The trailer of `sequence` at a segment's end, if it is there.

@@ -175,7 +175,7 @@ impl SegmentLog {
             let entries = fits.then_some(tee.entries);
             // What lies behind, zeros or what was torn, is written over in any case.
             let touched = end.end.into();
-            self.active = Some(Active { slot, sequence, end: end.end, touched, entries });
+            self.active = Some(Active { slot, sequence, end: end.end, touched, page: Vec::new(), entries });
             self.slots[slot as usize].state = SlotState::Active;
             // Nothing here is known to be synced by this process: the first sync covers it.
             self.durable = Mark { segment: sequence, offset: SEGMENT_HEADER_BYTES as u32 };

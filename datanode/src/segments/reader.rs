@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use cairn_proto::frames::buffers;
 use cairn_types::limits::CHECKSUM_BLOCK_BYTES;
 
 use super::record::{Location, RecordHeader, header_bytes, payload_matches, stored_bytes};
@@ -67,9 +68,11 @@ impl SegmentReader {
         self.slot(slot).map_or(0, |s| s.sequence.load(Ordering::Acquire))
     }
 
-    fn read_at(slot: &SlotFile, offset: u64, length: usize) -> Result<Vec<u8>, RecordError> {
-        let mut bytes = vec![0; length];
+    fn read_at(slot: &SlotFile, offset: u64, length: usize) -> Result<Bytes, RecordError> {
+        let mut bytes = buffers::filled(length);
         slot.file.read_at(offset, &mut bytes).map_err(|e| RecordError::Io(e.errno()))?;
+        let bytes = bytes.freeze();
+        buffers::keep(&bytes);
         Ok(bytes)
     }
 
@@ -121,7 +124,7 @@ impl SegmentReader {
         self.guarded(location, segment, |slot| {
             let bytes = Self::read_at(slot, location.offset.into(), stored_bytes(length as usize))?;
             let (header, blocks) = RecordHeader::decode(&bytes, segment).ok_or(RecordError::Damaged)?;
-            let payload = Bytes::from(bytes).split_off(header_bytes(length as usize));
+            let payload = bytes.slice(header_bytes(length as usize)..);
             if header.length != length || !payload_matches(&payload, &blocks) {
                 return Err(RecordError::Damaged);
             }
@@ -160,7 +163,7 @@ impl SegmentReader {
             if !payload_matches(&bytes, &blocks[first..last]) {
                 return Err(RecordError::Damaged);
             }
-            Ok(Bytes::from(bytes).slice(from - begin..until - begin))
+            Ok(bytes.slice(from - begin..until - begin))
         })
     }
 
@@ -181,7 +184,7 @@ impl SegmentReader {
                 .iter()
                 .map(|c| u32::from_le_bytes(*c));
             let blocks = blocks.collect();
-            Ok((blocks, Bytes::from(bytes).split_off(head)))
+            Ok((blocks, bytes.slice(head..)))
         })
     }
 }

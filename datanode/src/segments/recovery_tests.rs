@@ -78,7 +78,9 @@ impl History {
         let options =
             LogOptions { disk: DiskId([1; 16]), segment_bytes: 64 << 10, segments_max, threads: false };
         let log = SegmentLog::open(Arc::new(self.disk.clone()), Arc::new(SystemClock), options, &mut told);
-        (log.unwrap(), told)
+        let mut log = log.unwrap();
+        log.whole_pages_bytes = 2_000;
+        (log, told)
     }
 
     /// Opens it, and holds what is told against what is known.

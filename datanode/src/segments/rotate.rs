@@ -28,7 +28,8 @@ impl SegmentLog {
         let end = SEGMENT_HEADER_BYTES as u32;
         let blank = std::mem::take(&mut state.blank);
         let touched = if blank { SEGMENT_HEADER_BYTES } else { self.options.segment_bytes };
-        self.active = Some(Active { slot, sequence, end, touched, entries: Some(Vec::new()) });
+        self.active =
+            Some(Active { slot, sequence, end, touched, page: Vec::new(), entries: Some(Vec::new()) });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::buffers;
 use super::frame::{Frame, FrameError, parse};
 
 /// Bytes of a connection's buffer, at least. What many small frames share is kept as long as one of
@@ -50,6 +51,7 @@ impl<R: AsyncRead + Unpin + Send> Inlet<R> {
             match parse(&mut self.buffer)? {
                 Ok(frame) => {
                     let bytes = frame.body.len();
+                    buffers::keep(&frame.body);
                     self.expected_bytes = if bytes > BUFFER_BYTES { bytes + ROOM_BYTES_LEAST } else { 0 };
                     return Ok(Some(frame));
                 }
@@ -65,7 +67,13 @@ impl<R: AsyncRead + Unpin + Send> Inlet<R> {
         let missing = needed.saturating_sub(self.buffer.len());
         let room = self.buffer.capacity() - self.buffer.len();
         if room < missing.max(ROOM_BYTES_LEAST) {
-            self.buffer.reserve(missing.max(BUFFER_BYTES).max(self.expected_bytes));
+            let more = missing.max(BUFFER_BYTES).max(self.expected_bytes);
+            if more < buffers::LARGE_BYTES {
+                return self.buffer.reserve(more);
+            }
+            let mut next = buffers::take(self.buffer.len() + more);
+            next.extend_from_slice(&self.buffer);
+            self.buffer = next;
         }
     }
 }

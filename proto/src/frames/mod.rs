@@ -12,6 +12,7 @@
 //! routes.rs    which way leads to which address: frames, or gRPC where there are none
 //! ```
 
+pub mod buffers;
 mod caller;
 mod dial;
 mod frame;

@@ -80,6 +80,8 @@ pub(crate) struct Placed {
 /// What is asked of the task.
 enum Message {
     Append(Pending),
+    /// Open a chunk for appends that are to come.
+    Open(InodeId),
     /// Close the open chunk, so that its length is in the metadata.
     Roll(oneshot::Sender<Result<()>>),
 }
@@ -159,6 +161,18 @@ impl Growth {
         let pending = Pending { data, crc32c, expected, under, trace, since, reply, _room: room };
         self.messages.send(Message::Append(pending)).await.map_err(|_| closed())?;
         Ok(Ticket(answer))
+    }
+
+    /// Has a shared chunk opened, under the policy in force at this inode, for appends that are to come. What
+    /// becomes of it shows at the first of them.
+    pub(crate) fn open_now(&self, policy_of: InodeId) {
+        // A queue that is full has appends in it, which open one.
+        let _ = self.messages.try_send(Message::Open(policy_of));
+    }
+
+    /// True for another handle on the same writer.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.failed, &other.failed)
     }
 
     /// Closes the open chunk once everything submitted is acknowledged. The error of a close and

@@ -73,6 +73,8 @@ pub(super) struct Task {
     open: Option<Open>,
     /// The tail that the last roll has opened.
     ahead: Option<v1::Chunk>,
+    /// A chunk is to be opened before there is anything for it.
+    wanted: bool,
     /// A chunk that was given up and whose end could not be had.
     undecided: Option<ChunkId>,
     avoid: Vec<u64>,
@@ -104,6 +106,7 @@ impl Task {
             holds,
             open: None,
             ahead: None,
+            wanted: false,
             undecided: None,
             avoid: Vec::new(),
             barren: None,
@@ -128,7 +131,8 @@ impl Task {
                     return;
                 }
             }
-            if self.open.is_none() && !self.waiting.is_empty() {
+            let wanted = std::mem::take(&mut self.wanted) || !self.waiting.is_empty();
+            if self.open.is_none() && wanted {
                 self.open_chunk().await;
                 continue;
             }
@@ -183,6 +187,10 @@ impl Task {
                 Some(error) => self.answer(pending, Err(ending::told_again(error))),
                 None => self.waiting.push_back(pending),
             },
+            Message::Open(policy_of) => {
+                self.source = Source::Shared { policy_of };
+                self.wanted = self.open.is_none();
+            }
             Message::Roll(reply) => self.rolls.push(reply),
         }
     }
@@ -360,6 +368,8 @@ impl Task {
     fn answer(&self, pending: Pending, outcome: crate::error::Result<Placed>) {
         let Pending { trace, since, data, reply, .. } = pending;
         self.reach.slow.append(trace, since, data.len(), outcome.is_err());
+        // Before anybody is told: its memory is free then.
+        drop(data);
         // The one who asked may be gone.
         let _ = reply.send(outcome);
     }
