@@ -103,7 +103,9 @@ pub enum CliError {
         left: u64,
     },
     /// A mount and its bucket differ, and not only in what is on its way.
-    #[error("{differences} differences are not on their way to the bucket: docs/MOUNTS.md says what each means")]
+    #[error(
+        "{differences} differences are not on their way to the bucket: docs/MOUNTS.md says what each means"
+    )]
     MountDiffers {
         /// How many.
         differences: u64,

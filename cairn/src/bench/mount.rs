@@ -43,8 +43,12 @@ pub async fn run(case: &Case, client: &Client, args: &BenchArgs) -> Result<Measu
     let mut limit_name = "";
     for n in 0..args.runs {
         let name = run_name(case.name);
-        let mounted =
-            Mounted { client, store: store(args).await?, prefix: format!("{name}/"), path: format!("/{name}") };
+        let mounted = Mounted {
+            client,
+            store: store(args).await?,
+            prefix: format!("{name}/"),
+            path: format!("/{name}"),
+        };
         let outcome = match case.name {
             "mount-import-1m" => mounted.import(args).await,
             "mount-read-cold" => mounted.read(args, true).await,

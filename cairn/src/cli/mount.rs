@@ -232,7 +232,9 @@ fn parse_refresh(text: &str) -> Result<u64, String> {
     match text {
         "never" => Ok(0),
         text => match parse_ms(text)? {
-            0 => Err("a refresh of no time would read the bucket at each look: write never, or 1s".to_owned()),
+            0 => {
+                Err("a refresh of no time would read the bucket at each look: write never, or 1s".to_owned())
+            }
             ms => Ok(ms),
         },
     }

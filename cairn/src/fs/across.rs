@@ -47,7 +47,8 @@ pub async fn carry(
             copies.push(found.carry(client, &progress));
         }
     }
-    let copied: Result<Vec<()>, CliError> = stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await;
+    let copied: Result<Vec<()>, CliError> =
+        stream::iter(copies).buffer_unordered(AT_ONCE).try_collect().await;
     progress.finish();
     copied?;
     let removals = files.iter().map(|(path, inode)| remove(client, path, inode));

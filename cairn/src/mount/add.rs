@@ -116,7 +116,9 @@ pub async fn add(client: &Client, wanted: Wanted, json: bool) -> Result<(), CliE
 pub async fn set(client: &Client, args: &MountSetArgs, json: bool) -> Result<(), CliError> {
     let path = remote(&args.path)?;
     if args.change == MountChange::default() {
-        return Err(CliError::Usage("name what is to change: `cairn mount set --help` says what can".to_owned()));
+        return Err(CliError::Usage(
+            "name what is to change: `cairn mount set --help` says what can".to_owned(),
+        ));
     }
     let mut options = client.mount_status(path.to_bytes()).await?.options;
     apply(&args.change, &mut options)?;

@@ -78,12 +78,16 @@ impl Check<'_> {
         let mut waiting = vec![top];
         while let Some(below) = waiting.pop() {
             let directories = self.directory(&below).await?;
-            let name = |name: Vec<u8>| if below.is_empty() { name } else { [&below, &b"/"[..], &name].concat() };
+            let name =
+                |name: Vec<u8>| if below.is_empty() { name } else { [&below, &b"/"[..], &name].concat() };
             waiting.extend(directories.into_iter().map(name));
             self.sum.directories += 1;
             if let Some(bar) = &self.bar {
                 let Sum { directories, objects, .. } = &self.sum;
-                bar.set_message(format!("{directories} directories, {objects} objects, {} differ", self.differ()));
+                bar.set_message(format!(
+                    "{directories} directories, {objects} objects, {} differ",
+                    self.differ()
+                ));
             }
         }
         Ok(())
@@ -100,12 +104,17 @@ impl Check<'_> {
             // Both sides change all the time: what is so twice is so.
             (sides, found) = self.look(below).await?;
         }
-        if found.iter().any(|difference| difference.or_pending.is_some()) && !self.figures().await?.is_settled() {
+        if found.iter().any(|difference| difference.or_pending.is_some())
+            && !self.figures().await?.is_settled()
+        {
             // Whether it is ours, or somebody else's that is not known yet: reading it tells.
             self.read(below).await?;
             let (_, after) = self.look(below).await?;
             let unsure: Vec<Vec<u8>> = after.iter().filter(|d| d.or_pending.is_some()).map(name_of).collect();
-            found.iter_mut().filter(|difference| unsure.contains(&difference.name)).for_each(Difference::pend);
+            found
+                .iter_mut()
+                .filter(|difference| unsure.contains(&difference.name))
+                .for_each(Difference::pend);
         }
         let wrong = |difference: &Difference| !matches!(difference.why, Why::Pending | Why::Conflict);
         if self.repair && found.iter().any(wrong) {
@@ -195,7 +204,8 @@ impl Check<'_> {
                 "left_out": left_out, "differences": counts,
             }))?;
         } else {
-            let counts: Vec<String> = Why::ALL.iter().map(|why| format!("{} {}", of(*why), why.word())).collect();
+            let counts: Vec<String> =
+                Why::ALL.iter().map(|why| format!("{} {}", of(*why), why.word())).collect();
             line(format!(
                 "{directories} directories, {objects} objects: {}; {left_out} keys without a name",
                 counts.join(", ")

@@ -139,7 +139,10 @@ fn show(mount: &MountStatus) -> Result<(), CliError> {
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     line(format!("mount      {} ({})", path_of(mount), access_word(mount)))?;
     if mount.read_only && rules.writable {
-        line(format!("           read-only because {}", or(&mount.read_only_because, "it was not tried yet")))?;
+        line(format!(
+            "           read-only because {}",
+            or(&mount.read_only_because, "it was not tried yet")
+        ))?;
     }
     line(format!("bucket     {} at {}, {}", url_of(mount), or(&options.endpoint, "AWS"), options.region))?;
     line(format!("refresh    {}", refresh_text(options.refresh)))?;
@@ -157,7 +160,8 @@ fn show(mount: &MountStatus) -> Result<(), CliError> {
         ("storage class", access.storage_class.as_str()),
         ("", if access.requester_pays { "requester pays" } else { "" }),
     ];
-    let said = said.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name} {value}"));
+    let said =
+        said.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name} {value}"));
     let said: Vec<String> = said.collect();
     if !said.is_empty() {
         line(format!("access     {}", said.join(", ").trim_start()))?;
@@ -207,7 +211,8 @@ fn show_figures(figures: &MountFigures, lag: &ByteLag) -> Result<(), CliError> {
     ))?;
     let last = figures.last_sync.map_or_else(|| "never".to_owned(), time_text);
     line(format!("last read  {last}"))?;
-    let oldest = figures.oldest_pending.map(|since| format!(", the oldest for {}", about_time(age_ms(since))));
+    let oldest =
+        figures.oldest_pending.map(|since| format!(", the oldest for {}", about_time(age_ms(since))));
     line(format!(
         "pending    {} ({} to write){}; {} objects to delete",
         figures.pending,

@@ -103,9 +103,9 @@ pub use watch::{Change, Watch, WatchEvent, WatchOptions};
 pub use xattrs::XattrMode;
 
 pub use cairn_proto::v1::{
-    ChunkState, ClusterLag, DataNode, DumpBatch, EndpointAbilities, ExplainedChunk, ExplainedFile, ExplainedIntent,
-    ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport, GroupMember,
-    GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, RefusedDisk, ServerStatusReply,
-    StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
+    ChunkState, ClusterLag, DataNode, DumpBatch, EndpointAbilities, ExplainedChunk, ExplainedFile,
+    ExplainedIntent, ExplainedReplica, FsckFinding, FsckOutcome, FsckProgress, GcAmount, GcReport,
+    GroupMember, GroupStatusReply, LostChunk, MetaServer, NodeStatusReply, ProbeReply, RefusedDisk,
+    ServerStatusReply, StatFsReply, StatusReply, TakeSnapshotReply, UndecidedChunk,
 };
 pub use cairn_types as types;

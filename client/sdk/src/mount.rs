@@ -220,11 +220,13 @@ impl Client {
 
     async fn list_mounts(&self, figures: bool) -> Result<Vec<MountStatus>> {
         let request = ListMountsRequest { figures };
-        let reply = self
-            .reach()
-            .leader
-            .call("list mounts", "", request, |mut meta, request| async move { meta.list_mounts(request).await })
-            .await?;
+        let reply =
+            self.reach()
+                .leader
+                .call("list mounts", "", request, |mut meta, request| async move {
+                    meta.list_mounts(request).await
+                })
+                .await?;
         Ok(reply.mounts.into_iter().map(MountStatus::from).collect())
     }
 
@@ -253,7 +255,8 @@ impl Client {
         let until = tokio::time::Instant::now() + self.reach().options.retry_budget;
         loop {
             let mount = self.mount_status(&at).await?;
-            let known = mount.abilities.is_some() && (!mount.read_only || !mount.read_only_because.is_empty());
+            let known =
+                mount.abilities.is_some() && (!mount.read_only || !mount.read_only_because.is_empty());
             if known || !mount.options.rules.writable {
                 return Ok(mount);
             }

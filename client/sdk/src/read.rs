@@ -219,9 +219,11 @@ impl View {
     /// time has another ETag at the same key.
     pub(crate) fn holds_what(&self, other: &Self) -> bool {
         let same = |view: &Self| (view.inode.ino, view.length(), view.inode.mtime);
-        let replaced = |ours: &ObjectKey, theirs: &ObjectKey| ours.key == theirs.key && ours.etag != theirs.etag;
+        let replaced =
+            |ours: &ObjectKey, theirs: &ObjectKey| ours.key == theirs.key && ours.etag != theirs.etag;
         let of_objects_alone = other.chunk_bytes() == 0;
-        let other_version = || self.objects().any(|ours| other.objects().any(|theirs| replaced(ours, theirs)));
+        let other_version =
+            || self.objects().any(|ours| other.objects().any(|theirs| replaced(ours, theirs)));
         same(self) == same(other) && !(of_objects_alone && other_version())
     }
 

@@ -96,7 +96,8 @@ impl Client {
             removed?;
         }
         for (_, level) in directories.into_iter().rev() {
-            let removals = level.into_iter().map(|path| async move { gone(self.rmdir(At::Path(path)).await) });
+            let removals =
+                level.into_iter().map(|path| async move { gone(self.rmdir(At::Path(path)).await) });
             let mut removals = stream::iter(removals).buffer_unordered(NAMES_AT_ONCE);
             while let Some(removed) = removals.next().await {
                 removed?;

@@ -69,7 +69,8 @@ impl Imports {
         // Neither is ever closed.
         let _turn = self.turns.acquire().await.ok();
         let mut large = Large { turns: &self.large, turn: None };
-        let names = gather(store, &prefix, batches, Names::within(self.bounds, work.root), &mut large).await?;
+        let names =
+            gather(store, &prefix, batches, Names::within(self.bounds, work.root), &mut large).await?;
         send(&names, &prefix, work, batches).await
     }
 }
@@ -121,7 +122,8 @@ async fn send(
     metrics::counter!("cairn_data_imported_entries_total").increment(entries);
     for (why, keys) in &names.skipped {
         let (mount, why) = (work.mount.to_string(), why.word());
-        metrics::counter!("cairn_data_import_skipped_keys_total", "mount" => mount, "why" => why).increment(*keys);
+        metrics::counter!("cairn_data_import_skipped_keys_total", "mount" => mount, "why" => why)
+            .increment(*keys);
     }
     let (skipped, shadowed) = (names.left_out(), names.shadowed);
     if skipped + shadowed > 0 {

@@ -47,7 +47,8 @@ fn needed(rows: &dyn Rows, targets: &[(&Target, bool)]) -> Result<Option<ImportN
     }
     for (target, contents) in targets {
         // At the beginning of time nothing that was ever read is old.
-        let found = read::import_needed(rows, target, *contents, Timestamp(i64::MIN)).map_err(super::fault)?;
+        let found =
+            read::import_needed(rows, target, *contents, Timestamp(i64::MIN)).map_err(super::fault)?;
         // Where nothing is written the refusal needs no bucket.
         if let Some(needed) = found
             && takes_writes(rows, &needed).map_err(super::fault)?

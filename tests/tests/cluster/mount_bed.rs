@@ -204,7 +204,8 @@ impl Bed {
     /// The contents of the files with these paths, which are all that there is on both sides.
     pub async fn holds(&self, wanted: &[(&str, &[u8])]) {
         let found = self.equal().await;
-        let wanted: Contents = wanted.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
+        let wanted: Contents =
+            wanted.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect();
         assert!(found == wanted, "{}", differ(&wanted, &found));
     }
 

@@ -48,7 +48,11 @@ async fn survives(trouble: impl FnOnce(&FaultProxy)) {
     let found = bed.equal().await;
     assert!(found == wanted, "{}", differ(&wanted, &found));
     assert!(bed.proxy.counts().faulted > 0, "nothing went wrong");
-    assert_eq!(bed.figures().await.conflicts, 0, "an answer that was lost is taken for somebody else's write");
+    assert_eq!(
+        bed.figures().await.conflicts,
+        0,
+        "an answer that was lost is taken for somebody else's write"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

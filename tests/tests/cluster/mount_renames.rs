@@ -151,7 +151,8 @@ async fn a_directory_goes_there_and_back_and_others_take_its_name() {
     bed.client.mkdir_all(format!("{MOUNT}/x/y"), 0o755).await.unwrap();
     rename(&bed, "deep", "x/y/deep").await;
     let found = bed.equal().await;
-    let mut wanted: Contents = (0..40).filter(|n| *n != 7).map(|n| (format!("p/f{n:02}"), pattern("q", 200 + n))).collect();
+    let mut wanted: Contents =
+        (0..40).filter(|n| *n != 7).map(|n| (format!("p/f{n:02}"), pattern("q", 200 + n))).collect();
     wanted.extend((0..40).map(|n| (format!("x/y/deep/f{n:02}"), pattern("p", 100 + n))));
     wanted.insert("f07".into(), pattern("q", 207));
     wanted.insert("q/f00".into(), b"new below an old name".to_vec());
@@ -204,7 +205,11 @@ async fn an_outside_write_at_either_name_of_a_rename_is_a_conflict_and_nothing_i
         bed.put(&at, theirs.clone()).await;
         bed.proxy.heal();
         // At the old key it is what the file became; at the new one it is in the way.
-        if name == "old-name" { kept(&bed, &[&theirs]).await } else { kept(&bed, &[&theirs, b"the file"]).await }
+        if name == "old-name" {
+            kept(&bed, &[&theirs]).await
+        } else {
+            kept(&bed, &[&theirs, b"the file"]).await
+        }
         sync(&bed).await;
         bed.equal().await;
     }

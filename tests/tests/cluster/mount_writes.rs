@@ -137,7 +137,8 @@ async fn attributes_are_kept_in_the_object_and_read_back() {
     let change = AttrChange { mode: Some(0o640), uid: Some(1234), gid: Some(4321), ..AttrChange::default() };
     let written = bed.client.set_attr(format!("{MOUNT}/file"), change).await.unwrap();
     bed.settled().await;
-    let head = bed.s3.head_object().bucket(bed.bucket.name()).key(format!("{PREFIX}file")).send().await.unwrap();
+    let head =
+        bed.s3.head_object().bucket(bed.bucket.name()).key(format!("{PREFIX}file")).send().await.unwrap();
     let metadata = head.metadata().cloned().unwrap_or_default();
     println!("{metadata:?}");
     assert_eq!(metadata.get("uid").map(String::as_str), Some("1234"), "{metadata:?}");
@@ -186,7 +187,8 @@ async fn a_read_only_mount_is_never_written_to_until_it_is_set() {
     bed.mount_with(|options| options.rules = MountRules::default()).await;
     let refused = bed.client.put(format!("{MOUNT}/file"), 0o644, b"ours").await.unwrap_err();
     assert!(matches!(refused.fs(), Some(FsError::ReadOnlyMount { .. })), "{refused}");
-    let writes = bed.proxy.requests().iter().filter(|seen| seen.method == "PUT" || seen.method == "POST").count();
+    let writes =
+        bed.proxy.requests().iter().filter(|seen| seen.method == "PUT" || seen.method == "POST").count();
     assert_eq!(writes, 0, "nothing is even tried");
     let set = format!("mount set {MOUNT} --read-only=false --sole-writer --refresh never");
     let _ = bed.cluster.cairn(&set, COMMAND).await.unwrap().expected();
@@ -218,7 +220,10 @@ async fn a_check_tells_what_is_pending_foreign_and_missing_and_repairs() {
     };
     let (code, lines) = run("").await;
     assert_eq!(code, 0, "{lines:?}");
-    assert!(lines.iter().any(|l| l["key"] == format!("{PREFIX}bad//") && l["why"] == "left-out"), "{lines:?}");
+    assert!(
+        lines.iter().any(|l| l["key"] == format!("{PREFIX}bad//") && l["why"] == "left-out"),
+        "{lines:?}"
+    );
     // Somebody else changes, makes and removes objects; we write a file that cannot get to the bucket.
     bed.put("changes", b"after, and longer".to_vec()).await;
     bed.put("comes", b"comes".to_vec()).await;

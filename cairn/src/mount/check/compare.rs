@@ -192,7 +192,11 @@ mod tests {
         assert_eq!(why(&same, None), Some(Why::Missing));
         assert_eq!(why(&same, Some(&object("e", 9))), Some(Why::Pending), "cut here");
         assert_eq!(why(&file(5, 5, &[]), None), Some(Why::Pending), "new");
-        assert_eq!(why(&file(9, 4, &[("p/k", "e")]), Some(&object("e", 5))), Some(Why::Pending), "appended to");
+        assert_eq!(
+            why(&file(9, 4, &[("p/k", "e")]), Some(&object("e", 5))),
+            Some(Why::Pending),
+            "appended to"
+        );
         assert_eq!(why(&file(5, 0, &[("p/old", "e")]), None), Some(Why::Pending), "renamed");
         assert_eq!(why(&file(0, 0, &[]), Some(&object("e", 0))), None, "empty");
         assert_eq!(why(&file(0, 0, &[]), None), Some(Why::Missing), "or new: the mount's figures tell");

@@ -48,7 +48,8 @@ pub struct MountConflict {
 
 impl From<v1::MountConflict> for MountConflict {
     fn from(conflict: v1::MountConflict) -> Self {
-        let kept = (conflict.kept_ino != 0).then(|| (InodeId(conflict.kept_ino), conflict.kept_path.to_vec()));
+        let kept =
+            (conflict.kept_ino != 0).then(|| (InodeId(conflict.kept_ino), conflict.kept_path.to_vec()));
         Self {
             id: ConflictId(conflict.conflict),
             mount: MountId(conflict.mount),

@@ -170,13 +170,9 @@ mod tests {
             abilities: None,
             figures: None,
         };
-        for (prefix, below, whole) in [
-            ("", "", ""),
-            ("", "a/b", "a/b/"),
-            ("p", "", "p/"),
-            ("p/", "", "p/"),
-            ("p/q/", "a", "p/q/a/"),
-        ] {
+        for (prefix, below, whole) in
+            [("", "", ""), ("", "a/b", "a/b/"), ("p", "", "p/"), ("p/", "", "p/"), ("p/q/", "a", "p/q/a/")]
+        {
             assert_eq!(mount(prefix).prefix_of(below.as_bytes()), whole.as_bytes(), "{prefix} {below}");
         }
     }

@@ -129,7 +129,9 @@ impl From<v1::MountRules> for MountRules {
         Self {
             writable: rules.writable,
             // Of a mount that nobody ever wrote to there is none.
-            object_lag: Some(rules.object_lag_ms).filter(|ms| *ms > 0).map_or(OBJECT_LAG, Duration::from_millis),
+            object_lag: Some(rules.object_lag_ms)
+                .filter(|ms| *ms > 0)
+                .map_or(OBJECT_LAG, Duration::from_millis),
             on_conflict: ConflictRule::of(rules.on_conflict),
             sole_writer: rules.sole_writer,
         }

@@ -110,9 +110,12 @@ impl Client {
         let target = at.wire(ACTION, false)?;
         let request = |session| ImportNowRequest { group: 0, target: Some(target.clone()), session };
         let reply = self
-            .ask_imported(ACTION, &at.to_string(), (Freshness::Newest, request), |mut meta, request| async move {
-                meta.import_now(request).await
-            })
+            .ask_imported(
+                ACTION,
+                &at.to_string(),
+                (Freshness::Newest, request),
+                |mut meta, request| async move { meta.import_now(request).await },
+            )
             .await?;
         match reply.intent {
             0 => Ok(()),
