@@ -64,7 +64,7 @@ fn fs_code(error: &FsError) -> Code {
         FsError::Locked { .. } | FsError::Deadlock => Code::Aborted,
         FsError::Importing { .. } | FsError::TooFewNodes { .. } | FsError::Loading | FsError::KeyBusy => {
             Code::Unavailable
-        },
+        }
         FsError::NotSupported => Code::Unimplemented,
         FsError::Compacted { .. } => Code::OutOfRange,
         FsError::Damaged => Code::DataLoss,

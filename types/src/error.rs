@@ -316,7 +316,9 @@ impl FsError {
             | Self::InvalidPolicy
             | Self::InvalidTarget
             | Self::InvalidRequest => Errno::INVAL,
-            Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } | Self::KeyBusy => Errno::AGAIN,
+            Self::TailOpen { .. } | Self::Importing { .. } | Self::ChunkState { .. } | Self::KeyBusy => {
+                Errno::AGAIN
+            }
             Self::LengthMismatch { .. } | Self::VersionMismatch { .. } | Self::PreconditionFailed { .. } => {
                 Errno::CANCELED
             }

@@ -46,6 +46,8 @@ pub struct World {
     pub bucket: Bucket,
     pub chunks: BTreeMap<ChunkId, Vec<u8>>,
     pub root: InodeId,
+    /// Objects that made way for others.
+    pub aside: usize,
 }
 
 /// What becomes of a piece of work.
@@ -73,7 +75,7 @@ impl World {
         let made = d.done(Operation::MountAddAs { target, source, access, rules: rules(on_conflict) });
         let root = made.inode.unwrap().ino;
         assert_eq!(made.mount, Some(MOUNT));
-        let mut world = Self { d, bucket: Bucket::default(), chunks: BTreeMap::new(), root };
+        let mut world = Self { d, bucket: Bucket::default(), chunks: BTreeMap::new(), root, aside: 0 };
         world.probe(able());
         world
     }
@@ -421,6 +423,7 @@ impl World {
             }
         }
         assert_eq!(data.len() as u64, picture.length, "{record:?}");
+        self.aside += usize::from(key.starts_with(b"p/.cairn-temporary/"));
         let marked = (intent.0, picture.metadata.clone());
         match self.bucket.put_if(key, &picture.replaces, data, marked) {
             Ok(etag) => written(intent, &etag, picture.length),

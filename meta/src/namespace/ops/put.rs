@@ -8,7 +8,7 @@ use crate::keys;
 use crate::keys::contents;
 use crate::keys::extents::{self, ExtentRow};
 use crate::keys::intents::{self, IntentRecord, Work};
-use crate::keys::objects::{NOBODY, ObjectRow};
+use crate::keys::objects::NOBODY;
 use crate::keys::pending::PendingRow;
 use crate::keys::pictures::{self, KeepRow, PictureRow, Piece, PieceSource};
 use crate::namespace::error::{Outcome, refuse};
