@@ -151,7 +151,11 @@ impl Client {
             refresh_ms: ms(options.refresh),
             force_path_style: options.force_path_style,
         };
-        let reply = self.reach().session.change("mount", &at.to_string(), &Operation::MountAdd(add)).await?;
+        let reply = self
+            .reach()
+            .session
+            .change("mount", &at.to_string(), &Operation::MountAdd(Box::new(add)))
+            .await?;
         Ok(MountId(reply.mount.unwrap_or_default()))
     }
 
@@ -174,7 +178,7 @@ impl Client {
             access: Some(access.into()),
             rules: Some(rules.wire()),
         };
-        self.change("change the mount", &at, Operation::MountSet(set)).await.map(|_| ())
+        self.change("change the mount", &at, Operation::MountSet(Box::new(set))).await.map(|_| ())
     }
 
     /// Unbinds a mount's path. The bucket stays as it is. The removal is durable, on a majority of

@@ -167,8 +167,8 @@ fn operation(wire: v1::mutate_request::Operation, shunned: &mut Vec<NodeId>) -> 
         }
         Wire::OpenExclusive(m) => Operation::OpenExclusive { ino: inode(m.ino)? },
         Wire::ReleaseChunk(m) => Operation::ReleaseChunk { chunk: ChunkId(m.chunk) },
-        Wire::MountAdd(m) => mounts::add(m)?,
-        Wire::MountSet(m) => mounts::set(m)?,
+        Wire::MountAdd(m) => mounts::add(*m)?,
+        Wire::MountSet(m) => mounts::set(*m)?,
         Wire::MountRemove(m) => mounts::remove(m)?,
         Wire::ConflictDismiss(m) => mounts::dismiss(&m)?,
         Wire::RenewGrant(m) => Operation::RenewGrant {

@@ -18,7 +18,7 @@ async fn mounted(cluster: &Cluster) {
         endpoint: "http://127.0.0.1:1".into(),
         ..Default::default()
     };
-    session.mutate(Operation::MountAdd(add)).await.expect("mounted");
+    session.mutate(Operation::MountAdd(Box::new(add))).await.expect("mounted");
 }
 
 fn importing(result: Result<impl std::fmt::Debug, WireError>) -> u64 {

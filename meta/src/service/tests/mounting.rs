@@ -63,7 +63,7 @@ async fn add_by(
         rules: Some(rules),
         ..Default::default()
     };
-    session.mutate(Operation::MountAdd(add)).await
+    session.mutate(Operation::MountAdd(Box::new(add))).await
 }
 
 async fn mount(cluster: &Cluster) -> v1::Mount {
@@ -281,7 +281,7 @@ async fn a_mount_is_read_only_until_its_endpoint_was_probed() {
     // Who says that nobody else writes there may.
     let sole = v1::MountRules { sole_writer: true, ..rules() };
     let set = v1::MountSet { target: at("/m"), refresh_ms: 5_000, access: after.access, rules: Some(sole) };
-    session.mutate(Operation::MountSet(set)).await.expect("set");
+    session.mutate(Operation::MountSet(Box::new(set))).await.expect("set");
     let again =
         next(&mut work, |piece| if let Work::ProbeMount(probe) = piece { Some(probe) } else { None }).await;
     assert!(again.bucket.expect("a bucket").sole_writer);

@@ -52,7 +52,7 @@ async fn malformed_messages_are_refused_and_change_nothing() {
         with(extent(5, None)),
         Operation::OpenTail(v1::OpenTail { avoid: vec![1; 1000], ino: 1, ..Default::default() }),
         Operation::Rename(v1::Rename { from: at("/a"), to: at("/b"), no_replace: true, exchange: true }),
-        Operation::MountAdd(v1::MountAdd { target: at("/m"), ..Default::default() }),
+        Operation::MountAdd(Box::new(v1::MountAdd { target: at("/m"), ..Default::default() })),
     ];
     for operation in bad {
         let refused = session.mutate(operation.clone()).await;
