@@ -148,6 +148,25 @@ fn a_directory_in_the_bucket_at_the_name_of_a_file_is_seen_beside_it() {
 }
 
 #[test]
+fn a_listing_that_is_told_late_undoes_nothing() {
+    let mut w = mounted(&[("p/a", "1"), ("p/b", "2"), ("p/d/e", "3")]);
+    let (root, d) = (w.root, w.stat("/m/d").unwrap().ino);
+    let late = [w.list(root).unwrap(), w.list(d).unwrap()];
+    w.write("/m/a", b"newer").unwrap();
+    w.write("/m/c", b"new").unwrap();
+    w.mkdir("/m/n").unwrap();
+    w.unlink("/m/b").unwrap();
+    w.rename("/m/d", "/m/f").unwrap();
+    w.settle();
+    late.iter().for_each(|listing| w.tell(listing));
+    let names: Vec<String> = w.tree().into_keys().collect();
+    assert_eq!(names, ["a", "c", "f", "f/e", "n"]);
+    assert_eq!((w.text("/m/a").as_str(), w.text("/m/c").as_str()), ("newer", "new"));
+    w.converge();
+    assert_eq!((w.tree().len(), w.conflicts()), (5, 0));
+}
+
+#[test]
 fn what_others_write_below_a_directory_that_left_is_seen_when_it_has_left() {
     let mut w = mounted(&[("p/d/a", "1")]);
     w.rename("/m/d", "/m/n").unwrap();

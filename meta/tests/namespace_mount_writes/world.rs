@@ -50,6 +50,14 @@ pub struct World {
     pub aside: usize,
 }
 
+/// What a directory of the bucket held.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    directory: InodeId,
+    intent: IntentId,
+    entries: Vec<ImportedEntry>,
+}
+
 /// What becomes of a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Luck {
@@ -271,25 +279,36 @@ impl World {
 
     /// Reads a directory from the bucket.
     pub fn import(&mut self, dir: InodeId) {
-        let Ok(started) = self.d.propose(Command::StartImport { directory: dir, assignee: FIRST }) else {
-            return;
-        };
+        if let Some(listing) = self.list(dir) {
+            self.tell(&listing);
+        }
+    }
+
+    /// Lists a directory, and does not tell yet.
+    pub fn list(&mut self, dir: InodeId) -> Option<Listing> {
+        let started = self.d.propose(Command::StartImport { directory: dir, assignee: FIRST }).ok()?;
         let intent = started.intent.unwrap();
         let record = read::intent(&self.d.store, intent).unwrap().unwrap();
         let Work::Import { prefix, .. } = record.work else { panic!("{record:?}") };
-        let entries = self.listing(&prefix);
+        Some(Listing { directory: dir, intent, entries: self.listing(&prefix) })
+    }
+
+    /// Tells what was listed. An import that has ended meanwhile hears nothing of it.
+    pub fn tell(&mut self, listing: &Listing) {
+        let Listing { directory, intent, entries } = listing.clone();
         let mut start_after = Vec::new();
         loop {
             let page = Command::ImportBatch {
                 intent,
-                directory: dir,
+                directory,
                 start_after: start_after.clone(),
                 end: Vec::new(),
                 entries: entries.clone(),
             };
-            match self.d.ok(page).resume_after {
-                Some(name) => start_after = name,
-                None => return,
+            match self.d.propose(page) {
+                Ok(Answer { resume_after: Some(name), .. }) => start_after = name,
+                Ok(_) | Err(FsError::NotFound | FsError::InvalidRequest) => return,
+                Err(error) => panic!("{directory}: {error:?}"),
             }
         }
     }

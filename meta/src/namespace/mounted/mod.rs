@@ -9,6 +9,7 @@ mod conflict;
 mod note;
 mod paths;
 mod rows;
+mod shield;
 
 use std::collections::BTreeMap;
 

@@ -214,7 +214,8 @@ impl State<'_, '_> {
     /// The intent that uses a key.
     pub fn claim(&self, mount: MountId, key: &[u8]) -> Result<Option<IntentId>, RowFault> {
         let row: Option<ClaimRow> = self.get(&claims::key(mount, key))?;
-        Ok(row.map(|row| row.intent))
+        let user = self.unfinished(row.map(|row| row.intent))?;
+        Ok(user.map(|record| record.intent))
     }
 
     /// An intent uses a key from here on.
@@ -263,7 +264,8 @@ impl State<'_, '_> {
             self.delete(Table::Pictures, pictures::key(record.intent));
         }
         for key in used {
-            if self.claim(mount, &key)? == Some(record.intent) {
+            let row: Option<ClaimRow> = self.get(&claims::key(mount, &key))?;
+            if row.is_some_and(|row| row.intent == record.intent) {
                 self.delete(Table::Claims, claims::key(mount, &key));
             }
         }

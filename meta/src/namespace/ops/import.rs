@@ -52,6 +52,7 @@ pub fn start(state: &mut State<'_, '_>, directory: InodeId, assignee: NodeId) ->
         if !known.failed {
             return Ok(Answer { intent: Some(intent), ..Answer::default() });
         }
+        state.unshield(&import)?;
         state.end_intent(intent);
     }
     let work = Work::Import {
@@ -87,6 +88,7 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
     let done_to = cut.clone().unwrap_or_else(|| page.end.to_vec());
     if cut.is_none() && page.end.is_empty() {
         let now = state.now();
+        state.unshield(&import)?;
         import.imported_at = Some(now);
         import.intent = None;
         state.put_import(directory, Some(&import))?;
@@ -320,9 +322,11 @@ fn remove(
 /// Ends the import of a directory that goes.
 pub fn end_import_of(state: &mut State<'_, '_>, directory: InodeId) -> Outcome<()> {
     let import: Option<ImportRecord> = state.get(&imports::key(directory))?;
-    if let Some(intent) = import.and_then(|i| i.intent)
+    let Some(import) = import else { return Ok(()) };
+    if let Some(intent) = import.intent
         && state.get::<IntentRecord>(&intents::key(intent))?.is_some()
     {
+        state.unshield(&import)?;
         state.end_intent(intent);
     }
     Ok(())

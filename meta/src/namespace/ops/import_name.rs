@@ -63,6 +63,9 @@ fn prefix(
         return Ok(());
     }
     let below = [import.prefix.as_slice(), name, b"/"].concat();
+    if state.claim(mount, &below)?.is_some() {
+        return Ok(());
+    }
     if !reading.is_first() {
         let known = KeyRange::prefix(&objects::key(mount, &below));
         if !state.txn.scan(Table::Keys, &known, 1)?.is_empty() || state.may_be_left_behind(mount, &below)? {

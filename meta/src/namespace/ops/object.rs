@@ -49,6 +49,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
             state.make_surplus(*mount, key)?;
         }
     }
+    state.shield(*mount, key)?;
     Ok(Answer::default())
 }
 
@@ -104,7 +105,7 @@ pub fn create_deletion(
         state.end_surplus(mount, key)?;
         return Ok(Answer::default());
     };
-    if state.claim(mount, key)?.is_some() {
+    if state.user_of(mount, key)?.is_some() {
         return refuse(FsError::KeyBusy);
     }
     // A file that is to be there replaces it.
@@ -134,5 +135,6 @@ pub fn gone(state: &mut State<'_, '_>, intent: IntentId) -> Outcome<Answer> {
     if state.object(*mount, key)?.is_some_and(|row| row.ino == NOBODY) {
         state.drop_object(*mount, key)?;
     }
+    state.shield(*mount, key)?;
     Ok(Answer::default())
 }

@@ -29,6 +29,7 @@ pub fn changed(
         return Ok(Answer::default());
     }
     let Work::PutObject { ino, key: target, .. } = &record.work else {
+        state.shield(mount, key)?;
         surplus_changed(state, mount, key, found)?;
         // What is left to be deleted is looked at anew.
         let at = surplus::key(mount, key);
@@ -43,6 +44,7 @@ pub fn changed(
         row.intent = None;
         state.put_pending(mount, *ino, Some(&row))?;
     }
+    state.shield(mount, key)?;
     let known = state.object(mount, key)?;
     if let (Some(known), Some(found)) = (&known, found)
         && known.etag == found.etag
