@@ -157,6 +157,8 @@ golden! {
     surplus: surplus::key(MountId(2), b"p/k"),
         surplus::SurplusRow { since: Timestamp(9), intent: Some(IntentId(3)) }.to_bytes();
     moves: moves::key(MountId(2), b"p/d/"), moves::MoveRow { directory: InodeId(6) }.to_bytes();
+    readings: readings::key(MountId(2), b"p/", IntentId(3)), PRESENT.to_vec();
+    shields: readings::shield(IntentId(3), b"p/k"), PRESENT.to_vec();
     claims: claims::key(MountId(2), b"p/k"), claims::ClaimRow { intent: IntentId(3) }.to_bytes();
     pictures: pictures::key(IntentId(3)), samples::picture().to_bytes();
     keeps: pictures::keep_key(InodeId(7)), samples::keep().to_bytes();

@@ -31,6 +31,8 @@
 //! surplus   mount, key              → object to be deleted
 //! moves     mount, prefix           → directory that left it
 //! claims    mount, key              → intent that uses it
+//! readings  mount, prefix, import   → (it is being read)
+//! shields   import, key             → (it is passed over)
 //! pictures  intent                  → what is to be written, as it was when the intent was made
 //! keeps     ino                     → bytes that such a picture names and the file does not
 //! conflicts mount, number           → what somebody else changed under our hands
@@ -95,6 +97,7 @@ pub mod pending;
 pub mod pictures;
 pub mod places;
 pub mod queues;
+pub mod readings;
 pub mod removed;
 #[cfg(test)]
 mod round_trip_tests;

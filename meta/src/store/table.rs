@@ -108,6 +108,10 @@ tables! {
     Moves => "moves",
     /// (mount, key) → the intent that uses it.
     Claims => "claims",
+    /// (mount, prefix, import): which prefixes are being read.
+    Readings => "readings",
+    /// (import, key): what it is to pass over.
+    Shields => "shields",
     /// intent → what it writes.
     Pictures => "pictures",
     /// ino → bytes that a picture names and the file does not.

@@ -8,7 +8,7 @@ use cairn_meta::keys::mount_modes::ConflictRule;
 use cairn_meta::namespace::mounting;
 use cairn_types::{FsError, InodeId};
 
-use super::world::{Luck, MOUNT, World};
+use super::world::{Listing, Luck, MOUNT, World};
 
 /// Runs, each from a seed of its own.
 const RUNS: u64 = 400;
@@ -53,6 +53,8 @@ struct Run {
     /// Of files that the client did not remove: what it wrote last, range by range.
     acknowledged: BTreeMap<InodeId, Vec<Acknowledged>>,
     written: u64,
+    /// Directories that were listed, and are told of later, or never.
+    late: Vec<Listing>,
 }
 
 const DIRECTORIES: [&str; 5] = ["", "d/", "e/", "d/e/", "e/f/"];
@@ -63,7 +65,7 @@ impl Run {
         let mut dice = Dice(seed);
         let rule = dice.one_of(&[ConflictRule::KeepBoth, ConflictRule::Bucket, ConflictRule::Namespace]);
         let w = World::new(rule);
-        let mut run = Self { w, dice, acknowledged: BTreeMap::new(), written: 0 };
+        let mut run = Self { w, dice, acknowledged: BTreeMap::new(), written: 0, late: Vec::new() };
         for _ in 0..6 {
             run.others_put();
         }
@@ -119,8 +121,8 @@ impl Run {
             17 => self.chmod(),
             18 => self.others_put(),
             19 => self.others_delete(),
-            20..=21 => self.read_one(),
-            22..=24 => drop(self.w.turn()),
+            20..=22 => self.read_one(),
+            23..=24 => drop(self.w.turn()),
             _ => self.work(),
         }
     }
@@ -214,7 +216,19 @@ impl Run {
     fn read_one(&mut self) {
         let directories = self.w.directories();
         let one = self.dice.one_of(&directories);
-        self.w.import(one);
+        match self.dice.below(3) {
+            0 => self.w.import(one),
+            1 => self.late.extend(self.w.list(one)),
+            _ => self.tell_one(),
+        }
+    }
+
+    fn tell_one(&mut self) {
+        if !self.late.is_empty() {
+            let at = self.dice.below(self.late.len());
+            let listing = self.late.swap_remove(at);
+            self.w.tell(&listing);
+        }
     }
 
     fn work(&mut self) {
@@ -276,6 +290,9 @@ fn run(seed: u64) -> (u64, usize) {
             run.w.d.check();
             super::rows::check(&run.w.d.store);
         }
+    }
+    while !run.late.is_empty() {
+        run.tell_one();
     }
     run.w.converge();
     run.check();

@@ -178,6 +178,8 @@ fn a_mount_with_changes_is_removed_only_when_they_are_abandoned() {
         T::Surplus,
         T::Moves,
         T::Claims,
+        T::Readings,
+        T::Shields,
         T::Pictures,
         T::Keeps,
         T::Conflicts,

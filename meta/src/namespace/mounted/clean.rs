@@ -31,7 +31,7 @@ impl State<'_, '_> {
             self.delete(Table::Keys, key);
             left -= 1;
         }
-        for table in [Table::PendingSince, Table::Moves, Table::Conflicts] {
+        for table in [Table::PendingSince, Table::Moves, Table::Conflicts, Table::Readings] {
             for (key, _) in self.txn.scan(table, &all, left)? {
                 self.delete(table, key);
                 left -= 1;

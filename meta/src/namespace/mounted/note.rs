@@ -142,7 +142,7 @@ impl State<'_, '_> {
         if let Some(ImportRecord { prefix, .. }) = import
             && !prefix.is_empty()
             && self.object(mount, &prefix)?.is_none()
-            && self.user_of(mount, &prefix)?.is_none()
+            && self.claim(mount, &prefix)?.is_none()
         {
             self.put_object(mount, &prefix, &ObjectRow { ino: NOBODY, etag: String::new(), size: 0 })?;
             self.make_surplus(mount, &prefix)?;

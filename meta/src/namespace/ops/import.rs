@@ -52,7 +52,7 @@ pub fn start(state: &mut State<'_, '_>, directory: InodeId, assignee: NodeId) ->
         if !known.failed {
             return Ok(Answer { intent: Some(intent), ..Answer::default() });
         }
-        state.unshield(&import)?;
+        state.end_reading(&import)?;
         state.end_intent(intent);
     }
     let work = Work::Import {
@@ -62,6 +62,7 @@ pub fn start(state: &mut State<'_, '_>, directory: InodeId, assignee: NodeId) ->
         start_after: Vec::new(),
     };
     let intent = state.new_intent(assignee, work);
+    state.begin_reading(&import, intent)?;
     import.intent = Some(intent);
     state.put(imports::key(directory), &import);
     Ok(Answer { intent: Some(intent), ..Answer::default() })
@@ -88,7 +89,7 @@ pub fn batch(state: &mut State<'_, '_>, page: &Page<'_>) -> Outcome<Answer> {
     let done_to = cut.clone().unwrap_or_else(|| page.end.to_vec());
     if cut.is_none() && page.end.is_empty() {
         let now = state.now();
-        state.unshield(&import)?;
+        state.end_reading(&import)?;
         import.imported_at = Some(now);
         import.intent = None;
         state.put_import(directory, Some(&import))?;
@@ -326,7 +327,7 @@ pub fn end_import_of(state: &mut State<'_, '_>, directory: InodeId) -> Outcome<(
     if let Some(intent) = import.intent
         && state.get::<IntentRecord>(&intents::key(intent))?.is_some()
     {
-        state.unshield(&import)?;
+        state.end_reading(&import)?;
         state.end_intent(intent);
     }
     Ok(())

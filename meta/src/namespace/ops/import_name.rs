@@ -63,7 +63,7 @@ fn prefix(
         return Ok(());
     }
     let below = [import.prefix.as_slice(), name, b"/"].concat();
-    if state.claim(mount, &below)?.is_some() {
+    if state.is_passed_over(import, &below)? {
         return Ok(());
     }
     if !reading.is_first() {
@@ -102,7 +102,7 @@ fn object(
     change: &mut Change,
 ) -> Outcome<()> {
     let mount = reading.import.mount;
-    if state.claim(mount, &entry.key)?.is_some() {
+    if state.is_passed_over(reading.import, &entry.key)? {
         return Ok(());
     }
     match state.object(mount, &entry.key)? {
@@ -183,7 +183,7 @@ fn absent(
     let home = state.home(inode)?;
     let here = [Some(key.as_slice()), key.strip_suffix(SHADOWED)].contains(&home.as_deref());
     let Some(home) = home.filter(|_| here) else { return Ok(()) };
-    if state.claim(mount, &home)?.is_some() {
+    if state.is_passed_over(reading.import, &home)? {
         return Ok(());
     }
     if let Some(row) = state.pending(mount, inode.ino)?
@@ -219,7 +219,7 @@ fn absent_directory(
         return Ok(());
     }
     if let Some(home) = state.home(dir)? {
-        if state.claim(mount, &home)?.is_some() {
+        if state.is_passed_over(reading.import, &home)? {
             return Ok(());
         }
         state.drop_object(mount, &home)?;
@@ -235,7 +235,7 @@ fn absent_directory(
 pub fn marker(state: &mut State<'_, '_>, reading: &Reading<'_>, entry: &ImportedEntry) -> Outcome<()> {
     let (mount, dir) = (reading.import.mount, reading.parent);
     let own = state.wanted_key(dir)?.as_deref() == Some(entry.key.as_slice());
-    if entry.key != reading.import.prefix || !own || state.claim(mount, &entry.key)?.is_some() {
+    if entry.key != reading.import.prefix || !own || state.is_passed_over(reading.import, &entry.key)? {
         return Ok(());
     }
     let known = state.object(mount, &entry.key)?;

@@ -105,7 +105,7 @@ pub fn create_deletion(
         state.end_surplus(mount, key)?;
         return Ok(Answer::default());
     };
-    if state.user_of(mount, key)?.is_some() {
+    if state.claim(mount, key)?.is_some() {
         return refuse(FsError::KeyBusy);
     }
     // A file that is to be there replaces it.

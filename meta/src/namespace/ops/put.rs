@@ -64,7 +64,7 @@ fn marker(state: &mut State<'_, '_>, dir: &Inode, mut row: PendingRow, assignee:
     if wanted.len() > KEY_BYTES_MAX {
         return too_long(state, dir, row, wanted, assignee);
     }
-    if state.user_of(mount, &wanted)?.is_some() {
+    if state.claim(mount, &wanted)?.is_some() {
         return refuse(FsError::KeyBusy);
     }
     match state.object(mount, &wanted)? {
@@ -94,7 +94,7 @@ fn file(state: &mut State<'_, '_>, inode: &Inode, row: PendingRow, assignee: Nod
         return too_long(state, inode, row, wanted, assignee);
     }
     for key in [Some(&wanted), home.as_ref()].into_iter().flatten() {
-        if state.user_of(mount, key)?.is_some() {
+        if state.claim(mount, key)?.is_some() {
             return refuse(FsError::KeyBusy);
         }
     }
