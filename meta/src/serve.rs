@@ -276,7 +276,7 @@ mod tests {
             let (ready, bound) = oneshot::channel();
             let shutdown = CancellationToken::new();
             let running = tokio::spawn(serve(config(temp.path()), shutdown.clone(), ready));
-            let bound = bound.await.unwrap();
+            let Ok(bound) = bound.await else { panic!("it did not start: {:?}", running.await) };
             let mut client = MetaClient::connect(format!("http://{}", bound.listen)).await.unwrap();
             let named = async {
                 loop {

@@ -21,6 +21,7 @@ mod rules;
 mod world;
 
 use cairn_meta::keys::mount_modes::ConflictRule;
+use cairn_meta::keys::pictures::PieceSource;
 use cairn_meta::namespace::mounting;
 use cairn_meta::namespace::{Command, Operation};
 use cairn_types::{ExtentSource, FsError};
@@ -69,6 +70,36 @@ fn an_append_names_the_object_for_what_it_holds_and_sends_the_rest_alone() {
     assert!(picture.like.is_some(), "what the object is like stays");
     w.converge();
     assert_eq!(w.bucket.data("p/log"), Some(&b"0123456789abc"[..]));
+}
+
+#[test]
+fn a_file_that_grows_during_each_put_sends_only_what_was_added() {
+    let mut w = mounted(&[]);
+    w.write("/m/log", b"first.").unwrap();
+    let mut whole = "first.".to_owned();
+    for n in 0..5 {
+        w.d.now += 1_000_000_000_000;
+        w.turn();
+        let [record] = &w.intents()[..] else { panic!("one put: {}", w.rest()) };
+        let record = record.clone();
+        let picture = mounting::picture(&w.d.store, &record).unwrap().unwrap();
+        let sent: u64 = (picture.pieces.iter())
+            .filter(|piece| !matches!(piece.source, PieceSource::Object { .. }))
+            .map(|piece| piece.length)
+            .sum();
+        assert_eq!(sent, if n == 0 { 6 } else { 4 }, "{n}: {picture:?}");
+        let more = format!("<{n}>.");
+        w.append("/m/log", more.as_bytes()).unwrap();
+        w.execute(&record, Luck::Good);
+        assert_eq!(w.bucket.data("p/log"), Some(whole.as_bytes()));
+        whole.push_str(&more);
+        assert_eq!(w.text("/m/log"), whole);
+        w.d.check();
+        rows::check(&w.d.store);
+    }
+    w.converge();
+    assert_eq!(w.bucket.data("p/log"), Some(whole.as_bytes()));
+    assert_eq!(w.conflicts(), 0);
 }
 
 #[test]

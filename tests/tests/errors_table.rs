@@ -146,6 +146,7 @@ fn errno_of(name: &str) -> Option<i32> {
         ("ENOTEMPTY", Errno::NOTEMPTY),
         ("ENAMETOOLONG", Errno::NAMETOOLONG),
         ("ELOOP", Errno::LOOP),
+        ("EILSEQ", Errno::ILSEQ),
         ("EXDEV", Errno::XDEV),
         ("EROFS", Errno::ROFS),
         ("EBUSY", Errno::BUSY),

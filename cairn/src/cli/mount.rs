@@ -274,7 +274,7 @@ mod tests {
             ("cairn mount add s3://b /m --refresh 0s", "never"),
             ("cairn mount add s3://b /m --on-conflict mine", "namespace"),
             ("cairn mount rm /m --wait --abandon", "--abandon"),
-            ("cairn mount conflicts dismiss /m", "--all"),
+            ("cairn mount conflicts dismiss /m", "<CONFLICTS>"),
         ] {
             let refused = read(line).expect_err(line).to_string();
             assert!(refused.contains(says), "{line}: {refused}");

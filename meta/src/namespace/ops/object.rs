@@ -1,17 +1,22 @@
 //! What became of work on objects: ObjectWritten, ObjectGone; and CreateObjectDeletion.
 
-use cairn_types::{FsError, Inode, IntentId, LogIndex, MountId, NodeId, ObjectKey};
+use cairn_types::{FsError, Inode, InodeId, IntentId, LogIndex, MountId, NodeId, ObjectKey};
 
 use crate::keys::intents::{IntentRecord, Work};
 use crate::keys::objects::{NOBODY, ObjectRow};
+use crate::keys::pictures::{self, PictureRow};
 use crate::keys::surplus::{self, SurplusRow};
 use crate::namespace::error::{Outcome, refuse};
+use crate::namespace::ops::put::picture_of;
 use crate::namespace::reply::Answer;
 use crate::namespace::state::State;
 use crate::namespace::walk;
 
 /// No object has this ETag: to delete that version tells which one is there.
 const NO_ETAG: &str = "00000000000000000000000000000000";
+
+/// Ranges behind what an object holds, at most, that are laid anew when the file's begin becomes it.
+const BEYOND_MAX: usize = 512;
 
 /// A PutObject that was done.
 struct Written<'w> {
@@ -20,8 +25,8 @@ struct Written<'w> {
     version: LogIndex,
     etag: &'w str,
     size: u64,
-    /// Its file was one to which bytes were only added meanwhile.
-    frozen: bool,
+    /// Bytes were only added to its file meanwhile, if at all.
+    only_grown: bool,
 }
 
 /// The object is there. What is known of its key is what the bucket holds now, whatever else has happened.
@@ -34,6 +39,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
         return refuse(FsError::InvalidRequest);
     }
     let frozen = state.keep_of(*ino)?.is_some_and(|keep| keep.intent == intent && keep.frozen);
+    let only_grown = frozen || has_only_grown(state, intent, *ino, *length)?;
     state.end_object_intent(&record)?;
     if state.mount(*mount)?.is_none() {
         return Ok(Answer::default());
@@ -41,7 +47,7 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
     if state.object(*mount, key)?.is_some_and(|row| row.ino == NOBODY) {
         state.end_surplus(*mount, key)?;
     }
-    let written = Written { mount: *mount, key, version: *version, etag, size, frozen };
+    let written = Written { mount: *mount, key, version: *version, etag, size, only_grown };
     match walk::inode(&*state.txn, *ino)? {
         Some((_, inode)) => settle(state, &inode, &written)?,
         None => {
@@ -53,8 +59,27 @@ pub fn written(state: &mut State<'_, '_>, intent: IntentId, etag: &str, size: u6
     Ok(Answer::default())
 }
 
+/// True when the file begins with all that the intent wrote, as it was: an object is made of it from time to time
+/// while it grows, and the next is to take over what this one has.
+fn has_only_grown(state: &State<'_, '_>, intent: IntentId, ino: InodeId, length: u64) -> Outcome<bool> {
+    let (Some(picture), Some((_, inode))) =
+        (state.get::<PictureRow>(&pictures::key(intent))?, walk::inode(&*state.txn, ino)?)
+    else {
+        return Ok(false);
+    };
+    if !inode.is_file() || inode.size < length {
+        return Ok(false);
+    }
+    let beyond = state.extents_within(ino, length, u64::MAX)?;
+    if beyond.len() > BEYOND_MAX {
+        return Ok(false);
+    }
+    let now = picture_of(state, &Inode { size: length, ..inode })?;
+    Ok(now.is_some_and(|(now, ..)| now.pieces == picture.pieces))
+}
+
 fn settle(state: &mut State<'_, '_>, inode: &Inode, written: &Written<'_>) -> Outcome<()> {
-    let Written { mount, key, version, etag, size, frozen } = *written;
+    let Written { mount, key, version, etag, size, only_grown } = *written;
     let former = state.home(inode)?;
     state.put_object(mount, key, &ObjectRow { ino: inode.ino, etag: etag.to_owned(), size })?;
     state.put_home(mount, inode.ino, key);
@@ -68,7 +93,7 @@ fn settle(state: &mut State<'_, '_>, inode: &Inode, written: &Written<'_>) -> Ou
         if row.content_at < version {
             (row.content, row.content_at) = (false, LogIndex(0));
             state.become_object(inode, &object, size)?;
-        } else if frozen {
+        } else if only_grown {
             state.become_object(inode, &object, size)?;
         } else {
             state.repoint(inode, &object)?;

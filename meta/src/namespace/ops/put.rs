@@ -170,7 +170,7 @@ fn waits_for(state: &mut State<'_, '_>, inode: &Inode, owner: InodeId) -> Outcom
 
 /// What a file consists of up to its recorded length, that length, and whether its bytes must stay while it is
 /// written. `None`: of too much.
-fn picture_of(state: &State<'_, '_>, inode: &Inode) -> Outcome<Option<(PictureRow, u64, bool)>> {
+pub fn picture_of(state: &State<'_, '_>, inode: &Inode) -> Outcome<Option<(PictureRow, u64, bool)>> {
     let Some(extents) = extents_of(state, inode)? else { return Ok(None) };
     let in_objects = extents.iter().filter(|e| matches!(e.source, ExtentSource::Object { .. })).count();
     let frozen = in_objects > REPOINTED_MAX || extents.len() > LIVELY_MAX;
