@@ -31,6 +31,7 @@ mod probe;
 mod requests;
 mod s3;
 mod s3_abandoned;
+mod s3_carried;
 mod s3_client;
 mod s3_error;
 #[cfg(test)]

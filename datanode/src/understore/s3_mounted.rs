@@ -17,6 +17,7 @@ use super::mounted::{
     Condition, Inspected, MountedStore, Part, PartsUpload, Properties, SourceVersion, Written,
 };
 use super::s3::{S3Store, checksum_number, checksum_text, timestamp, unquoted};
+use super::s3_carried::carrying;
 use super::s3_client::ATTEMPTS_MAX;
 use super::s3_multipart::{self, Unfinished};
 use super::{UnderStoreError, s3_probe};
@@ -125,24 +126,15 @@ impl MountedStore for S3Store {
         bytes: Bytes,
     ) -> Result<Written, UnderStoreError> {
         let length = bytes.len() as u64;
-        let answer = self
+        let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(self.full_key(key))
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
-            .checksum_crc32_c(checksum_text(crc32c::crc32c(&bytes)))
-            .set_metadata(Some(properties.metadata.clone().into_iter().collect()))
-            .set_content_type(properties.content_type.clone())
-            .set_content_encoding(properties.content_encoding.clone())
-            .set_content_disposition(properties.content_disposition.clone())
-            .set_content_language(properties.content_language.clone())
-            .set_cache_control(properties.cache_control.clone())
-            .set_tagging(properties.tags.clone().filter(|tags| !tags.is_empty()))
-            .set_server_side_encryption(self.keep.sse.clone())
-            .set_ssekms_key_id(self.keep.kms_key.clone())
-            .set_storage_class(self.keep.storage_class(properties))
+            .checksum_crc32_c(checksum_text(crc32c::crc32c(&bytes)));
+        let answer = carrying!(request, self, properties)
             .content_length(length as i64)
             .body(ByteStream::from(bytes))
             .customize()
@@ -160,11 +152,11 @@ impl MountedStore for S3Store {
         properties: &Properties,
         source: &SourceVersion,
     ) -> Result<Written, UnderStoreError> {
-        let (tagging, tags) = match &properties.tags {
-            Some(tags) => (TaggingDirective::Replace, Some(tags.clone())),
-            None => (TaggingDirective::Copy, None),
+        let tagging = match &properties.tags {
+            Some(_) => TaggingDirective::Replace,
+            None => TaggingDirective::Copy,
         };
-        let answer = self
+        let request = self
             .client
             .copy_object()
             .bucket(&self.bucket)
@@ -174,17 +166,8 @@ impl MountedStore for S3Store {
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .metadata_directive(MetadataDirective::Replace)
-            .set_metadata(Some(properties.metadata.clone().into_iter().collect()))
-            .set_content_type(properties.content_type.clone())
-            .set_content_encoding(properties.content_encoding.clone())
-            .set_content_disposition(properties.content_disposition.clone())
-            .set_content_language(properties.content_language.clone())
-            .set_cache_control(properties.cache_control.clone())
-            .tagging_directive(tagging)
-            .set_tagging(tags.filter(|tags| !tags.is_empty()))
-            .set_server_side_encryption(self.keep.sse.clone())
-            .set_ssekms_key_id(self.keep.kms_key.clone())
-            .set_storage_class(self.keep.storage_class(properties))
+            .tagging_directive(tagging);
+        let answer = carrying!(request, self, properties)
             .customize()
             .config_override(self.copying(source.size))
             .send()

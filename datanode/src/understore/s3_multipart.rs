@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 
 use super::object::PartReader;
 use super::s3::{S3Store, checksum_text, created_or_exists, unquoted};
+use super::s3_carried::carrying;
 use super::{BodyFailed, NewObject, Properties, PutOutcome, UnderStore, UnderStoreError, probe};
 
 /// Bytes in a part, at most; S3 wants 5 MiB at least in all but the last.
@@ -89,26 +90,15 @@ pub(super) async fn begin(
     properties: &Properties,
 ) -> Result<Unfinished, UnderStoreError> {
     let full_key = store.full_key(key);
-    let begun = store
+    let request = store
         .client
         .create_multipart_upload()
         .bucket(&store.bucket)
         .key(&full_key)
         .checksum_algorithm(ChecksumAlgorithm::Crc32C)
-        .checksum_type(ChecksumType::FullObject)
-        .set_metadata(Some(properties.metadata.clone().into_iter().collect()))
-        .set_content_type(properties.content_type.clone())
-        .set_content_encoding(properties.content_encoding.clone())
-        .set_content_disposition(properties.content_disposition.clone())
-        .set_content_language(properties.content_language.clone())
-        .set_cache_control(properties.cache_control.clone())
-        .set_tagging(properties.tags.clone().filter(|tags| !tags.is_empty()))
-        .set_server_side_encryption(store.keep.sse.clone())
-        .set_ssekms_key_id(store.keep.kms_key.clone())
-        .set_storage_class(store.keep.storage_class(properties))
-        .send()
-        .await
-        .map_err(|error| store.meaning(&error, key))?;
+        .checksum_type(ChecksumType::FullObject);
+    let begun =
+        carrying!(request, store, properties).send().await.map_err(|error| store.meaning(&error, key))?;
     let id = begun.upload_id().unwrap_or_default().to_owned();
     if id.is_empty() {
         return Err(UnderStoreError::Corrupt { key: key.to_owned() });
